@@ -1,0 +1,43 @@
+//! The words of Carillon and the ports between its rooms.
+//!
+//! **Invariant**: this crate does no I/O and knows no runtime, database, broker or HTTP. Everything here is
+//! data, or a trait small enough that its in-process version is a page.
+//!
+//! The words are fixed in `docs/architecture.md`; code, wire and documentation use the same ones.
+
+mod acknowledgement;
+mod content;
+mod envelope;
+mod id;
+mod mailbox;
+mod notification;
+mod outcome;
+mod pattern;
+mod position;
+mod principal;
+mod tenant;
+mod time;
+mod topic;
+mod user;
+
+pub mod ports;
+
+pub use acknowledgement::{AckKind, Acknowledgement};
+pub use content::{Action, Content};
+pub use envelope::{Envelope, EnvelopeKind, Revocation, Subject};
+pub use id::{DeliveryId, EntryId, EnvelopeId, IdError, KeyId, NotificationId, UserId};
+pub use mailbox::{Change, ChangeKind, Counts, Entry, EntryRef, LoggedChange, StateChange};
+pub use notification::{Category, CollapseKey, MAX_TTL, NotificationState, Priority, Target};
+pub use outcome::Outcome;
+pub use pattern::{TopicGrants, TopicPattern};
+pub use position::{Epoch, Position, PositionError};
+pub use principal::{Caller, DeviceName, KeyCaller, Principal, Scope, UserCaller};
+pub use tenant::TenantId;
+pub use time::{Clock, SystemClock, Timestamp};
+pub use topic::{Publication, PublisherInfo, TopicName};
+pub use user::ExternalUserId;
+
+/// Why a word could not be made from text: what was expected, fit to show to a caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub &'static str);

@@ -1,0 +1,4 @@
+//! What every running part needs: configuration, lifecycle, telemetry and the HTTP edge.
+
+pub mod edge;
+pub mod http;

@@ -1,0 +1,27 @@
+use carillon_domain::ports::Unavailable;
+
+/// What a store's method answers when the database did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database's own words.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A row holds what no code of ours writes.
+    #[error("stored data cannot be read: {0}")]
+    Corrupt(String),
+    /// The library or the server is too old or set up unsafely.
+    #[error("{0}")]
+    Unsafe(String),
+}
+
+impl From<StoreError> for Unavailable {
+    fn from(error: StoreError) -> Self {
+        Self::new("a database operation", error)
+    }
+}
+
+/// Whether a statement failed on a unique key; `constraint` is part of the key's name (PostgreSQL) or of its list of
+/// columns (SQLite).
+pub fn is_unique_violation(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
+}

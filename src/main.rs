@@ -1,0 +1,3 @@
+//! Carillon: a realtime notification and messaging hub.
+
+fn main() {}
