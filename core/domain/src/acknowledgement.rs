@@ -29,7 +29,9 @@ impl AckKind {
 
     /// From [`Self::as_str`].
     pub fn from_stored(text: &str) -> Option<Self> {
-        [Self::Read, Self::Dismissed, Self::Acted].into_iter().find(|kind| kind.as_str() == text)
+        [Self::Read, Self::Dismissed, Self::Acted]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
     }
 }
 

@@ -130,7 +130,12 @@ mod tests {
         let late = NotificationId::at(Timestamp::from_micros(2_000_000));
         assert!(early < late && early.to_string() < late.to_string());
         assert_eq!(early.to_string().parse(), Ok(early));
-        for bad in ["", "ntf_", "usr_0190d6a5c0de7000800000000000000", "ntf_0190D6A5C0DE70008000000000000000"] {
+        for bad in [
+            "",
+            "ntf_",
+            "usr_0190d6a5c0de7000800000000000000",
+            "ntf_0190D6A5C0DE70008000000000000000",
+        ] {
             assert!(bad.parse::<NotificationId>().is_err(), "{bad}");
         }
     }

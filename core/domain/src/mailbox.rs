@@ -183,9 +183,15 @@ impl ChangeKind {
 
     /// From [`Self::as_str`].
     pub fn from_stored(text: &str) -> Option<Self> {
-        [Self::Added, Self::Replaced, Self::StateChanged, Self::Recalled, Self::Deleted]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        [
+            Self::Added,
+            Self::Replaced,
+            Self::StateChanged,
+            Self::Recalled,
+            Self::Deleted,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
     }
 }
 

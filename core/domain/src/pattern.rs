@@ -48,7 +48,9 @@ impl FromStr for TopicPattern {
         if matches!(text.len(), 1..=255) && text.bytes().all(|b| b == b'*' || is_topic_byte(b)) {
             Ok(Self(text.into()))
         } else {
-            Err(Invalid("a topic pattern is 1-255 characters of a topic name and *"))
+            Err(Invalid(
+                "a topic pattern is 1-255 characters of a topic name and *",
+            ))
         }
     }
 }
@@ -61,7 +63,9 @@ impl Serialize for TopicPattern {
 
 impl<'de> Deserialize<'de> for TopicPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -108,7 +112,10 @@ mod tests {
     #[test]
     fn a_star_stands_for_any_run() {
         let covers = |pattern: &str, name: &str| {
-            pattern.parse::<TopicPattern>().expect("pattern").matches(&name.parse().expect("topic"))
+            pattern
+                .parse::<TopicPattern>()
+                .expect("pattern")
+                .matches(&name.parse().expect("topic"))
         };
         assert!(covers("room.*", "room.1") && covers("*", "x") && covers("a*b*c", "aXbYbc"));
         assert!(!covers("room.*", "rooms") && !covers("room", "room.1") && !covers("a*b", "abx"));

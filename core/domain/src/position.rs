@@ -13,7 +13,9 @@ impl Epoch {
     pub fn random() -> Self {
         const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let bits: u64 = rand::random();
-        let text: String = (0..8).map(|i| char::from(ALPHABET[(bits >> (5 * i)) as usize & 31])).collect();
+        let text: String = (0..8)
+            .map(|i| char::from(ALPHABET[(bits >> (5 * i)) as usize & 31]))
+            .collect();
         Self(Arc::from(text))
     }
 
@@ -27,9 +29,13 @@ impl FromStr for Epoch {
     type Err = PositionError;
 
     fn from_str(text: &str) -> Result<Self, PositionError> {
-        let valid =
-            matches!(text.len(), 1..=32) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        if valid { Ok(Self(Arc::from(text))) } else { Err(PositionError) }
+        let valid = matches!(text.len(), 1..=32)
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if valid {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err(PositionError)
+        }
     }
 }
 
@@ -70,7 +76,10 @@ impl FromStr for Position {
             return Err(PositionError);
         }
         let seq = seq.parse::<i64>().map_err(|_| PositionError)?.unsigned_abs();
-        Ok(Self { epoch: epoch.parse()?, seq })
+        Ok(Self {
+            epoch: epoch.parse()?,
+            seq,
+        })
     }
 }
 
@@ -94,7 +103,9 @@ impl Serialize for Position {
 
 impl<'de> Deserialize<'de> for Position {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -115,9 +126,22 @@ mod tests {
 
     #[test]
     fn a_position_reads_back_and_nothing_else_does() {
-        let position = Position { epoch: Epoch::random(), seq: 42 };
+        let position = Position {
+            epoch: Epoch::random(),
+            seq: 42,
+        };
         assert_eq!(position.to_string().parse(), Ok(position));
-        for bad in ["", "-", "a-", "-1", "a-+1", "a--1", "A-1", "a-99999999999999999999", "a-1 "] {
+        for bad in [
+            "",
+            "-",
+            "a-",
+            "-1",
+            "a-+1",
+            "a--1",
+            "A-1",
+            "a-99999999999999999999",
+            "a-1 ",
+        ] {
             assert!(bad.parse::<Position>().is_err(), "{bad}");
         }
     }

@@ -126,10 +126,13 @@ impl FromStr for Scope {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(Invalid(
-            "a scope is one of notifications:write, notifications:read, topics:publish, tokens:write, \
+        Self::ALL
+            .into_iter()
+            .find(|scope| scope.as_str() == text)
+            .ok_or(Invalid(
+                "a scope is one of notifications:write, notifications:read, topics:publish, tokens:write, \
              revocations:write, users:write, keys:write",
-        ))
+            ))
     }
 }
 
@@ -149,8 +152,16 @@ impl FromStr for DeviceName {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let valid = matches!(text.len(), 1..=64)
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if valid { Ok(Self(Arc::from(text))) } else { Err(Invalid("a device is 1-64 characters of A-Z, a-z, 0-9, ., _ and -")) }
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if valid {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err(Invalid(
+                "a device is 1-64 characters of A-Z, a-z, 0-9, ., _ and -",
+            ))
+        }
     }
 }
 
@@ -174,7 +185,9 @@ impl Serialize for DeviceName {
 
 impl<'de> Deserialize<'de> for DeviceName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 

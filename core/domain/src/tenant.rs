@@ -35,8 +35,14 @@ impl FromStr for TenantId {
         let bytes = text.as_bytes();
         let valid = matches!(bytes.len(), 1..=63)
             && bytes[0].is_ascii_alphanumeric()
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
-        if valid { Ok(Self(Arc::from(text))) } else { Err(Invalid("a tenant is 1-63 characters of a-z, 0-9, - and _")) }
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+        if valid {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err(Invalid("a tenant is 1-63 characters of a-z, 0-9, - and _"))
+        }
     }
 }
 
@@ -60,6 +66,8 @@ impl Serialize for TenantId {
 
 impl<'de> Deserialize<'de> for TenantId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }

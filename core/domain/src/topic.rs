@@ -36,7 +36,9 @@ impl FromStr for TopicName {
         if matches!(text.len(), 1..=255) && text.bytes().all(is_topic_byte) {
             Ok(Self(Arc::from(text)))
         } else {
-            Err(Invalid("a topic is 1-255 printable ASCII characters without space, *, >, comma, quote or backslash"))
+            Err(Invalid(
+                "a topic is 1-255 printable ASCII characters without space, *, >, comma, quote or backslash",
+            ))
         }
     }
 }
@@ -61,7 +63,9 @@ impl Serialize for TopicName {
 
 impl<'de> Deserialize<'de> for TopicName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 

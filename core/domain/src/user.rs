@@ -50,7 +50,9 @@ impl Serialize for ExternalUserId {
 
 impl<'de> Deserialize<'de> for ExternalUserId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 

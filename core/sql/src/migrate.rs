@@ -39,12 +39,18 @@ pub async fn migrate(database: &Database, steps: &[MigrationText]) -> Result<(),
     match database {
         Database::Sqlite(sqlite) => {
             let steps = steps.iter().map(|step| migration(step, step.sqlite)).collect();
-            Migrator::with_migrations(steps).run(sqlite.migration_pool()).await.map_err(run)
+            Migrator::with_migrations(steps)
+                .run(sqlite.migration_pool())
+                .await
+                .map_err(run)
         }
         Database::Postgres(postgres) => {
             postgres.create_schema().await?;
             let steps = steps.iter().map(|step| migration(step, step.postgres)).collect();
-            Migrator::with_migrations(steps).run(postgres.migration_pool()).await.map_err(run)
+            Migrator::with_migrations(steps)
+                .run(postgres.migration_pool())
+                .await
+                .map_err(run)
         }
     }
 }

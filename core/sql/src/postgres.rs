@@ -45,7 +45,10 @@ impl Postgres {
             .idle_timeout(Duration::from_secs(300))
             .connect_with(connect)
             .await?;
-        Ok(Self { pool, schema: options.schema })
+        Ok(Self {
+            pool,
+            schema: options.schema,
+        })
     }
 
     /// Opens a transaction on `scope`'s rows.

@@ -1,1 +1,7 @@
-//! What tests of several crates share.
+//! What tests of several crates share: a clock that stands still, and databases that are theirs alone.
+
+mod clock;
+mod database;
+
+pub use clock::FixedClock;
+pub use database::TestDatabase;

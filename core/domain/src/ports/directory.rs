@@ -13,8 +13,11 @@ pub trait Directory: Send + Sync + 'static {
     async fn find(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<Option<UserId>, Unavailable>;
 
     /// The tenant's own ids of `users`, in their order; `None` for an erased one.
-    async fn names(&self, tenant: &TenantId, users: &[UserId])
-    -> Result<Vec<Option<ExternalUserId>>, Unavailable>;
+    async fn names(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<Option<ExternalUserId>>, Unavailable>;
 }
 
 /// A room that holds a person's data and can forget it. Erasing twice is erasing once.

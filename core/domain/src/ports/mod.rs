@@ -32,10 +32,10 @@ pub struct Unavailable {
 
 impl Unavailable {
     /// `operation` failed because of `source`.
-    pub fn new(
-        operation: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self { operation, source: source.into() }
+    pub fn new(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self {
+            operation,
+            source: source.into(),
+        }
     }
 }

@@ -14,7 +14,12 @@ pub trait Queue: Send + Sync + 'static {
     async fn publish(&self, subject: &'static str, key: String, payload: Bytes) -> Result<(), Unavailable>;
 
     /// At most `limit` jobs; waits for the first one for at most `wait`, then answers an empty list.
-    async fn pull(&self, subject: &'static str, limit: usize, wait: Duration) -> Result<Vec<Job>, Unavailable>;
+    async fn pull(
+        &self,
+        subject: &'static str,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Job>, Unavailable>;
 }
 
 /// One piece of work. Dropped unanswered, it comes again after the queue's lease.

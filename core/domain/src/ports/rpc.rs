@@ -7,7 +7,8 @@ use crate::Principal;
 #[async_trait]
 pub trait Rpc: Send + Sync + 'static {
     /// Calls `method` with JSON `data`; answers JSON. `None` means that no such method exists.
-    async fn call(&self, principal: &Principal, method: &str, data: Bytes) -> Option<Result<Bytes, RpcError>>;
+    async fn call(&self, principal: &Principal, method: &str, data: Bytes)
+    -> Option<Result<Bytes, RpcError>>;
 }
 
 /// What a call answers instead of a result. The codes are Centrifugo's error codes.

@@ -62,7 +62,10 @@ impl TakeOver {
     pub async fn take(self, head: Bytes, owner: impl FnOnce(Taken) + Send + 'static) -> Response {
         if let Some(sender) = self.0.lock().take() {
             // A driver that is gone has closed the socket: then nobody waits for an answer either.
-            let _ = sender.send(Claim { head, owner: Box::new(owner) });
+            let _ = sender.send(Claim {
+                head,
+                owner: Box::new(owner),
+            });
         }
         std::future::pending().await
     }

@@ -38,7 +38,12 @@ impl<S: Sync> FromRequestParts<S> for Caller {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, credential)| credential.trim())
             .ok_or_else(Problem::unauthorized)?;
-        let authenticate = parts.extensions.get::<AuthenticateHandle>().ok_or_else(Problem::unauthorized)?.0.clone();
+        let authenticate = parts
+            .extensions
+            .get::<AuthenticateHandle>()
+            .ok_or_else(Problem::unauthorized)?
+            .0
+            .clone();
         match authenticate.bearer(&tenant, credential).await {
             Ok(principal) => Ok(Self(principal)),
             Err(AuthError::Unavailable(cause)) => Err(Problem::unavailable(&cause)),
@@ -55,7 +60,10 @@ pub fn require_scope(principal: &Principal, scope: Scope) -> Result<(), Problem>
     match &principal.caller {
         Kind::Operator => Ok(()),
         Kind::Key(key) if key.scopes.contains(&scope) => Ok(()),
-        Kind::Key(_) => Err(Problem::forbidden(format!("The API key lacks the scope {}.", scope.as_str()))),
+        Kind::Key(_) => Err(Problem::forbidden(format!(
+            "The API key lacks the scope {}.",
+            scope.as_str()
+        ))),
         Kind::User(_) => Err(Problem::forbidden("This needs an API key, not a user's token.")),
     }
 }
@@ -67,6 +75,8 @@ pub fn require_scope(principal: &Principal, scope: Scope) -> Result<(), Problem>
 pub fn require_user(principal: &Principal) -> Result<&Arc<UserCaller>, Problem> {
     match &principal.caller {
         Kind::User(user) => Ok(user),
-        Kind::Key(_) | Kind::Operator => Err(Problem::forbidden("This needs a user's token, not an API key.")),
+        Kind::Key(_) | Kind::Operator => {
+            Err(Problem::forbidden("This needs a user's token, not an API key."))
+        }
     }
 }

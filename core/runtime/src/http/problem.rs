@@ -18,7 +18,10 @@ pub struct FieldError {
 impl FieldError {
     /// `detail` is wrong at `pointer`.
     pub fn new(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
+        Self {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
     }
 }
 
@@ -42,7 +45,14 @@ pub struct Problem {
 impl Problem {
     /// A problem with a status, a code and a sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after: None, allow: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            allow: None,
+        }
     }
 
     /// 400 `malformed_request`.
@@ -52,7 +62,11 @@ impl Problem {
 
     /// 401 `invalid_token`, the same whatever was wrong.
     pub fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "The credential is missing or not valid.")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_token",
+            "The credential is missing or not valid.",
+        )
     }
 
     /// 403 `forbidden`.
@@ -69,7 +83,11 @@ impl Problem {
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         Self {
             errors,
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "The request does not fit its schema.")
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_request",
+                "The request does not fit its schema.",
+            )
         }
     }
 
@@ -78,14 +96,22 @@ impl Problem {
         tracing::error!(error = cause, "a backend did not answer");
         Self {
             retry_after: Some(1),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "A part of the service is away. Try again.")
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "A part of the service is away. Try again.",
+            )
         }
     }
 
     /// 500 `internal`: ours to fix; `cause` goes to the log.
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = cause, "internal error");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side.")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong on our side.",
+        )
     }
 }
 
@@ -119,7 +145,10 @@ impl IntoResponse for Problem {
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (self.status, bytes).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

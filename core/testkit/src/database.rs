@@ -1,0 +1,61 @@
+use std::str::FromStr as _;
+
+use carillon_sql::{Database, Postgres, PostgresOptions, Sqlite, SqliteOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
+use uuid::Uuid;
+
+/// A database for one test: a SQLite file in a folder of its own, or a PostgreSQL database of its own on the server
+/// that `CARILLON_TEST_POSTGRES` names. Not migrated.
+pub struct TestDatabase {
+    /// The database.
+    pub database: Database,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl TestDatabase {
+    /// A SQLite file.
+    pub async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = SqliteOptions {
+            path: folder.path().join("test.sqlite"),
+            readers: 4,
+            synchronous: "full",
+        };
+        let sqlite = Sqlite::open(&options).await.expect("SQLite opens");
+        Self {
+            database: Database::Sqlite(sqlite),
+            _folder: Some(folder),
+        }
+    }
+
+    /// A PostgreSQL database.
+    ///
+    /// # Panics
+    /// When `CARILLON_TEST_POSTGRES` is not set: a test that needs a server never passes without one.
+    pub async fn postgres(schema: &'static str) -> Self {
+        let server = std::env::var("CARILLON_TEST_POSTGRES").expect(
+            "CARILLON_TEST_POSTGRES names a PostgreSQL server for tests; `make test` starts one and sets it",
+        );
+        let name = format!("carillon_test_{}", Uuid::new_v4().as_simple());
+        let connect = PgConnectOptions::from_str(&server).expect("a PostgreSQL URL");
+        let mut admin = PgConnection::connect_with(&connect)
+            .await
+            .expect("the PostgreSQL server answers");
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut admin)
+            .await
+            .expect("the role may create databases");
+        let mut url = url::Url::parse(&server).expect("a PostgreSQL URL");
+        url.set_path(&name);
+        let options = PostgresOptions {
+            url: String::from(url).into(),
+            schema,
+            connections: 8,
+        };
+        let postgres = Postgres::open(&options).await.expect("the new database answers");
+        Self {
+            database: Database::Postgres(postgres),
+            _folder: None,
+        }
+    }
+}
