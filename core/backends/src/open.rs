@@ -26,8 +26,6 @@ pub struct StoreSettings {
     pub data: PathBuf,
     /// Connections per service: readers of a SQLite file, or all of a PostgreSQL pool.
     pub connections: u32,
-    /// `PRAGMA synchronous`; `full` outside of tests that plant a bug.
-    pub sqlite_synchronous: &'static str,
 }
 
 /// Why a backend cannot be opened.
@@ -123,7 +121,6 @@ impl Backends {
                 let options = SqliteOptions {
                     path: folder.join(format!("{service}.sqlite")),
                     readers: self.settings.connections,
-                    synchronous: self.settings.sqlite_synchronous,
                 };
                 Sqlite::open(&options).await.map(Database::Sqlite)
             }

@@ -6,6 +6,7 @@
 mod database;
 mod error;
 mod migrate;
+mod plant;
 mod postgres;
 mod scope;
 mod sqlite;

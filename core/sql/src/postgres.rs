@@ -38,17 +38,20 @@ impl Postgres {
     pub async fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
         let connect = PgConnectOptions::from_str(options.url.expose_secret())?
             .application_name("carillon")
-            .options([("search_path", options.schema)]);
+            .options([("search_path", options.schema)])
+            .options(crate::plant::postgres_options());
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(1))
             .acquire_timeout(Duration::from_secs(10))
             .idle_timeout(Duration::from_secs(300))
             .connect_with(connect)
             .await?;
-        Ok(Self {
+        let opened = Self {
             pool,
             schema: options.schema,
-        })
+        };
+        opened.refuse_unsafe_settings().await?;
+        Ok(opened)
     }
 
     /// Opens a transaction on `scope`'s rows.
@@ -72,6 +75,25 @@ impl Postgres {
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// A server that answers a commit before it is on disk would make every 202 a lie.
+    async fn refuse_unsafe_settings(&self) -> Result<(), StoreError> {
+        if crate::plant::is_planted() {
+            return Ok(());
+        }
+        for setting in ["synchronous_commit", "fsync", "full_page_writes"] {
+            let (value,): (String,) = sqlx::query_as("SELECT current_setting($1)")
+                .bind(setting)
+                .fetch_one(&self.pool)
+                .await?;
+            if value == "off" {
+                return Err(StoreError::Unsafe(format!(
+                    "PostgreSQL runs with {setting}=off and can lose what was committed: refusing to start"
+                )));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn create_schema(&self) -> Result<(), StoreError> {

@@ -1,9 +1,9 @@
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use sqlx::{
     Sqlite as Driver, SqlitePool, Transaction,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 
 use crate::{StoreError, TenantScope};
@@ -26,8 +26,6 @@ pub struct SqliteOptions {
     pub path: PathBuf,
     /// Connections that read.
     pub readers: u32,
-    /// `PRAGMA synchronous`: `full` unless a test plants the bug of `off`.
-    pub synchronous: &'static str,
 }
 
 /// One service's SQLite file: one connection that writes, a few that read (WAL lets them go on meanwhile).
@@ -50,12 +48,11 @@ impl Sqlite {
             )));
         }
         create_private(&options.path)?;
-        let synchronous = SqliteSynchronous::from_str(options.synchronous).map_err(StoreError::Database)?;
         let connect = SqliteConnectOptions::new()
             .filename(&options.path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(synchronous)
+            .synchronous(crate::plant::sqlite_synchronous())
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
             .statement_cache_capacity(256)

@@ -19,7 +19,6 @@ impl TestDatabase {
         let options = SqliteOptions {
             path: folder.path().join("test.sqlite"),
             readers: 4,
-            synchronous: "full",
         };
         let sqlite = Sqlite::open(&options).await.expect("SQLite opens");
         Self {
