@@ -1,4 +1,5 @@
 //! What every running part needs: configuration, lifecycle, telemetry and the HTTP edge.
 
+pub mod config;
 pub mod edge;
 pub mod http;

@@ -1,7 +1,21 @@
 //! What handlers share: problems, extractors and their limits.
+//!
+//! A handler takes [`Caller`], [`IdPath`], [`ApiQuery`] or [`Paged`], and at the end [`ApiJson`]; each refuses bad
+//! input with a [`Problem`] that says what is wrong where. [`Listing`] answers lists.
 
+mod body;
 mod caller;
+mod id_path;
+mod json;
+mod page;
 mod problem;
+mod query;
+mod strict_json;
 
+pub use body::{BodyFault, BodyLimit, PacedBody, Pacing, read_body};
 pub use caller::{AuthenticateHandle, Caller, require_scope, require_user};
+pub use id_path::IdPath;
+pub use json::{ApiJson, parse_json};
+pub use page::{Listing, MAX_PAGE, Page, Paged, encode_cursor};
 pub use problem::{FieldError, Problem};
+pub use query::{ApiQuery, parse_query};

@@ -1,6 +1,6 @@
 //! RFC 9457 problem+json: the one shape of every error answer.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -79,6 +79,52 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such thing here.")
     }
 
+    /// 400 `malformed_request` at one query parameter.
+    pub fn malformed_query(name: &str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            errors: vec![FieldError::new(format!("?{name}"), detail)],
+            ..Self::malformed("A query parameter is not understood.")
+        }
+    }
+
+    /// 405 `method_not_allowed`.
+    pub fn method_not_allowed(allow: Option<&'static str>) -> Self {
+        let detail = "This resource does not know the method.";
+        Self {
+            allow,
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        }
+    }
+
+    /// 408 `request_timeout`.
+    pub fn request_timeout() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "The request did not arrive in time.",
+        )
+    }
+
+    /// 413 `too_large`.
+    pub fn too_large(limit: usize) -> Self {
+        let detail = format!("The body is larger than {limit} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    }
+
+    /// 415 `unsupported_media_type`.
+    pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            detail,
+        )
+    }
+
+    /// 422 `invalid_request` at one place of the body.
+    pub fn field(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::invalid(vec![FieldError::new(pointer, detail)])
+    }
+
     /// 422 `invalid_request` with what is wrong where.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         Self {
@@ -127,23 +173,35 @@ struct Body<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a str>,
     code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// As `application/problem+json`. `instance` is the request's path without its query.
+    pub(crate) fn body(&self, instance: Option<&str>, trace_id: Option<&str>) -> Vec<u8> {
         let body = Body {
             r#type: format!("https://carillon.dev/problems/{}", self.code),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
+            instance,
             code: self.code,
+            trace_id,
             errors: &self.errors,
         };
-        let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = (self.status, bytes).into_response();
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body(None, None)).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -160,6 +218,8 @@ impl IntoResponse for Problem {
             let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
+        // The edge knows the path and the trace, and writes the body again with them.
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }
