@@ -10,6 +10,7 @@ mod json;
 mod page;
 mod problem;
 mod query;
+mod stream_cookie;
 mod strict_json;
 
 pub use body::{BodyFault, BodyLimit, PacedBody, Pacing, read_body};
@@ -19,3 +20,6 @@ pub use json::{ApiJson, parse_json};
 pub use page::{Listing, MAX_PAGE, Page, Paged, encode_cursor};
 pub use problem::{FieldError, Problem};
 pub use query::{ApiQuery, parse_query};
+pub use stream_cookie::{
+    STREAM_COOKIE, SecureCookies, ViaTls, clear_stream_cookie, set_stream_cookie, stream_cookies,
+};
