@@ -1,1 +1,8 @@
-//! The node that holds sockets.
+//! The node that holds sockets: SSE (`GET /v1/stream`) and Centrifugo's client protocol over WebSocket
+//! (`/connection/websocket`).
+
+mod config;
+mod hub;
+
+pub use config::HubConfig;
+pub use hub::{Hub, HubPorts};

@@ -17,9 +17,7 @@ impl Bus for EmbeddedBus {
     async fn publish(&self, envelopes: Vec<Envelope>) -> Result<(), Unavailable> {
         // A process without a hub has nobody to tell.
         if let Some(incoming) = self.incoming.get() {
-            envelopes
-                .into_iter()
-                .for_each(|envelope| incoming.receive(envelope));
+            incoming.receive_all(envelopes);
         }
         Ok(())
     }

@@ -26,4 +26,9 @@ pub trait Bus: Send + Sync + 'static {
 pub trait Incoming: Send + Sync + 'static {
     /// Takes one envelope. Must not block on the network: it writes what sockets take at once and queues the rest.
     fn receive(&self, envelope: Envelope);
+
+    /// Takes several that were published together. A hub writes what goes to one socket in one go.
+    fn receive_all(&self, envelopes: Vec<Envelope>) {
+        envelopes.into_iter().for_each(|envelope| self.receive(envelope));
+    }
 }
