@@ -3,3 +3,4 @@
 pub mod config;
 pub mod edge;
 pub mod http;
+pub mod lifecycle;

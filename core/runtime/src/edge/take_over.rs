@@ -24,7 +24,9 @@ pub enum Socket {
 }
 
 /// What counts an open connection; dropping it uncounts it (per-address limits, the drain).
-pub struct ConnectionGuard(pub(crate) Option<Box<dyn Send + Sync>>);
+pub struct ConnectionGuard(
+    #[expect(dead_code, reason = "held for its drop")] pub(crate) Option<Box<dyn Send + Sync>>,
+);
 
 /// What the new owner of a socket gets. The response head is already written.
 pub struct Taken {
