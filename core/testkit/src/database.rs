@@ -32,22 +32,9 @@ impl TestDatabase {
     /// # Panics
     /// When `CARILLON_TEST_POSTGRES` is not set: a test that needs a server never passes without one.
     pub async fn postgres(schema: &'static str) -> Self {
-        let server = std::env::var("CARILLON_TEST_POSTGRES").expect(
-            "CARILLON_TEST_POSTGRES names a PostgreSQL server for tests; `make test` starts one and sets it",
-        );
-        let name = format!("carillon_test_{}", Uuid::new_v4().as_simple());
-        let connect = PgConnectOptions::from_str(&server).expect("a PostgreSQL URL");
-        let mut admin = PgConnection::connect_with(&connect)
-            .await
-            .expect("the PostgreSQL server answers");
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut admin)
-            .await
-            .expect("the role may create databases");
-        let mut url = url::Url::parse(&server).expect("a PostgreSQL URL");
-        url.set_path(&name);
+        let url = create_postgres_database().await;
         let options = PostgresOptions {
-            url: String::from(url).into(),
+            url: url.into(),
             schema,
             connections: 8,
         };
@@ -57,4 +44,27 @@ impl TestDatabase {
             _folder: None,
         }
     }
+}
+
+/// Makes an empty database on the server that `CARILLON_TEST_POSTGRES` names, and answers its URL.
+///
+/// # Panics
+/// When `CARILLON_TEST_POSTGRES` is not set: a test that needs a server never passes without one.
+pub async fn create_postgres_database() -> String {
+    let server = std::env::var("CARILLON_TEST_POSTGRES").expect(
+        "CARILLON_TEST_POSTGRES names a PostgreSQL server for tests; `make test` starts one and sets it",
+    );
+    let name = format!("carillon_test_{}", Uuid::new_v4().as_simple());
+    let connect = PgConnectOptions::from_str(&server).expect("a PostgreSQL URL");
+    let mut admin = PgConnection::connect_with(&connect)
+        .await
+        .expect("the PostgreSQL server answers");
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut admin)
+        .await
+        .expect("the role may create databases");
+    admin.close().await.expect("the connection closes");
+    let mut url = url::Url::parse(&server).expect("a PostgreSQL URL");
+    url.set_path(&name);
+    url.into()
 }

@@ -4,4 +4,4 @@ mod clock;
 mod database;
 
 pub use clock::FixedClock;
-pub use database::TestDatabase;
+pub use database::{TestDatabase, create_postgres_database};

@@ -1,0 +1,18 @@
+//! End to end, on whichever store `CARILLON_TEST_STORE` names. A file per part of what users see.
+
+mod bad_input;
+mod centrifugo;
+mod cli;
+mod config;
+mod credentials;
+mod edge;
+mod erasure;
+mod idempotency;
+mod inbox;
+mod intake;
+mod resume;
+mod ring;
+mod schedule;
+mod slow_readers;
+mod tenants;
+mod topics;

@@ -1,0 +1,312 @@
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use super::{
+    api::Api,
+    command::{carillon, clean},
+    ports::free_port,
+    wait::{DEADLINE, within},
+};
+
+/// The store under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Sqlite,
+    Postgres,
+}
+
+impl Store {
+    /// What `CARILLON_TEST_STORE` says; SQLite without it.
+    pub(crate) fn under_test() -> Self {
+        match std::env::var("CARILLON_TEST_STORE").as_deref() {
+            Ok("sqlite") | Err(_) => Self::Sqlite,
+            Ok("postgres") => Self::Postgres,
+            Ok(other) => panic!("CARILLON_TEST_STORE is `sqlite` or `postgres`, not `{other}`"),
+        }
+    }
+}
+
+/// How a server is started.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Start {
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    config: Option<String>,
+}
+
+impl Start {
+    /// Sets a variable; config keys are `CARILLON_SECTION__KEY`.
+    pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Adds an argument of `serve`.
+    pub(crate) fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A config file's text.
+    pub(crate) fn config(mut self, text: &str) -> Self {
+        self.config = Some(text.to_owned());
+        self
+    }
+
+    pub(crate) async fn serve(self) -> Server {
+        Server::start(self).await
+    }
+}
+
+/// A running server with its data folder. Dropped: killed, and its folder removed.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Option<Child>,
+    watchdog: Option<Child>,
+    data: TempDir,
+    port: u16,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    key: OnceCell<String>,
+    /// From the start of the process to the first ready answer.
+    pub(crate) ready_after: Duration,
+}
+
+impl Server {
+    /// With an empty store.
+    pub(crate) async fn start(start: Start) -> Self {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let mut environment = start.environment;
+        if Store::under_test() == Store::Postgres {
+            let url = carillon_testkit::create_postgres_database().await;
+            environment.push(("CARILLON_STORE__URL".to_owned(), url));
+        }
+        let mut arguments = start.arguments;
+        if let Some(text) = start.config {
+            let path = data.path().join("carillon.toml");
+            std::fs::write(&path, text).expect("the config file is written");
+            arguments.extend(["--config".to_owned(), path.display().to_string()]);
+        }
+        let mut server = Self {
+            child: None,
+            watchdog: None,
+            data,
+            port: free_port(),
+            arguments,
+            environment,
+            key: OnceCell::new(),
+            ready_after: Duration::ZERO,
+        };
+        server.spawn().await;
+        server
+    }
+
+    async fn spawn(&mut self) {
+        let begun = Instant::now();
+        let listen = self.address();
+        let data = self.data.path().display().to_string();
+        let mut arguments = vec!["serve", "--data", &data, "--listen", &listen];
+        arguments.extend(self.arguments.iter().map(String::as_str));
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the log opens");
+        let child = clean(&arguments)
+            .into_std()
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the executable starts");
+        self.watchdog = Some(watchdog(child.id()));
+        self.child = Some(child);
+        self.wait_ready(begun).await;
+    }
+
+    async fn wait_ready(&mut self, begun: Instant) {
+        let url = format!("{}/health/ready", self.url());
+        let http = reqwest::Client::new();
+        loop {
+            if let Some(status) = self
+                .child
+                .as_mut()
+                .and_then(|child| child.try_wait().expect("a child"))
+            {
+                panic!("the server ended at its start with {status}:\n{}", self.log());
+            }
+            if let Ok(answer) = http.get(&url).send().await
+                && answer.status().is_success()
+            {
+                self.ready_after = begun.elapsed();
+                return;
+            }
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "the server is not ready:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// `127.0.0.1:port`.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// What the server and its commands are configured with.
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.data.path().join("server.log")
+    }
+
+    /// What the server has written so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
+    /// Runs a command of the executable on this server's data.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> super::Finished {
+        let data = self.data.path().display().to_string();
+        let mut all = arguments.to_vec();
+        all.extend(["--data", &data]);
+        carillon(&all, &self.environment).await
+    }
+
+    /// The tenant `default`, by an API key with every scope that a backend gets.
+    pub(crate) async fn api(&self) -> Api {
+        let key = self.key.get_or_init(|| self.create_key("default", &[])).await;
+        Api::new(&self.url(), "", key)
+    }
+
+    /// Another tenant, by a key of its own.
+    pub(crate) async fn tenant(&self, tenant: &str) -> Api {
+        let key = self.create_key(tenant, &[]).await;
+        Api::new(&self.url(), &format!("/t/{tenant}"), &key)
+    }
+
+    /// A key by the command line.
+    pub(crate) async fn create_key(&self, tenant: &str, scopes: &[&str]) -> String {
+        let mut arguments = vec!["keys", "create", "--tenant", tenant, "--name", "tests"];
+        for scope in scopes {
+            arguments.extend(["--scope", scope]);
+        }
+        self.command(&arguments).await.line().to_owned()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the child is ours");
+            child.wait().expect("the child is ours");
+        }
+        self.stop_watchdog();
+    }
+
+    /// SIGTERM; the server has its drain deadline to end.
+    pub(crate) fn terminate(&self) {
+        let status = std::process::Command::new("sh")
+            .args(["-c", &format!("kill -TERM {}", self.pid())])
+            .status()
+            .expect("sh runs");
+        assert!(status.success(), "the server is gone");
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server runs");
+        let ended = within("the server's end", async {
+            loop {
+                if let Some(status) = child.try_wait().expect("the child is ours") {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        self.stop_watchdog();
+        ended
+    }
+
+    /// Starts again on the same data and the same address.
+    pub(crate) async fn start_again(&mut self) {
+        self.kill();
+        self.spawn().await;
+    }
+
+    /// Sets a variable for the next start.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn stop_watchdog(&mut self) {
+        if let Some(mut watchdog) = self.watchdog.take() {
+            let _ = watchdog.kill();
+            let _ = watchdog.wait();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The last thing that the server said is often the reason.
+            let log = self.log();
+            let tail: Vec<_> = log.lines().rev().take(40).collect();
+            let _ = writeln!(std::io::stderr(), "-- the server's log ends with:");
+            for line in tail.iter().rev() {
+                let _ = writeln!(std::io::stderr(), "   {line}");
+            }
+        }
+        self.kill();
+    }
+}
+
+/// Ends the server when the test process ends in a way that runs no `drop`: its end closes the pipe.
+fn watchdog(server: u32) -> Child {
+    std::process::Command::new("sh")
+        .args(["-c", &format!("cat >/dev/null; kill -9 {server} 2>/dev/null")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("sh runs")
+}
+
+/// One server for all tests that neither stop nor configure theirs: they keep apart by users and topics of their own.
+pub(crate) async fn shared() -> &'static Server {
+    static SHARED: OnceCell<Server> = OnceCell::const_new();
+    SHARED
+        .get_or_init(|| {
+            Start::default()
+                .env("CARILLON_TOPICS__LIVE_ONLY_PREFIXES", "[\"live.\"]")
+                .serve()
+        })
+        .await
+}
