@@ -26,7 +26,6 @@ pub use cors::Cors;
 pub use listener::Peer;
 pub use serve::Edge;
 pub use take_over::{ConnectionGuard, Socket, TakeOver, Taken};
-pub use tenant_path::PathPrefix;
 pub use trace::TraceId;
 
 /// Who is on the other side of a listener.
