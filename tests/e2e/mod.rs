@@ -16,3 +16,5 @@ mod schedule;
 mod slow_readers;
 mod tenants;
 mod topics;
+
+pub(crate) use schedule::in_millis;
