@@ -127,8 +127,18 @@ impl Server {
     }
 
     async fn wait_ready(&mut self, begun: Instant) {
-        let url = format!("{}/health/ready", self.url());
-        let http = reqwest::Client::new();
+        let tls = self
+            .environment
+            .iter()
+            .any(|(name, _)| name == "CARILLON_SERVER__TLS__CERTIFICATE");
+        let scheme = if tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}/health/ready", self.address());
+        // Only whether it is ready is asked here; who it is, is asked by the tests of TLS.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_danger_accept_invalid_certs(true)
+            .build();
+        let http = http.expect("a client");
         loop {
             if let Some(status) = self
                 .child
