@@ -1,7 +1,6 @@
 //! How the hub treats its connections.
 
-use std::time::Duration;
-
+use carillon_runtime::config::{ByteSize, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,27 +8,27 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HubConfig {
-    /// Milliseconds between two pings on a WebSocket, and between two heartbeat comments on a silent SSE stream.
+    /// The time between two pings on a WebSocket, and between two heartbeat comments on a silent SSE stream.
     /// Whole seconds, since the connect reply tells clients in seconds.
-    pub ping_interval_ms: u64,
-    /// Milliseconds within which a WebSocket client answers a ping; then it is closed with 3012.
-    pub pong_timeout_ms: u64,
-    /// Milliseconds within which a WebSocket's first frame must connect; then it is closed with 3502.
-    pub stale_close_delay_ms: u64,
-    /// Milliseconds of grace after a token expired, for a refresh; then the connection ends (3005, `bye` expired).
-    pub expired_close_delay_ms: u64,
-    /// Milliseconds that a peer has to answer a close before its TCP connection is dropped.
-    pub close_timeout_ms: u64,
-    /// Milliseconds without any progress after which a peer that does not read is cut off.
-    pub write_timeout_ms: u64,
-    /// Milliseconds that a call into another part (a store, an rpc) may take.
-    pub call_timeout_ms: u64,
-    /// The largest WebSocket message in bytes, all its fragments together; a larger one closes with 1009.
-    pub max_message_bytes: usize,
-    /// Bytes queued for one connection above which it counts as slow and is cut off, resumably.
-    pub max_queued_bytes: usize,
-    /// `SO_SNDBUF` of every stream in bytes; 0 leaves the system's default.
-    pub send_buffer_bytes: usize,
+    pub ping_interval: Span,
+    /// How long a WebSocket client may take to answer a ping; then it is closed with 3012.
+    pub pong_timeout: Span,
+    /// How long a WebSocket client may take to connect by its first frame; then it is closed with 3502.
+    pub stale_close_delay: Span,
+    /// The grace after a token expired, for a refresh; then the connection ends (3005, `bye` expired).
+    pub expired_close_delay: Span,
+    /// How long a peer may take to answer a close before its TCP connection is dropped.
+    pub close_timeout: Span,
+    /// How long a peer that does not read at all is waited for before it is cut off.
+    pub write_timeout: Span,
+    /// How long a call into another part (a store, an rpc) may take.
+    pub call_timeout: Span,
+    /// The largest WebSocket message, all its fragments together; a larger one closes with 1009.
+    pub max_message: ByteSize,
+    /// How much may be queued for one connection; with more it counts as slow and is cut off, resumably.
+    pub max_queued: ByteSize,
+    /// `SO_SNDBUF` of every stream; `0B` leaves the system's default.
+    pub send_buffer: ByteSize,
     /// Subscriptions that one WebSocket connection may have.
     pub channel_limit: usize,
     /// Publications that a WebSocket subscription recovers at most; a client further behind gets
@@ -45,40 +44,40 @@ pub struct HubConfig {
     pub connections_per_user: usize,
     /// Commands that one WebSocket connection may send per second; 0 means any number. Above, error 111.
     pub messages_per_second: u32,
-    /// The shortest `retry` told to SSE clients, in milliseconds.
-    pub retry_min_ms: u64,
-    /// The longest `retry` told to SSE clients, in milliseconds.
-    pub retry_max_ms: u64,
-    /// Milliseconds that a mailbox or topic without subscribers stays known, so that reconnects are cheap.
-    pub feed_linger_ms: u64,
-    /// Milliseconds between two comparisons of what was pushed with what is stored, per mailbox and topic; finds
-    /// what a bus lost last. 0 turns it off.
-    pub position_check_interval_ms: u64,
+    /// The shortest `retry` told to SSE clients.
+    pub retry_min: Span,
+    /// The longest `retry` told to SSE clients.
+    pub retry_max: Span,
+    /// How long a mailbox or topic without subscribers stays known, so that reconnects are cheap.
+    pub feed_linger: Span,
+    /// The time between two comparisons of what was pushed with what is stored, per mailbox and topic; finds
+    /// what a bus lost last. `0s` turns it off.
+    pub position_check_interval: Span,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
         Self {
-            ping_interval_ms: 25_000,
-            pong_timeout_ms: 8_000,
-            stale_close_delay_ms: 10_000,
-            expired_close_delay_ms: 25_000,
-            close_timeout_ms: 5_000,
-            write_timeout_ms: 25_000,
-            call_timeout_ms: 10_000,
-            max_message_bytes: 64 * 1024,
-            max_queued_bytes: 64 * 1024,
-            send_buffer_bytes: 64 * 1024,
+            ping_interval: Span::from_secs(25),
+            pong_timeout: Span::from_secs(8),
+            stale_close_delay: Span::from_secs(10),
+            expired_close_delay: Span::from_secs(25),
+            close_timeout: Span::from_secs(5),
+            write_timeout: Span::from_secs(25),
+            call_timeout: Span::from_secs(10),
+            max_message: ByteSize::kib(64),
+            max_queued: ByteSize::kib(64),
+            send_buffer: ByteSize::kib(64),
             channel_limit: 128,
             recovery_limit: 300,
             stream_topics_limit: 64,
             allowed_origins: Vec::new(),
             connections_per_user: 0,
             messages_per_second: 0,
-            retry_min_ms: 2_000,
-            retry_max_ms: 10_000,
-            feed_linger_ms: 10_000,
-            position_check_interval_ms: 60_000,
+            retry_min: Span::from_secs(2),
+            retry_max: Span::from_secs(10),
+            feed_linger: Span::from_secs(10),
+            position_check_interval: Span::from_secs(60),
         }
     }
 }
@@ -90,37 +89,35 @@ impl HubConfig {
     /// The key within this section, and what is wrong with it.
     pub fn validate(&self) -> Result<(), (String, String)> {
         let fail = |key: &str, reason: &str| Err((key.to_owned(), reason.to_owned()));
-        if self.ping_interval_ms == 0 || !self.ping_interval_ms.is_multiple_of(1_000) {
-            return fail(
-                "ping_interval_ms",
-                "must be a whole number of seconds, at least 1000",
-            );
+        let ping = self.ping_interval.duration();
+        if ping.is_zero() || ping.subsec_nanos() != 0 {
+            return fail("ping_interval", "must be a whole number of seconds, at least 1s");
         }
-        if self.pong_timeout_ms == 0 || self.pong_timeout_ms >= self.ping_interval_ms {
-            return fail("pong_timeout_ms", "must be above 0 and below ping_interval_ms");
+        if self.pong_timeout.is_zero() || self.pong_timeout >= self.ping_interval {
+            return fail("pong_timeout", "must be above 0s and below ping_interval");
         }
         for (key, value) in [
-            ("stale_close_delay_ms", self.stale_close_delay_ms),
-            ("close_timeout_ms", self.close_timeout_ms),
-            ("write_timeout_ms", self.write_timeout_ms),
-            ("call_timeout_ms", self.call_timeout_ms),
-            ("retry_min_ms", self.retry_min_ms),
+            ("stale_close_delay", self.stale_close_delay),
+            ("close_timeout", self.close_timeout),
+            ("write_timeout", self.write_timeout),
+            ("call_timeout", self.call_timeout),
+            ("retry_min", self.retry_min),
         ] {
-            if !(1..=3_600_000).contains(&value) {
-                return fail(key, "must be between 1 and 3600000");
+            if value.is_zero() || value > Span::from_secs(3_600) {
+                return fail(key, "must be above 0s and at most 1h");
             }
         }
-        if self.retry_max_ms < self.retry_min_ms {
-            return fail("retry_max_ms", "must not be below retry_min_ms");
+        if self.retry_max < self.retry_min {
+            return fail("retry_max", "must not be below retry_min");
         }
-        if !(1_024..=16 * 1024 * 1024).contains(&self.max_message_bytes) {
-            return fail("max_message_bytes", "must be between 1024 and 16777216");
+        if !(ByteSize::kib(1)..=ByteSize::mib(16)).contains(&self.max_message) {
+            return fail("max_message", "must be between 1KiB and 16MiB");
         }
-        if !(4_096..=64 * 1024 * 1024).contains(&self.max_queued_bytes) {
-            return fail("max_queued_bytes", "must be between 4096 and 67108864");
+        if !(ByteSize::kib(4)..=ByteSize::mib(64)).contains(&self.max_queued) {
+            return fail("max_queued", "must be between 4KiB and 64MiB");
         }
-        if self.send_buffer_bytes != 0 && self.send_buffer_bytes < 4_096 {
-            return fail("send_buffer_bytes", "must be 0 or at least 4096");
+        if self.send_buffer.bytes() != 0 && self.send_buffer < ByteSize::kib(4) {
+            return fail("send_buffer", "must be 0B or at least 4KiB");
         }
         if !(1..=10_000).contains(&self.channel_limit) {
             return fail("channel_limit", "must be between 1 and 10000");
@@ -136,10 +133,6 @@ impl HubConfig {
             );
         }
         Ok(())
-    }
-
-    pub(crate) fn call_timeout(&self) -> Duration {
-        Duration::from_millis(self.call_timeout_ms)
     }
 }
 

@@ -135,9 +135,9 @@ async fn a_frame_over_its_limit_closes_with_1009() {
 #[tokio::test]
 async fn pings_come_and_a_silent_client_is_let_go_to_come_back() {
     let server = Start::default()
-        .env("CARILLON_HUB__PING_INTERVAL_MS", 1_000)
-        .env("CARILLON_HUB__PONG_TIMEOUT_MS", 500)
-        .env("CARILLON_HUB__STALE_CLOSE_DELAY_MS", 700)
+        .env("CARILLON_HUB__PING_INTERVAL", "1s")
+        .env("CARILLON_HUB__PONG_TIMEOUT", "500ms")
+        .env("CARILLON_HUB__STALE_CLOSE_DELAY", "700ms")
         .serve()
         .await;
     let api = server.api().await;
@@ -201,7 +201,7 @@ async fn an_acknowledgement_with_a_fault_is_an_rpc_error_and_not_the_end() {
 async fn a_token_is_refreshed_on_a_live_connection() {
     let server = Start::default()
         .env("CARILLON_AUTH__LEEWAY", "0s")
-        .env("CARILLON_HUB__EXPIRED_CLOSE_DELAY_MS", 300)
+        .env("CARILLON_HUB__EXPIRED_CLOSE_DELAY", "300ms")
         .serve()
         .await;
     let api = server.api().await;

@@ -47,12 +47,12 @@ async fn an_unknown_key_or_a_bad_value_is_named_with_its_reason() {
         ("[nonsense]\n", "nonsense", "unknown"),
         (
             "[hub]\nping_interval_ms = \"soon\"\n",
-            "hub.ping_interval_ms",
+            "hub.ping_interval",
             "integer",
         ),
         (
             "[hub]\nping_interval_ms = 1500\n",
-            "hub.ping_interval_ms",
+            "hub.ping_interval",
             "seconds",
         ),
         ("[server]\nlisten = [\"nowhere\"]\n", "server.listen", "address"),
@@ -84,10 +84,10 @@ async fn an_unknown_key_or_a_bad_value_is_named_with_its_reason() {
 
 #[tokio::test]
 async fn a_bad_variable_is_named_and_a_stranger_only_warned_of() {
-    let finished = refused("", &[("CARILLON_HUB__PING_INTERVAL_MS", "soon")], &[]).await;
+    let finished = refused("", &[("CARILLON_HUB__PING_INTERVAL", "soon")], &[]).await;
     assert!(
-        finished.stderr.contains("CARILLON_HUB__PING_INTERVAL_MS")
-            || finished.stderr.contains("hub.ping_interval_ms"),
+        finished.stderr.contains("CARILLON_HUB__PING_INTERVAL")
+            || finished.stderr.contains("hub.ping_interval"),
         "{finished:?}"
     );
     let finished = refused("", &[("CARILLON_AUTH__HMAC_SECRET_FILE", "/nonexistent")], &[]).await;
@@ -105,12 +105,12 @@ async fn a_bad_variable_is_named_and_a_stranger_only_warned_of() {
 async fn a_file_a_variable_and_a_flag_win_in_this_order() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("carillon.toml");
-    std::fs::write(&file, "[hub]\nping_interval_ms = 20000\npong_timeout_ms = 3000\n").expect("written");
+    std::fs::write(&file, "[hub]\nping_interval = \"20s\"\npong_timeout = \"3s\"\n").expect("written");
     let file = file.display().to_string();
-    let environment = [("CARILLON_HUB__PING_INTERVAL_MS".to_owned(), "10000".to_owned())];
+    let environment = [("CARILLON_HUB__PING_INTERVAL".to_owned(), "10s".to_owned())];
     let printed = carillon(&["config", "print", "--config", &file], &environment).await;
-    assert!(printed.line().contains("ping_interval_ms = 10000"), "{printed:?}");
-    assert!(printed.line().contains("pong_timeout_ms = 3000"), "{printed:?}");
+    assert!(printed.line().contains("ping_interval = \"10s\""), "{printed:?}");
+    assert!(printed.line().contains("pong_timeout = \"3s\""), "{printed:?}");
 }
 
 #[tokio::test]

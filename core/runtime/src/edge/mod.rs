@@ -14,6 +14,7 @@ mod pass;
 mod route_label;
 mod serve;
 mod stream;
+mod stream_head;
 mod take_over;
 mod tenant_path;
 mod tls;
@@ -25,7 +26,9 @@ pub use connections::Connections;
 pub use cors::Cors;
 pub use listener::Peer;
 pub use serve::Edge;
+pub use stream_head::stream_head;
 pub use take_over::{ConnectionGuard, Socket, TakeOver, Taken};
+pub use tenant_path::PathPrefix;
 pub use trace::TraceId;
 
 /// Who is on the other side of a listener.

@@ -9,7 +9,7 @@ use std::{borrow::Cow, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, MatchedPath, OriginalUri},
+    extract::{ConnectInfo, MatchedPath},
     response::{IntoResponse as _, Response},
 };
 use carillon_domain::{Caller, Principal};
@@ -140,8 +140,7 @@ impl Pass {
         let shared = &self.shared;
         check_sizes(&shared.limits, &parts)?;
         check_host(&parts)?;
-        let original = OriginalUri(parts.uri.clone());
-        let tenant = tenant_path::split(&mut parts.uri)?;
+        let (tenant, prefix) = tenant_path::split(&mut parts.uri)?;
         if let Some(preflight) = shared.cors.preflight(&parts.method, &parts.headers) {
             asked.preflight = true;
             return preflight.map(|status| Admitted::Answered(status.into_response()));
@@ -176,9 +175,9 @@ impl Pass {
             });
         }
         extensions.insert(tenant);
-        extensions.insert(original);
-        extensions.insert(ViaTls(shared.tls));
+        extensions.insert(prefix);
         extensions.insert(asked.trace);
+        extensions.insert(ViaTls(shared.tls));
         extensions.insert(self.peer);
         extensions.insert(BodyLimit(shared.limits.body.as_usize()));
         extensions.insert(shared.cors.clone());

@@ -1,0 +1,163 @@
+//! What happens by the clock: heartbeats, expiries, feeds nobody listens to, and the end.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use rand::seq::SliceRandom;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    connection::{Connection, Role},
+    hub::Hub,
+    protocol::{Encoding, codes::Close},
+    sse::event,
+    wheel::Wheel,
+};
+
+/// How often feeds are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Closes of a drain go out in this many groups per second.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+impl Hub {
+    /// The heartbeat wheel and other upkeep, until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let sweeper = tokio::spawn(Arc::clone(&self).sweep(stop.clone()));
+        let mut turns = interval(Wheel::STEP);
+        // Late turns are made up for: the wheel counts them.
+        turns.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = turns.tick() => {}
+            }
+            self.shared.turned();
+            for id in self.shared.wheel.turn() {
+                if let Some(connection) = self.table.get(id)
+                    && let Some(next) = self.tick(&connection)
+                {
+                    self.shared.wheel.after(next, id);
+                }
+            }
+        }
+        let _ = sweeper.await;
+    }
+
+    /// What is due for one connection, and when to look again.
+    fn tick(self: &Arc<Self>, connection: &Arc<Connection>) -> Option<Duration> {
+        if connection.is_over() {
+            let patience = self.shared.config.close_timeout.duration();
+            return (!connection.give_up_after(patience)).then_some(patience);
+        }
+        let mut role = connection.role.lock();
+        match &mut *role {
+            Role::Session(session) => {
+                let (effects, next) = session.tick(self.moment(), &self.shared.config);
+                self.apply(connection, effects, &mut Vec::new());
+                next
+            }
+            Role::Stream(stream) => {
+                let expires_at = stream.expires_at();
+                drop(role);
+                self.tick_stream(connection, expires_at)
+            }
+        }
+    }
+
+    fn tick_stream(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        expires_at: Option<carillon_domain::Timestamp>,
+    ) -> Option<Duration> {
+        let config = &self.shared.config;
+        let now = self.ports.clock.now();
+        let end = expires_at.map(|expires_at| expires_at.after(config.expired_close_delay.duration()));
+        if end.is_some_and(|end| now >= end) {
+            self.bye(connection, "expired");
+            return None;
+        }
+        let (silent, waiting) = connection.silence();
+        if waiting && silent >= config.write_timeout.duration() {
+            // Nobody else watches a body's queue.
+            connection.cut_off();
+            return None;
+        }
+        let every = config.ping_interval.duration();
+        let next = if silent >= every {
+            connection.send(&event::HEARTBEAT);
+            every
+        } else {
+            every - silent
+        };
+        Some(end.map_or(next, |end| next.min(end.since(now))))
+    }
+
+    async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        let config = &self.shared.config;
+        let (linger, check) = (
+            config.feed_linger.duration(),
+            config.position_check_interval.duration(),
+        );
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(SWEEP) => {}
+            }
+            self.registry.sweep(&self, linger).await;
+            self.shared.metrics.feeds.set(self.registry.len() as f64);
+            if !check.is_zero() {
+                for feed in self.registry.unchecked(self.shared.millis(), check) {
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    self.check(&feed).await;
+                }
+            }
+        }
+    }
+
+    /// Ends all connections so that clients come back elsewhere, spread over `deadline`: WebSockets with 3001,
+    /// streams with `retry:` and `bye`. Answers when all are gone or the time is over.
+    pub async fn drain(self: &Arc<Self>, deadline: Duration) {
+        let began = Instant::now();
+        self.shared.draining.store(true, Ordering::Relaxed);
+        // The last ones still get their time to answer.
+        let spread = deadline.mul_f64(0.7);
+        loop {
+            let mut open: Vec<_> = self
+                .table
+                .all()
+                .into_iter()
+                .filter(|connection| !connection.is_over())
+                .collect();
+            if open.is_empty() {
+                break;
+            }
+            open.shuffle(&mut rand::rng());
+            let left = spread.saturating_sub(began.elapsed());
+            let steps = (left.as_millis() / DRAIN_STEP.as_millis()).max(1) as usize;
+            for group in open.chunks(open.len().div_ceil(steps)) {
+                group.iter().for_each(|connection| self.send_away(connection));
+                if began.elapsed() < spread {
+                    sleep(DRAIN_STEP).await;
+                }
+            }
+            if began.elapsed() >= deadline {
+                break;
+            }
+        }
+        while self.connections() > 0 && began.elapsed() < deadline {
+            sleep(DRAIN_STEP).await;
+        }
+    }
+
+    fn send_away(&self, connection: &Arc<Connection>) {
+        match connection.encoding {
+            Encoding::WebSocketJson => self.close(connection, Close::SHUTDOWN),
+            Encoding::EventStream => self.bye(connection, "shutdown"),
+        }
+    }
+}
