@@ -1,3 +1,10 @@
 //! Carillon: a realtime notification and messaging hub.
 
-fn main() {}
+mod cli;
+mod page;
+mod quickstart;
+mod reference;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

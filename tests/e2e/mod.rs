@@ -15,4 +15,7 @@ mod ring;
 mod schedule;
 mod slow_readers;
 mod tenants;
+mod tls;
 mod topics;
+
+pub(crate) use schedule::in_millis;

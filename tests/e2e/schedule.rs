@@ -17,7 +17,7 @@ fn now() -> Duration {
 }
 
 /// A time from now, as requests spell it.
-pub(super) fn in_millis(millis: u64) -> String {
+pub(crate) fn in_millis(millis: u64) -> String {
     let at = now() + Duration::from_millis(millis);
     jiff::Timestamp::from_microsecond(i64::try_from(at.as_micros()).expect("a time"))
         .expect("a time")

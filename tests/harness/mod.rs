@@ -3,6 +3,7 @@
 mod api;
 mod command;
 mod ports;
+mod report;
 mod server;
 mod sse;
 mod wait;
@@ -10,7 +11,8 @@ mod ws;
 
 pub(crate) use api::{Answer, Api, user_name};
 pub(crate) use command::{Finished, carillon, clean};
+pub(crate) use report::report;
 pub(crate) use server::{Server, Start, Store, shared};
-pub(crate) use sse::{Event, Sse};
-pub(crate) use wait::{DEADLINE, eventually, within};
+pub(crate) use sse::Sse;
+pub(crate) use wait::{eventually, within};
 pub(crate) use ws::{Received, Ws};

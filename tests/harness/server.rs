@@ -38,7 +38,6 @@ impl Store {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Start {
     environment: Vec<(String, String)>,
-    arguments: Vec<String>,
     config: Option<String>,
 }
 
@@ -46,12 +45,6 @@ impl Start {
     /// Sets a variable; config keys are `CARILLON_SECTION__KEY`.
     pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
-        self
-    }
-
-    /// Adds an argument of `serve`.
-    pub(crate) fn arg(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.to_owned());
         self
     }
 
@@ -89,7 +82,7 @@ impl Server {
             let url = carillon_testkit::create_postgres_database().await;
             environment.push(("CARILLON_STORE__URL".to_owned(), url));
         }
-        let mut arguments = start.arguments;
+        let mut arguments = Vec::new();
         if let Some(text) = start.config {
             let path = data.path().join("carillon.toml");
             std::fs::write(&path, text).expect("the config file is written");
@@ -134,8 +127,18 @@ impl Server {
     }
 
     async fn wait_ready(&mut self, begun: Instant) {
-        let url = format!("{}/health/ready", self.url());
-        let http = reqwest::Client::new();
+        let tls = self
+            .environment
+            .iter()
+            .any(|(name, _)| name == "CARILLON_SERVER__TLS__CERTIFICATE");
+        let scheme = if tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}/health/ready", self.address());
+        // Only whether it is ready is asked here; who it is, is asked by the tests of TLS.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_danger_accept_invalid_certs(true)
+            .build();
+        let http = http.expect("a client");
         loop {
             if let Some(status) = self
                 .child
@@ -258,12 +261,6 @@ impl Server {
     pub(crate) async fn start_again(&mut self) {
         self.kill();
         self.spawn().await;
-    }
-
-    /// Sets a variable for the next start.
-    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
-        self.environment.retain(|(known, _)| known != name);
-        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     fn stop_watchdog(&mut self) {

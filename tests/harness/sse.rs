@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde_json::Value;
 
-use super::wait::within;
+use super::wait::{DEADLINE, within};
 
 /// One event of a stream, as `EventSource` would dispatch it.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +68,21 @@ impl Sse {
         if response.status() != 200 {
             panic!("a stream: {:?}", super::Answer::read(response).await);
         }
+        Self::read(response)
+    }
+
+    /// The stream, or `None` while the server is away; any answer but a stream or a 503 fails.
+    pub(crate) async fn try_open(request: reqwest::RequestBuilder) -> Option<Self> {
+        let request = request.header("accept", "text/event-stream").send();
+        let response = tokio::time::timeout(DEADLINE, request).await.ok()?.ok()?;
+        match response.status().as_u16() {
+            200 => Some(Self::read(response)),
+            503 => None,
+            _ => panic!("a stream: {:?}", super::Answer::read(response).await),
+        }
+    }
+
+    fn read(response: reqwest::Response) -> Self {
         let headers = response.headers().clone();
         let kind = headers["content-type"].to_str().expect("ASCII");
         assert!(kind.starts_with("text/event-stream"), "{kind}");

@@ -8,7 +8,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use super::wait::within;
+use super::wait::{DEADLINE, within};
 
 /// What a socket receives, pings left out.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,16 @@ impl Ws {
         let (socket, _) = within("the WebSocket handshake", tokio_tungstenite::connect_async(url))
             .await
             .unwrap_or_else(|error| panic!("{url}: {error}"));
+        Self::over(socket)
+    }
+
+    /// As [`Self::open`]; `None` while the server is away.
+    pub(crate) async fn try_open(url: &str) -> Option<Self> {
+        let opened = tokio::time::timeout(DEADLINE, tokio_tungstenite::connect_async(url)).await;
+        Some(Self::over(opened.ok()?.ok()?.0))
+    }
+
+    fn over(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
         Self {
             socket,
             last_command: 0,
@@ -61,11 +71,9 @@ impl Ws {
         .expect("the socket is open");
     }
 
-    /// Sends a binary frame as it is.
-    pub(crate) async fn binary(&mut self, frame: Vec<u8>) {
-        within("a frame to be sent", self.socket.send(Message::binary(frame)))
-            .await
-            .expect("the socket is open");
+    /// Sends a text frame unless the connection is gone.
+    pub(crate) async fn try_text(&mut self, frame: String) {
+        let _ = tokio::time::timeout(DEADLINE, self.socket.send(Message::text(frame))).await;
     }
 
     /// Sends a command and waits for its reply; pushes that come first are kept for [`Self::push`].
@@ -99,21 +107,6 @@ impl Ws {
         match reply.get("error") {
             Some(error) => Err(error.clone()),
             None => Ok(reply["rpc"]["data"].clone()),
-        }
-    }
-
-    /// The next push.
-    #[track_caller]
-    pub(crate) fn push(&mut self) -> impl Future<Output = Value> {
-        let caller = std::panic::Location::caller();
-        async move {
-            if let Some(push) = self.kept.pop_front() {
-                return push["push"].clone();
-            }
-            match within(&format!("a push at {caller}"), self.receive()).await {
-                Received::Json(push) if push.get("push").is_some() => push["push"].clone(),
-                other => panic!("not a push at {caller}: {other:?}"),
-            }
         }
     }
 

@@ -1,6 +1,8 @@
-//! What every running part needs: configuration, lifecycle, telemetry and the HTTP edge.
+//! What every running part needs: configuration, lifecycle, telemetry, health and the HTTP edge.
 
 pub mod config;
 pub mod edge;
+pub mod health;
 pub mod http;
 pub mod lifecycle;
+pub mod telemetry;

@@ -75,7 +75,6 @@ pub fn redacted<S: Serializer>(_: &SecretString, serializer: S) -> Result<S::Ok,
 ///
 /// # Errors
 /// Only the serializer's own.
-#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 pub fn redacted_option<S: Serializer>(
     secret: &Option<SecretString>,
     serializer: S,

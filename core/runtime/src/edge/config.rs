@@ -24,13 +24,15 @@ pub struct EdgeConfig {
 }
 
 /// TLS. Both files are read again when they change, without dropping connections.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// PEM file with the certificate and its intermediates.
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key.
     pub key: Option<PathBuf>,
+    /// How often both files are looked at for changes.
+    pub reload: Span,
 }
 
 /// Cross-origin access by browsers.
@@ -90,6 +92,16 @@ impl Default for EdgeConfig {
     }
 }
 
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self {
+            certificate: None,
+            key: None,
+            reload: Span::from_secs(5),
+        }
+    }
+}
+
 impl Default for CorsConfig {
     fn default() -> Self {
         Self {
@@ -133,6 +145,9 @@ impl EdgeConfig {
         }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return fault("tls", "certificate and key belong together".to_owned());
+        }
+        if self.tls.reload.is_zero() {
+            return fault("tls.reload", "must be more than nothing".to_owned());
         }
         for origin in &self.cors.origins {
             match origin.parse() {

@@ -33,7 +33,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Time to end after an idle client was told to.
-const GOODBYE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Runs the requests' futures where the drain waits for them.
 #[derive(Clone)]
@@ -83,10 +83,9 @@ pub(super) async fn drive(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(io, service);
-    // A ping or a window update is no request: between requests only the idle limit counts.
     let of_phase = |phase| match phase {
-        Phase::New => Some(limits.header.duration()),
-        Phase::Head | Phase::Idle | Phase::Ending => Some(limits.idle.duration()),
+        Phase::New | Phase::Head => Some(limits.header.duration()),
+        Phase::Idle | Phase::Ending => Some(limits.idle.duration()),
         Phase::Busy => None,
     };
     let mut connection = pin!(connection);

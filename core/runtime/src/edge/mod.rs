@@ -28,7 +28,6 @@ pub use listener::Peer;
 pub use serve::Edge;
 pub use stream_head::stream_head;
 pub use take_over::{ConnectionGuard, Socket, TakeOver, Taken};
-pub use tenant_path::PathPrefix;
 pub use trace::TraceId;
 
 /// Who is on the other side of a listener.

@@ -9,7 +9,7 @@ use std::{borrow::Cow, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, MatchedPath},
+    extract::{ConnectInfo, MatchedPath, OriginalUri},
     response::{IntoResponse as _, Response},
 };
 use carillon_domain::{Caller, Principal};
@@ -140,7 +140,8 @@ impl Pass {
         let shared = &self.shared;
         check_sizes(&shared.limits, &parts)?;
         check_host(&parts)?;
-        let (tenant, prefix) = tenant_path::split(&mut parts.uri)?;
+        let original = OriginalUri(parts.uri.clone());
+        let tenant = tenant_path::split(&mut parts.uri)?;
         if let Some(preflight) = shared.cors.preflight(&parts.method, &parts.headers) {
             asked.preflight = true;
             return preflight.map(|status| Admitted::Answered(status.into_response()));
@@ -175,7 +176,8 @@ impl Pass {
             });
         }
         extensions.insert(tenant);
-        extensions.insert(prefix);
+        extensions.insert(original);
+        extensions.insert(ViaTls(shared.tls));
         extensions.insert(asked.trace);
         extensions.insert(ViaTls(shared.tls));
         extensions.insert(self.peer);

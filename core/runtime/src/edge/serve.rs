@@ -44,7 +44,9 @@ impl Edge {
     /// When an address is taken or not ours, or the certificate and key are unreadable or do not fit.
     pub fn bind(config: &EdgeConfig, access: Access) -> Result<Self, EdgeError> {
         let tls = match (&config.tls.certificate, &config.tls.key) {
-            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+            (Some(certificate), Some(key)) => {
+                Some(Tls::open(certificate, key, config.tls.reload.duration())?)
+            }
             _ => None,
         };
         Ok(Self {

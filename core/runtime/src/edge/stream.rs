@@ -188,17 +188,18 @@ pub(super) struct Watched {
     stream: Stream,
     ahead: Bytes,
     watch: Arc<Watch>,
-    /// On HTTP/1.1 an answer outside a request is hyper's own; on HTTP/2 frames come at any time.
-    refuses: bool,
+    /// On HTTP/1.1 what comes outside a request begins one, and what goes out is an answer of hyper's own; on HTTP/2
+    /// frames pass at any time.
+    http1: bool,
 }
 
 impl Watched {
-    pub(super) fn new(stream: Stream, ahead: Bytes, watch: Arc<Watch>, refuses: bool) -> Self {
+    pub(super) fn new(stream: Stream, ahead: Bytes, watch: Arc<Watch>, http1: bool) -> Self {
         Self {
             stream,
             ahead,
             watch,
-            refuses,
+            http1,
         }
     }
 
@@ -219,7 +220,7 @@ impl Watched {
 
     /// Swallows hyper's own answers: the driver writes a better one.
     fn refuse(&self) -> bool {
-        if !self.refuses {
+        if !self.http1 {
             return false;
         }
         let mut seen = self.watch.0.lock();
@@ -246,7 +247,7 @@ impl AsyncRead for Watched {
         let mut seen = this.watch.0.lock();
         if buf.filled().len() == before {
             seen.ended |= buf.remaining() > 0;
-        } else if matches!(seen.phase, Phase::New | Phase::Idle) {
+        } else if this.http1 && matches!(seen.phase, Phase::New | Phase::Idle) {
             seen.phase = Phase::Head;
             seen.since = Instant::now();
         }

@@ -18,15 +18,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::EdgeError;
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
 /// A certificate with its key, and where it comes from.
 pub(super) struct Tls {
     resolver: Arc<Resolver>,
     provider: Arc<CryptoProvider>,
     certificate: PathBuf,
     key: PathBuf,
+    look_every: Duration,
     seen: Option<Stamp>,
     pub(super) acceptor: TlsAcceptor,
 }
@@ -44,7 +42,7 @@ impl ResolvesServerCert for Resolver {
 }
 
 impl Tls {
-    pub(super) fn open(certificate: &Path, key: &Path) -> Result<Self, EdgeError> {
+    pub(super) fn open(certificate: &Path, key: &Path, look_every: Duration) -> Result<Self, EdgeError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let seen = stamp(certificate, key);
         let pair = read(&provider, certificate, key)?;
@@ -60,6 +58,7 @@ impl Tls {
             provider,
             certificate: certificate.to_owned(),
             key: key.to_owned(),
+            look_every,
             seen,
             acceptor: TlsAcceptor::from(Arc::new(config)),
         })
@@ -67,7 +66,7 @@ impl Tls {
 
     /// Watches the files for good. Connections keep the certificate that they began with.
     pub(super) async fn keep_fresh(mut self) {
-        let mut tick = tokio::time::interval(LOOK_EVERY);
+        let mut tick = tokio::time::interval(self.look_every);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;

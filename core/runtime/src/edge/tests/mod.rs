@@ -1,6 +1,12 @@
 //! The edge over real sockets.
 
+mod answers;
+mod deadlines;
+mod drain;
+mod internal;
+mod limits;
 mod take_over;
+mod tls;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! How a process ends.
+//! The two stages of stopping.
 
 use tokio_util::sync::CancellationToken;
 

@@ -1,0 +1,96 @@
+use std::{fmt, sync::Arc};
+
+use carillon_domain::{
+    Clock, ExternalUserId, TenantId, UserId,
+    ports::{Erase, Unavailable},
+};
+use carillon_sql::{Database, StoreError};
+use moka::future::Cache;
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+use crate::{
+    UserConfig,
+    store::{self, Store},
+};
+
+/// Users: see the crate's page.
+pub struct Users {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: UserConfig,
+    pub(crate) ids: Cache<(TenantId, ExternalUserId), UserId>,
+    /// The rooms that hold a person's data, by a name for the log.
+    pub(crate) rooms: RwLock<Vec<(&'static str, Arc<dyn Erase>)>>,
+    /// An erasure began in this process: it need not wait for the next look.
+    pub(crate) wake: Notify,
+}
+
+/// Why users cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A setting does not fit.
+    #[error("users.{key}: {reason}")]
+    Config {
+        /// The key, below `users`.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store does not work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Users {
+    /// Checks the settings and brings the schema up to date.
+    ///
+    /// # Errors
+    /// When a setting does not fit or the store does not work.
+    pub async fn open(
+        config: UserConfig,
+        database: Database,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, OpenError> {
+        config
+            .validate()
+            .map_err(|(key, reason)| OpenError::Config { key, reason })?;
+        crate::migrate(&database).await?;
+        Ok(Arc::new(Self {
+            store: store::on(database),
+            clock,
+            ids: Cache::builder()
+                .max_capacity(config.cached)
+                .time_to_live(config.cache_ttl.duration())
+                .build(),
+            config,
+            rooms: RwLock::default(),
+            wake: Notify::new(),
+        }))
+    }
+
+    /// Registers a room that holds a person's data. Register every room before [`Self::run`]: an erasure ends when all
+    /// that are registered have forgotten.
+    pub fn erases(&self, name: &'static str, room: Arc<dyn Erase>) {
+        self.rooms.write().push((name, room));
+    }
+
+    /// Begins to erase the person who has the name; `false` when nobody has it. The name is free at once.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn erase(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<bool, Unavailable> {
+        let began = self.store.begin_erasure(tenant, user, self.clock.now()).await?;
+        self.ids.invalidate(&(tenant.clone(), user.clone())).await;
+        self.wake.notify_one();
+        Ok(began)
+    }
+}
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Users")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use carillon_domain::{ExternalUserId, TenantId, Timestamp, UserId};
+use carillon_sql::{Sqlite, StoreError, TenantScope};
+
+use super::{
+    ERASURE_BATCH, Erasure, ErasureRow, Store, UserRecord, UserRow, erasure, named, pairs, user_record,
+};
+
+pub(super) struct SqliteStore(pub(super) Sqlite);
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn find(
+        &self,
+        tenant: &TenantId,
+        users: &[ExternalUserId],
+    ) -> Result<Vec<(ExternalUserId, UserId)>, StoreError> {
+        let users = json(&users)?;
+        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT external, id FROM users \
+             WHERE tenant = $1 AND external IN (SELECT value FROM json_each($2))",
+        )
+        .bind(tenant.as_str())
+        .bind(users)
+        .fetch_all(&mut *read)
+        .await?;
+        pairs(rows)
+    }
+
+    async fn make(
+        &self,
+        tenant: &TenantId,
+        users: &[(ExternalUserId, UserId)],
+        now: Timestamp,
+    ) -> Result<Vec<(ExternalUserId, UserId)>, StoreError> {
+        let users = json(&users)?;
+        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+        sqlx::query(
+            "INSERT INTO users (tenant, external, id, created_at) \
+             SELECT $1, value ->> 0, value ->> 1, $3 FROM json_each($2) WHERE TRUE \
+             ON CONFLICT (tenant, external) DO NOTHING",
+        )
+        .bind(tenant.as_str())
+        .bind(&users)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT external, id FROM users \
+             WHERE tenant = $1 AND external IN (SELECT value ->> 0 FROM json_each($2))",
+        )
+        .bind(tenant.as_str())
+        .bind(&users)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        pairs(rows)
+    }
+
+    async fn names(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, ExternalUserId)>, StoreError> {
+        let users = json(&users)?;
+        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT id, external FROM users \
+             WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2)) \
+             UNION ALL SELECT user_id, external FROM erasures \
+             WHERE tenant = $1 AND user_id IN (SELECT value FROM json_each($2))",
+        )
+        .bind(tenant.as_str())
+        .bind(users)
+        .fetch_all(&mut *read)
+        .await?;
+        named(rows)
+    }
+
+    async fn user(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<Option<UserRecord>, StoreError> {
+        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let row: Option<UserRow> = sqlx::query_as(
+            "SELECT id, created_at, 0 AS erasing FROM users WHERE tenant = $1 AND external = $2 \
+             UNION ALL SELECT user_id, created_at, 1 FROM erasures WHERE tenant = $1 AND external = $2 \
+             ORDER BY erasing LIMIT 1",
+        )
+        .bind(tenant.as_str())
+        .bind(user.as_str())
+        .fetch_optional(&mut *read)
+        .await?;
+        row.map(user_record).transpose()
+    }
+
+    async fn begin_erasure(
+        &self,
+        tenant: &TenantId,
+        user: &ExternalUserId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+        let gone: Option<(String, i64)> =
+            sqlx::query_as("DELETE FROM users WHERE tenant = $1 AND external = $2 RETURNING id, created_at")
+                .bind(tenant.as_str())
+                .bind(user.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+        let Some((id, created_at)) = gone else {
+            let open: Option<(i64,)> =
+                sqlx::query_as("SELECT due_at FROM erasures WHERE tenant = $1 AND external = $2 LIMIT 1")
+                    .bind(tenant.as_str())
+                    .bind(user.as_str())
+                    .fetch_optional(&mut *tx)
+                    .await?;
+            return Ok(open.is_some());
+        };
+        sqlx::query(
+            "INSERT INTO erasures \
+             (tenant, user_id, external, created_at, requested_at, pass, attempts, due_at) \
+             VALUES ($1, $2, $3, $4, $5, 1, 0, $5)",
+        )
+        .bind(tenant.as_str())
+        .bind(id)
+        .bind(user.as_str())
+        .bind(created_at)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn take_erasures(&self, now: Timestamp, lease: Duration) -> Result<Vec<Erasure>, StoreError> {
+        // Asked first: mostly there is nothing, and a write would cost a sync.
+        let mut read = self
+            .0
+            .read_system("erasures of all tenants are carried out")
+            .await?;
+        let due: Option<(i64,)> = sqlx::query_as("SELECT due_at FROM erasures WHERE due_at <= $1 LIMIT 1")
+            .bind(now.as_micros())
+            .fetch_optional(&mut *read)
+            .await?;
+        drop(read);
+        if due.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self
+            .0
+            .begin_system("erasures of all tenants are carried out")
+            .await?;
+        let rows: Vec<ErasureRow> = sqlx::query_as(
+            "UPDATE erasures SET attempts = attempts + 1, due_at = $2 \
+             WHERE (tenant, user_id) IN \
+              (SELECT tenant, user_id FROM erasures WHERE due_at <= $1 ORDER BY due_at LIMIT $3) \
+             RETURNING tenant, user_id, pass, attempts",
+        )
+        .bind(now.as_micros())
+        .bind(now.after(lease).as_micros())
+        .bind(ERASURE_BATCH)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        rows.iter().map(erasure).collect()
+    }
+
+    async fn put_off_erasure(&self, erasure: &Erasure, due_at: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.0.begin(TenantScope::new(&erasure.tenant)).await?;
+        sqlx::query(
+            "UPDATE erasures SET pass = $3, attempts = $4, due_at = $5 WHERE tenant = $1 AND user_id = $2",
+        )
+        .bind(erasure.tenant.as_str())
+        .bind(erasure.user.to_string())
+        .bind(erasure.pass)
+        .bind(erasure.attempts)
+        .bind(due_at.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn end_erasure(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let mut tx = self.0.begin(TenantScope::new(&erasure.tenant)).await?;
+        sqlx::query("DELETE FROM erasures WHERE tenant = $1 AND user_id = $2")
+            .bind(erasure.tenant.as_str())
+            .bind(erasure.user.to_string())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn open_erasures(&self) -> Result<i64, StoreError> {
+        let mut read = self
+            .0
+            .read_system("a number over all tenants, for metrics")
+            .await?;
+        let (open,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM erasures")
+            .fetch_one(&mut *read)
+            .await?;
+        Ok(open)
+    }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}

@@ -1,0 +1,145 @@
+//! `carillon keys`: API keys.
+
+use carillon_domain::{KeyId, Scope};
+use clap::{Args, Subcommand};
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{exit::Failure, output, target::Target};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a key and print it, alone; it is never shown again
+    Create(Create),
+    /// List the tenant's keys, without their secrets
+    List(List),
+    /// Revoke a key, at once
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// What it is for
+    #[arg(long, value_name = "NAME")]
+    name: String,
+
+    /// What it may do, several times; all but keys:write unless given
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<Scope>,
+
+    /// Print what is known of the key as well, as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Print JSON, one key a line
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    /// The key's id, key_...
+    id: KeyId,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create(arguments) => create(arguments).await,
+        Command::List(arguments) => list(arguments).await,
+        Command::Revoke(arguments) => revoke(arguments).await,
+    }
+}
+
+async fn create(arguments: Create) -> Result<(), Failure> {
+    let mut body = json!({"name": arguments.name});
+    if !arguments.scope.is_empty() {
+        body["scopes"] = json!(arguments.scope);
+    }
+    let client = arguments.target.connect().await?;
+    let made: Value = client.call(Method::POST, "/v1/keys", Some(&body), &[]).await?;
+    if arguments.json {
+        return output::json(&made);
+    }
+    match made["key"].as_str() {
+        Some(key) => output::line(key),
+        None => Err(Failure::Failed("the answer holds no key".to_owned())),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    data: Vec<Key>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Key {
+    id: String,
+    name: String,
+    scopes: Vec<String>,
+    created_at: String,
+    last_used_at: Option<String>,
+    revoked_at: Option<String>,
+}
+
+async fn list(arguments: List) -> Result<(), Failure> {
+    let client = arguments.target.connect().await?;
+    let mut keys = Vec::new();
+    let mut path = "/v1/keys?limit=200".to_owned();
+    loop {
+        let page: Page = client.call(Method::GET, &path, None, &[]).await?;
+        keys.extend(page.data);
+        match page.next {
+            Some(cursor) => path = format!("/v1/keys?limit=200&cursor={cursor}"),
+            None => break,
+        }
+    }
+    if arguments.json {
+        return keys.iter().try_for_each(output::json);
+    }
+    if keys.is_empty() {
+        output::note("no keys yet: carillon keys create --name NAME");
+        return Ok(());
+    }
+    let rows: Vec<_> = keys
+        .into_iter()
+        .map(|key| {
+            let state = if key.revoked_at.is_some() {
+                "revoked"
+            } else {
+                "works"
+            };
+            [
+                key.id,
+                output::plain(&key.name),
+                state.to_owned(),
+                key.created_at.chars().take(10).collect(),
+                key.last_used_at
+                    .map_or_else(|| "never".to_owned(), |at| at.chars().take(16).collect()),
+                key.scopes.join(" "),
+            ]
+        })
+        .collect();
+    output::table(["ID", "NAME", "STATE", "CREATED", "LAST USED", "SCOPES"], &rows)
+}
+
+async fn revoke(arguments: Revoke) -> Result<(), Failure> {
+    let client = arguments.target.connect().await?;
+    let path = format!("/v1/keys/{}", arguments.id);
+    client.call::<Value>(Method::DELETE, &path, None, &[]).await?;
+    output::note(format_args!("{} is revoked", arguments.id));
+    Ok(())
+}

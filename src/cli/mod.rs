@@ -1,0 +1,66 @@
+//! The command line. One file per command; `client.rs` reaches a server, near or far.
+
+mod client;
+mod exit;
+mod keys;
+mod output;
+mod send;
+mod sse;
+mod tail;
+mod target;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::Failure;
+
+/// A realtime notification and messaging hub: one keyboard, many bells.
+#[derive(Debug, Parser)]
+#[command(name = "carillon", version, after_help = exit::HELP, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Print a user's token (JWT), alone
+    Token(token::Arguments),
+    /// Send a notification and print its id
+    Send(send::Arguments),
+    /// Follow a user's stream, one line each
+    Tail(tail::Arguments),
+}
+
+impl Command {
+    async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Keys(command) => keys::run(command).await,
+            Self::Token(arguments) => token::run(arguments).await,
+            Self::Send(arguments) => send::run(arguments).await,
+            Self::Tail(arguments) => tail::run(arguments).await,
+        }
+    }
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(command.run()),
+        Err(error) => Err(Failure::Failed(format!("cannot start the runtime: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure);
+            failure.code()
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `carillon send`: a notification.
+
+use std::io::Read as _;
+
+use carillon_domain::{Category, Clock as _, CollapseKey, ExternalUserId, Priority, SystemClock, TopicName};
+use carillon_runtime::config::Span;
+use clap::{ArgGroup, Args};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::{exit::Failure, output, target::Target};
+
+/// A text from standard input is read no further than this; the server's own limit is lower.
+const MAX_STDIN: u64 = 1 << 20;
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whom").required(true).multiple(true).args(["user", "topic"]))]
+pub(super) struct Arguments {
+    /// Whom to tell, several times
+    #[arg(long, value_name = "USER")]
+    user: Vec<ExternalUserId>,
+
+    /// A topic to publish to, several times
+    #[arg(long, value_name = "TOPIC")]
+    topic: Vec<TopicName>,
+
+    /// What it is, in one line
+    #[arg(long, value_name = "TEXT")]
+    title: String,
+
+    /// The text; - reads it from standard input
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    body: Option<String>,
+
+    /// Where a click leads
+    #[arg(long, value_name = "URL")]
+    link: Option<String>,
+
+    /// A picture's URL
+    #[arg(long, value_name = "URL")]
+    icon: Option<String>,
+
+    /// A button, several times: retry=Retry
+    #[arg(long, value_name = "ID=TITLE", value_parser = action)]
+    action: Vec<Value>,
+
+    /// Anything for the app: a JSON object
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    payload: Option<Value>,
+
+    /// What kind of notification it is
+    #[arg(long, value_name = "CATEGORY")]
+    category: Option<Category>,
+
+    /// low, normal or high
+    #[arg(long, value_name = "PRIORITY", value_parser = priority)]
+    priority: Option<Priority>,
+
+    /// Replaces an open notification with the same category and key
+    #[arg(long, value_name = "KEY")]
+    collapse_key: Option<CollapseKey>,
+
+    /// How long it matters, from then on: 10m, 3d
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<Span>,
+
+    /// Send it after this time: 30s, 2h
+    #[arg(long, value_name = "TIME", conflicts_with = "at")]
+    after: Option<Span>,
+
+    /// Send it then: 2026-12-24T18:00:00+01:00
+    #[arg(long, value_name = "TIME")]
+    at: Option<jiff::Timestamp>,
+
+    /// Sending again with the same key sends nothing twice
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
+    if arguments.body.as_deref() == Some("-") {
+        let mut text = String::new();
+        std::io::stdin().take(MAX_STDIN).read_to_string(&mut text)?;
+        arguments.body = Some(text.trim_end_matches('\n').to_owned());
+    }
+    let body = request(&arguments);
+    let key = arguments
+        .idempotency_key
+        .as_deref()
+        .map(|key| ("idempotency-key", key));
+    let client = arguments.target.connect().await?;
+    let headers: Vec<_> = key.into_iter().collect();
+    let accepted: Value = client
+        .call(Method::POST, "/v1/notifications", Some(&body), &headers)
+        .await?;
+    if arguments.json {
+        return output::json(&accepted);
+    }
+    match accepted["id"].as_str() {
+        Some(id) => output::line(id),
+        None => Err(Failure::Failed("the answer holds no id".to_owned())),
+    }
+}
+
+fn request(arguments: &Arguments) -> Value {
+    let users = arguments.user.iter().map(|user| json!({"user": user}));
+    let topics = arguments.topic.iter().map(|topic| json!({"topic": topic}));
+    let mut content = Map::new();
+    content.insert("title".to_owned(), json!(arguments.title));
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            content.insert(name.to_owned(), value);
+        }
+    };
+    put("body", arguments.body.as_ref().map(|text| json!(text)));
+    put("url", arguments.link.as_ref().map(|url| json!(url)));
+    put("icon", arguments.icon.as_ref().map(|url| json!(url)));
+    put("data", arguments.payload.clone());
+    put(
+        "actions",
+        (!arguments.action.is_empty()).then(|| json!(arguments.action)),
+    );
+    let mut body = json!({"targets": users.chain(topics).collect::<Vec<_>>(), "content": content});
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body[name] = value;
+        }
+    };
+    put("category", arguments.category.as_ref().map(|word| json!(word)));
+    put("priority", arguments.priority.map(|word| json!(word)));
+    put(
+        "collapse_key",
+        arguments.collapse_key.as_ref().map(|key| json!(key)),
+    );
+    put("ttl", arguments.ttl.map(|ttl| json!(ttl.duration().as_secs())));
+    put("send_at", send_at(arguments).map(|at| json!(at.to_string())));
+    body
+}
+
+fn send_at(arguments: &Arguments) -> Option<jiff::Timestamp> {
+    let Some(after) = arguments.after else {
+        return arguments.at;
+    };
+    let now = jiff::Timestamp::from_microsecond(SystemClock.now().as_micros()).ok()?;
+    now.checked_add(after.duration()).ok()
+}
+
+fn action(text: &str) -> Result<Value, String> {
+    match text.split_once('=') {
+        Some((id, title)) => Ok(json!({"id": id, "title": title})),
+        None => Err("expected ID=TITLE".to_owned()),
+    }
+}
+
+fn object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err("expected a JSON object".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    [Priority::Low, Priority::Normal, Priority::High]
+        .into_iter()
+        .find(|priority| priority.as_str() == text)
+        .ok_or_else(|| "a priority is low, normal or high".to_owned())
+}
