@@ -179,7 +179,6 @@ impl Pass {
         extensions.insert(original);
         extensions.insert(ViaTls(shared.tls));
         extensions.insert(asked.trace);
-        extensions.insert(ViaTls(shared.tls));
         extensions.insert(self.peer);
         extensions.insert(BodyLimit(shared.limits.body.as_usize()));
         extensions.insert(shared.cors.clone());

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
+use axum::extract::OriginalUri;
 use carillon_domain::TenantId;
 use http::{Extensions, HeaderMap, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::edge::PathPrefix;
 
 /// The cookie's name.
 pub const STREAM_COOKIE: &str = "carillon_stream";
@@ -46,12 +45,13 @@ pub fn clear_stream_cookie(extensions: &Extensions, tenant: &TenantId) -> Option
 fn cookie(extensions: &Extensions, tenant: &TenantId, value: &str, more: &str) -> Option<HeaderValue> {
     let mut text = format!("{STREAM_COOKIE}={value}; Path=");
     // The browser sends the cookie only to the spelling of the path that it was set for.
-    match extensions.get::<PathPrefix>() {
-        Some(prefix) => text.push_str(&prefix.0),
-        None if tenant.as_str() != TenantId::DEFAULT => {
-            let _ = write!(text, "/t/{tenant}");
-        }
-        None => {}
+    let prefixed = extensions
+        .get::<OriginalUri>()
+        .map_or(tenant.as_str() != TenantId::DEFAULT, |uri| {
+            uri.path().starts_with("/t/")
+        });
+    if prefixed {
+        let _ = write!(text, "/t/{tenant}");
     }
     text.push_str("/v1/stream; HttpOnly; SameSite=Lax");
     text.push_str(more);
