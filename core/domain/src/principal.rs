@@ -81,7 +81,7 @@ pub enum Scope {
     /// Erase users.
     #[serde(rename = "users:write")]
     UsersWrite,
-    /// Create, list and revoke API keys of the tenant.
+    /// Create, list and revoke API keys of the tenant, with any scope: as good as all of them.
     #[serde(rename = "keys:write")]
     KeysWrite,
 }

@@ -12,6 +12,16 @@ pub struct TestDatabase {
     _folder: Option<tempfile::TempDir>,
 }
 
+impl From<Database> for TestDatabase {
+    /// A database that the test opened itself.
+    fn from(database: Database) -> Self {
+        Self {
+            database,
+            _folder: None,
+        }
+    }
+}
+
 impl TestDatabase {
     /// A SQLite file.
     pub async fn sqlite() -> Self {

@@ -2,6 +2,8 @@
 
 mod clock;
 mod database;
+mod directory;
 
 pub use clock::FixedClock;
 pub use database::{TestDatabase, create_postgres_database};
+pub use directory::MemoryDirectory;

@@ -1,10 +1,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use carillon_domain::TenantId;
-use carillon_runtime::{config::Span, http::SecureCookies};
+use carillon_runtime::{
+    config::{Secret, Span},
+    http::SecureCookies,
+};
 use schemars::JsonSchema;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// The longest `ttl` of `POST /v1/tokens`.
 pub(crate) const MAX_TOKEN_TTL: Duration = Duration::from_secs(2_592_000);
@@ -48,13 +50,11 @@ pub struct AuthConfig {
     pub cached_keys: u64,
     /// The tenant `default`'s shared secret for HS256 tokens with Centrifugo's claims, at least 32 bytes. None: such
     /// tokens are refused.
-    #[serde(serialize_with = "redacted", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub hmac_secret: Option<SecretString>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hmac_secret: Option<Secret>,
     /// The secret before `hmac_secret`, still accepted while tokens signed with it are about.
-    #[serde(serialize_with = "redacted", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub hmac_previous_secret: Option<SecretString>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hmac_previous_secret: Option<Secret>,
     /// When set, HS256 tokens need this `iss`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hmac_issuer: Option<String>,
@@ -73,13 +73,11 @@ pub struct AuthConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct TenantAuthConfig {
     /// The shared secret for HS256 tokens with Centrifugo's claims, at least 32 bytes.
-    #[serde(serialize_with = "redacted", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub hmac_secret: Option<SecretString>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hmac_secret: Option<Secret>,
     /// The secret before it, still accepted.
-    #[serde(serialize_with = "redacted", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub hmac_previous_secret: Option<SecretString>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hmac_previous_secret: Option<Secret>,
     /// When set, HS256 tokens need this `iss`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hmac_issuer: Option<String>,
@@ -230,8 +228,8 @@ impl AuthConfig {
         Ok(())
     }
 
-    fn weakness(&self, secret: &SecretString) -> Option<&'static str> {
-        let secret = secret.expose_secret().as_bytes();
+    fn weakness(&self, secret: &Secret) -> Option<&'static str> {
+        let secret = secret.expose().as_bytes();
         if secret.is_empty() {
             return Some("must not be empty");
         }
@@ -250,12 +248,4 @@ impl AuthConfig {
 
 fn span_text(duration: Duration) -> String {
     Span::from_secs(duration.as_secs()).to_string()
-}
-
-#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn redacted<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(_) => serializer.serialize_str("[secret]"),
-        None => serializer.serialize_none(),
-    }
 }

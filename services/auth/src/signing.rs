@@ -22,7 +22,7 @@ const TENANTS: u64 = 10_000;
 const LIFE: Duration = Duration::from_secs(30);
 
 /// A token by an unknown key makes us read the tenant's keys again, but not more often than this.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How many keys a tenant can have at once at the most; the rotation keeps it at about three.
 const BATCH: i64 = 500;
@@ -45,6 +45,14 @@ impl SigningKey {
     /// Whether `signature`, in base64, is this key's of `message`.
     pub(crate) fn verifies(&self, message: &[u8], signature: &str) -> bool {
         jsonwebtoken::crypto::verify(signature, message, &self.verifying, Algorithm::EdDSA).unwrap_or(false)
+    }
+
+    /// The private half, to look for where it must not be.
+    #[cfg(test)]
+    pub(crate) fn seed(&self) -> Vec<u8> {
+        use aws_lc_rs::encoding::AsBigEndian as _;
+        let seed = self.pair.seed().expect("a seed");
+        seed.as_be_bytes().expect("bytes").as_ref().to_vec()
     }
 
     /// As a JSON Web Key (RFC 8037).
@@ -168,8 +176,7 @@ impl SigningKeys {
         if found.is_some() || !look_again || now.since(keys.read_at) < LOOK_AGAIN {
             return Ok(found);
         }
-        self.cache.invalidate(tenant).await;
-        Ok(self.of(tenant, now).await?.find(kid))
+        Ok(self.read_again(tenant, now).await?.find(kid))
     }
 
     /// The key that signs now; the tenant's first one is made here.
@@ -182,9 +189,8 @@ impl SigningKeys {
             return Ok(key);
         }
         self.make(tenant, 1, now, now).await?;
-        self.cache.invalidate(tenant).await;
         // Another process may have made it instead: its clock may be a little ahead of ours.
-        let keys = self.of(tenant, now).await?;
+        let keys = self.read_again(tenant, now).await?;
         keys.current(now)
             .or_else(|| keys.keys.first().cloned())
             .ok_or_else(|| Unavailable::new("making a signing key", "the store does not give it back"))
@@ -203,7 +209,7 @@ impl SigningKeys {
             let active_from = self.rotation.next_after(newest.active_from, now);
             self.make(&tenant, newest.generation + 1, active_from, now)
                 .await?;
-            self.cache.invalidate(&tenant).await;
+            self.read_again(&tenant, now).await?;
             tracing::info!(%tenant, generation = newest.generation + 1, %active_from, "made the next signing key");
         }
         Ok(())
@@ -229,6 +235,20 @@ impl SigningKeys {
                 self.store.rewrap(&key, &previous).await?;
             }
         }
+    }
+
+    /// Reads past the cache, in which a reading that began earlier may end up, and keeps the answer there.
+    async fn read_again(&self, tenant: &TenantId, now: Timestamp) -> Result<Arc<TenantKeys>, Unavailable> {
+        let keys = self.read(tenant, now).await?;
+        self.cache.insert(tenant.clone(), Arc::clone(&keys)).await;
+        Ok(keys)
+    }
+
+    /// Forgets what was read, as time does.
+    #[cfg(test)]
+    pub(crate) async fn forget(&self) {
+        self.cache.invalidate_all();
+        self.cache.run_pending_tasks().await;
     }
 
     async fn read(&self, tenant: &TenantId, now: Timestamp) -> Result<Arc<TenantKeys>, Unavailable> {

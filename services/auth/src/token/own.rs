@@ -39,7 +39,8 @@ pub(super) fn verify(
         return Err(Refusal::Invalid("its tenant is another"));
     }
     let leeway = i64::try_from(config.leeway.duration().as_secs()).unwrap_or(0);
-    let issued_at = claims.begun(now.as_seconds(), leeway)?;
+    // A token that is minted right after a revocation is dated into the next second.
+    let issued_at = claims.begun(now.as_seconds(), leeway.max(1))?;
     let Some(user) = claims.text("sub")? else {
         return Err(required);
     };

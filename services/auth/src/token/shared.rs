@@ -5,8 +5,8 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use carillon_domain::{ExternalUserId, Timestamp, TopicName};
+use carillon_runtime::config::Secret;
 use jsonwebtoken::{Algorithm, DecodingKey};
-use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 
 use super::{jws::Jws, value::Claims};
@@ -29,8 +29,7 @@ pub(crate) struct SharedSecrets {
 
 impl SharedSecrets {
     pub(crate) fn new(config: &TenantAuthConfig) -> Self {
-        let key =
-            |secret: &secrecy::SecretString| DecodingKey::from_secret(secret.expose_secret().as_bytes());
+        let key = |secret: &Secret| DecodingKey::from_secret(secret.expose().as_bytes());
         Self {
             keys: config
                 .hmac_secret

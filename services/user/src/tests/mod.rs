@@ -1,0 +1,128 @@
+//! Users from outside: through the port and the routes, on both stores.
+
+mod directory;
+mod erasure;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use axum::{Extension, body::Body};
+use carillon_domain::{
+    Caller, ExternalUserId, KeyCaller, KeyId, Principal, Scope, TenantId, Timestamp, UserId,
+    ports::{Erase, Unavailable},
+};
+use carillon_testkit::{FixedClock, TestDatabase};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::{UserConfig, Users};
+
+/// Runs each test on both stores.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {
+        $( $(#[$meta])* async fn $name($world: World) $body )*
+
+        mod sqlite {
+            $( #[tokio::test] async fn $name() { super::$name(super::World::sqlite().await).await; } )*
+        }
+
+        mod postgres {
+            $( #[tokio::test] async fn $name() { super::$name(super::World::postgres().await).await; } )*
+        }
+    };
+}
+pub(super) use on_both;
+
+/// Users on a database of their own.
+pub(super) struct World {
+    pub(super) users: Arc<Users>,
+    pub(super) clock: Arc<FixedClock>,
+    pub(super) database: TestDatabase,
+}
+
+impl World {
+    pub(super) async fn sqlite() -> Self {
+        Self::on(TestDatabase::sqlite().await).await
+    }
+
+    pub(super) async fn postgres() -> Self {
+        Self::on(TestDatabase::postgres("carillon_user").await).await
+    }
+
+    async fn on(database: TestDatabase) -> Self {
+        let clock = Arc::new(FixedClock::default());
+        let users = Users::open(UserConfig::default(), database.database.clone(), clock.clone()).await;
+        Self {
+            users: users.expect("opens"),
+            clock,
+            database,
+        }
+    }
+
+    /// Another process on the same database.
+    pub(super) async fn beside(&self) -> Arc<Users> {
+        let database = self.database.database.clone();
+        Users::open(UserConfig::default(), database, self.clock.clone())
+            .await
+            .expect("opens")
+    }
+
+    pub(super) async fn call(&self, scope: Scope, method: Method, path: &str) -> (StatusCode, Value) {
+        let key = KeyCaller {
+            id: KeyId::at(Timestamp::default()),
+            scopes: vec![scope],
+        };
+        let principal = Principal {
+            tenant: tenant(),
+            caller: Caller::Key(Arc::new(key)),
+        };
+        let (router, _) = self.users.routes().split_for_parts();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .expect("a request");
+        let response = router
+            .layer(Extension(principal))
+            .oneshot(request)
+            .await
+            .expect("an answer");
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        (parts.status, serde_json::from_slice(&bytes).expect("JSON"))
+    }
+}
+
+pub(super) fn tenant() -> TenantId {
+    TenantId::default()
+}
+
+pub(super) fn name(text: &str) -> ExternalUserId {
+    text.parse().expect("a user")
+}
+
+/// A room that counts what it was asked to forget, and can be out of order.
+#[derive(Default)]
+pub(super) struct Room {
+    pub(super) asked: Mutex<Vec<UserId>>,
+    pub(super) failures: AtomicUsize,
+}
+
+#[async_trait]
+impl Erase for Room {
+    async fn erase(&self, _: &TenantId, user: UserId) -> Result<(), Unavailable> {
+        let failing = self
+            .failures
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if failing.is_ok() {
+            return Err(Unavailable::new("forgetting", "out of order"));
+        }
+        self.asked.lock().unwrap().push(user);
+        Ok(())
+    }
+}
