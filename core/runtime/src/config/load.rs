@@ -353,6 +353,9 @@ fn origin(origins: &BTreeMap<String, Origin>, path: &[String]) -> Origin {
     above.or_else(below).cloned().unwrap_or(Origin::Default)
 }
 
+/// Keys with these words in their names hold secrets, whatever their types say.
+const SECRETS: [&str; 3] = ["secret", "password", "private"];
+
 /// What to say about a value that could not be read.
 fn fault(shape: &Shape, origins: &BTreeMap<String, Origin>, path: &[String], reason: &str) -> ConfigError {
     // A list's item is spoken of by its list; `[2]` is no key.
@@ -366,7 +369,10 @@ fn fault(shape: &Shape, origins: &BTreeMap<String, Origin>, path: &[String], rea
     for index in &path[length..] {
         key.push_str(&format!("[{index}]"));
     }
-    let reason = if place.is_some_and(Shape::is_secret) {
+    let named = path[..length]
+        .last()
+        .is_some_and(|key| SECRETS.iter().any(|word| key.contains(word)));
+    let reason = if named || place.is_some_and(Shape::is_secret) {
         // serde quotes what it read.
         "not acceptable".to_owned()
     } else {

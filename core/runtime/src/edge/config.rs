@@ -270,3 +270,27 @@ impl JsonSchema for ListenAddress {
         json_schema!({"type": "string", "format": "address"})
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::LogConfig;
+
+    #[test]
+    fn the_production_profile_fits() {
+        let text = include_str!("../../../../deployments/production.toml");
+        let mut profile: toml::Table = text.parse().expect("TOML");
+        let server: EdgeConfig = profile
+            .remove("server")
+            .expect("a section")
+            .try_into()
+            .expect("known keys");
+        server.validate().expect("good values");
+        let log: LogConfig = profile
+            .remove("log")
+            .expect("a section")
+            .try_into()
+            .expect("known keys");
+        log.validate().expect("good values");
+    }
+}

@@ -23,7 +23,7 @@ use super::{
 use crate::{http::Problem, lifecycle::Stop};
 
 /// How long, and how much, a client may go on sending after its last answer.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 16 << 20;
 
 /// How the driving of a connection ended.

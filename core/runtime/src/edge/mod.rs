@@ -7,6 +7,7 @@
 mod config;
 mod connections;
 mod cors;
+mod head_scan;
 mod http1;
 mod http2;
 mod listener;

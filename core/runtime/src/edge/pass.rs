@@ -112,7 +112,12 @@ impl Pass {
             ))
         };
         let mut router = shared.router.clone();
-        let response = match self.admit(&mut asked, parts, body) {
+        let admitted = if in_progress.ambiguous {
+            Err(ambiguous())
+        } else {
+            self.admit(&mut asked, parts, body)
+        };
+        let response = match admitted {
             Ok(Admitted::Answered(response)) => response,
             Ok(Admitted::Request(request)) => {
                 let routed = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind();
@@ -129,7 +134,13 @@ impl Pass {
             }
             Err(problem) => problem.into_response(),
         };
-        finish(&shared, &asked, response).map(|body| AnswerBody {
+        let mut response = finish(&shared, &asked, response);
+        if in_progress.ambiguous {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(|body| AnswerBody {
             body,
             _in_progress: in_progress,
         })
@@ -219,6 +230,10 @@ fn check_sizes(limits: &LimitsConfig, parts: &Parts) -> Result<(), Problem> {
         return Err(headers_too_large());
     }
     Ok(())
+}
+
+fn ambiguous() -> Problem {
+    Problem::malformed("The request's head can be read in two ways.")
 }
 
 pub(super) fn uri_too_long() -> Problem {

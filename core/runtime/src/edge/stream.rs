@@ -21,6 +21,8 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+use super::head_scan::HeadScan;
+
 /// A connection's socket.
 pub(super) enum Stream {
     Tcp(TcpStream),
@@ -92,6 +94,8 @@ pub(super) struct Watch(Mutex<Seen>);
 struct Seen {
     phase: Phase,
     since: Instant,
+    /// The head that is coming in.
+    head: HeadScan,
     /// Requests in progress (more than one on HTTP/2).
     requests: usize,
     /// Since when the socket has taken nothing of what was to be written.
@@ -111,6 +115,7 @@ impl Watch {
         Arc::new(Self(Mutex::new(Seen {
             phase,
             since: Instant::now(),
+            head: HeadScan::default(),
             requests: 0,
             stalled: None,
             flushed: true,
@@ -139,10 +144,14 @@ impl Watch {
     /// A request has reached the service; dropping what this gives ends it.
     pub(super) fn begin(self: &Arc<Self>) -> InProgress {
         let mut seen = self.0.lock();
+        let head = std::mem::take(&mut seen.head);
         seen.phase = Phase::Busy;
         seen.requests += 1;
         seen.flushed = false;
-        InProgress(Arc::clone(self))
+        InProgress {
+            watch: Arc::clone(self),
+            ambiguous: head.is_ambiguous(),
+        }
     }
 
     /// hyper has nothing buffered, so that the socket may be taken from it.
@@ -170,11 +179,15 @@ impl Watch {
 }
 
 /// One request in progress.
-pub(super) struct InProgress(Arc<Watch>);
+pub(super) struct InProgress {
+    watch: Arc<Watch>,
+    /// Others may read its head differently.
+    pub(super) ambiguous: bool,
+}
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        let mut seen = self.0.0.lock();
+        let mut seen = self.watch.0.lock();
         seen.requests -= 1;
         if seen.requests == 0 {
             seen.phase = Phase::Ending;
@@ -247,9 +260,13 @@ impl AsyncRead for Watched {
         let mut seen = this.watch.0.lock();
         if buf.filled().len() == before {
             seen.ended |= buf.remaining() > 0;
-        } else if this.http1 && matches!(seen.phase, Phase::New | Phase::Idle) {
-            seen.phase = Phase::Head;
-            seen.since = Instant::now();
+        } else if this.http1 && matches!(seen.phase, Phase::New | Phase::Head | Phase::Idle) {
+            if seen.phase != Phase::Head {
+                seen.phase = Phase::Head;
+                seen.since = Instant::now();
+                seen.head = HeadScan::default();
+            }
+            seen.head.read(&buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }

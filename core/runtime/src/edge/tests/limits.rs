@@ -72,6 +72,8 @@ async fn what_is_no_request_gets_a_400_and_the_end() {
         "GET / HTTP/1.1\r\nhost: x\r\n folded: y\r\n\r\n",
         "POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         "POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n",
+        "POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\nhost: x\n\n",
         "POST /json HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n",
         "\u{16}\u{3}\u{1}\u{2}\u{0}\r\n\r\n",
     ] {

@@ -3,6 +3,7 @@
 mod answers;
 mod deadlines;
 mod drain;
+mod files;
 mod internal;
 mod limits;
 mod take_over;
