@@ -41,7 +41,8 @@ fmt: ## Format the code
 	cargo fmt --all
 
 bench: ## Measure; prints a table beside a floor measured in the same run
-	loadtests/bench.sh
+	cargo build --profile bench-ci -p carillon -p carillon-loadtests
+	$(TARGET)/bench-ci/carillon-loadtests bench --server $(TARGET)/bench-ci/carillon
 
 soak: ## The kill -9 tests with long counts (SOAK_CYCLES, SOAK_ACCEPTED per store)
 	CARILLON_CRASH_CYCLES=$${SOAK_CYCLES:-1000} CARILLON_CRASH_ACCEPTED=$${SOAK_ACCEPTED:-1000000} \
