@@ -62,7 +62,9 @@ pub(super) async fn drive(stream: Stream, ahead: Bytes, mut pass: Pass, slot: Sl
     let (stream, ahead) = parts.io.into_inner().into_parts();
     match end {
         End::Claimed(claim) => {
-            hand_over(stream, join(parts.read_buf, ahead), peer, claim, slot, limits).await
+            let read = join(&parts.read_buf, &ahead);
+            drop((parts.read_buf, ahead));
+            hand_over(stream, read, peer, claim, slot, limits).await;
         }
         End::Late(Phase::Head) if parts.read_buf.contains(&b'\n') => {
             refuse(stream, Problem::request_timeout(), shared.tls, limits).await;
@@ -105,13 +107,19 @@ where
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + limits.first_byte.duration()));
     let mut finishing = std::pin::pin!(stop.finishing());
     let mut aborted = std::pin::pin!(stop.aborted());
+    let mut is_registered = false;
     let mut is_finishing = false;
     let mut claim = None;
     poll_fn(move |cx| {
-        if aborted.as_mut().poll(cx).is_ready() {
+        // Once is enough to be woken: a connection stays in its task.
+        if !is_registered {
+            let _ = (finishing.as_mut().poll(cx), aborted.as_mut().poll(cx));
+            is_registered = true;
+        }
+        if stop.is_aborted() {
             return Poll::Ready(End::Cut);
         }
-        if !is_finishing && finishing.as_mut().poll(cx).is_ready() {
+        if !is_finishing && stop.is_finishing() {
             is_finishing = true;
             // hyper takes a connection that has brought nothing yet for one in use.
             if watch.phase() == Phase::New {
@@ -149,12 +157,13 @@ where
     .await
 }
 
-/// hyper read `first`; what it had not asked for yet came after that.
-fn join(first: Bytes, then: Bytes) -> Bytes {
-    match (first.is_empty(), then.is_empty()) {
-        (_, true) => first,
-        (true, false) => then,
-        (false, false) => [first, then].concat().into(),
+/// hyper read `first`; what it had not asked for yet came after that. A copy, since even an empty piece of hyper's
+/// buffer would keep its 8 KiB alive for as long as the stream lives.
+fn join(first: &[u8], then: &[u8]) -> Bytes {
+    if first.is_empty() && then.is_empty() {
+        Bytes::new()
+    } else {
+        [first, then].concat().into()
     }
 }
 

@@ -49,28 +49,29 @@ pub enum BodyFault {
 pub struct PacedBody<B> {
     inner: B,
     pacing: Pacing,
-    began: Instant,
+    /// When it was first waited for.
+    began: Option<Instant>,
     received: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> PacedBody<B> {
-    /// The clock starts now.
+    /// The clock starts when somebody first waits for the body.
     pub fn new(inner: B, pacing: Pacing) -> Self {
         Self {
             inner,
             pacing,
-            began: Instant::now(),
+            began: None,
             received: 0,
             timer: None,
         }
     }
 
     /// When the body is too slow unless more of it has come.
-    fn deadline(&self) -> Instant {
+    fn deadline(&mut self) -> Instant {
         let covered =
             Duration::from_millis(self.received.saturating_mul(1_000) / u64::from(self.pacing.rate.max(1)));
-        self.began + covered.max(self.pacing.grace).min(self.pacing.total)
+        *self.began.get_or_insert_with(Instant::now) + covered.max(self.pacing.grace).min(self.pacing.total)
     }
 }
 

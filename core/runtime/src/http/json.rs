@@ -233,6 +233,23 @@ mod tests {
     }
 
     #[test]
+    fn raw_json_beside_a_fault_does_not_hide_its_place() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only its reading is looked at")]
+        struct Publication {
+            data: Box<serde_json::value::RawValue>,
+            ttl: u32,
+        }
+        let parse = |text: &str| parse_json::<Vec<Publication>>(text.as_bytes());
+        let good = parse(r#"[{"data": {"a": [1, 2]}, "ttl": 1}]"#).expect("fits");
+        assert_eq!(good[0].data.get(), r#"{"a": [1, 2]}"#);
+        let problem = parse(r#"[{"data": {"a": [1, 2]}, "ttl": "x"}]"#).expect_err("refused");
+        assert_eq!(problem.errors[0].pointer, "/0/ttl");
+        let problem = parse(r#"[{"data": {"a": 1, "a": 2}, "ttl": 1}]"#).expect_err("refused");
+        assert_eq!((problem.status.as_u16(), problem.errors[0].pointer.as_str()), (400, "/0/data/a"));
+    }
+
+    #[test]
     fn malformed_comes_before_invalid() {
         assert_eq!(fault(r#"{"unknown": 1, "a": }"#).0, 400);
         assert_eq!(fault(r#"{"content": {"title": "x", "title": "y"}}"#).0, 400);

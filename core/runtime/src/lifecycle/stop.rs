@@ -1,5 +1,10 @@
 //! The two stages of stopping.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use tokio_util::sync::CancellationToken;
 
 /// Two stages of stopping. After the first, nothing new is begun and what runs comes to its end; after the second,
@@ -8,6 +13,14 @@ use tokio_util::sync::CancellationToken;
 pub struct Stop {
     soft: CancellationToken,
     hard: CancellationToken,
+    /// The stages again: asking a token takes a lock, which a connection would do at each step.
+    stages: Arc<Stages>,
+}
+
+#[derive(Debug, Default)]
+struct Stages {
+    finishing: AtomicBool,
+    aborted: AtomicBool,
 }
 
 impl Stop {
@@ -18,18 +31,25 @@ impl Stop {
 
     /// Begins the first stage.
     pub fn finish(&self) {
+        self.stages.finishing.store(true, Ordering::Release);
         self.soft.cancel();
     }
 
     /// Begins the second stage.
     pub fn abort(&self) {
-        self.soft.cancel();
+        self.stages.aborted.store(true, Ordering::Release);
+        self.finish();
         self.hard.cancel();
     }
 
     /// Whether the first stage has begun.
     pub fn is_finishing(&self) -> bool {
-        self.soft.is_cancelled()
+        self.stages.finishing.load(Ordering::Acquire)
+    }
+
+    /// Whether the second stage has begun.
+    pub fn is_aborted(&self) -> bool {
+        self.stages.aborted.load(Ordering::Acquire)
     }
 
     /// The first stage, for `select!`.
@@ -42,12 +62,12 @@ impl Stop {
         self.hard.cancelled().await;
     }
 
-    /// The token of the first stage.
+    /// The first stage as a token, to wait for; it begins by [`Self::finish`] alone.
     pub fn soft(&self) -> &CancellationToken {
         &self.soft
     }
 
-    /// The token of the second stage.
+    /// The second stage as a token, to wait for; it begins by [`Self::abort`] alone.
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
     }
