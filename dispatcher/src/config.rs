@@ -1,0 +1,214 @@
+//! How notifications live, and how long.
+
+use carillon_runtime::config::{ByteSize, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::store::StoreLimits;
+
+/// Section `dispatcher`: intake, planning, inboxes, topics and retention.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DispatcherConfig {
+    /// How notifications are taken in.
+    pub intake: IntakeConfig,
+    /// How accepted notifications are planned.
+    pub planner: PlannerConfig,
+    /// Topics.
+    pub topics: TopicsConfig,
+    /// What is kept, and how long.
+    pub retention: RetentionConfig,
+}
+
+/// Section `dispatcher.intake`: requests that arrive while a commit is under way share the next one.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntakeConfig {
+    /// Requests that may wait for a commit; above, new ones are answered 503 at once.
+    pub queue: usize,
+    /// Bytes that waiting requests may hold; above, new ones are answered 503 at once.
+    pub queue_bytes: ByteSize,
+    /// Notifications, publications or commands that one commit takes at the most; a single larger request still
+    /// passes.
+    pub batch: usize,
+    /// Bytes that one commit takes at the most; a single larger request still passes.
+    pub batch_bytes: ByteSize,
+}
+
+impl Default for IntakeConfig {
+    fn default() -> Self {
+        Self { queue: 4_096, queue_bytes: ByteSize::mib(64), batch: 1_000, batch_bytes: ByteSize::mib(4) }
+    }
+}
+
+/// Section `dispatcher.planner`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlannerConfig {
+    /// Notifications that one transaction plans at the most.
+    pub batch: usize,
+    /// Recipients that one transaction plans at the most; a single larger notification still passes.
+    pub batch_recipients: usize,
+    /// How long a notification is handed out before it is handed out again, should nobody have planned it.
+    pub lease: Span,
+    /// How often the relay looks without being woken, at least.
+    pub poll: Span,
+    /// The first wait after a notification could not be planned; it doubles each time.
+    pub retry_first: Span,
+    /// The longest wait after a notification could not be planned. Its time to live ends the attempts.
+    pub retry_longest: Span,
+}
+
+impl Default for PlannerConfig {
+    fn default() -> Self {
+        Self {
+            batch: 1_000,
+            batch_recipients: 2_000,
+            lease: Span::from_secs(60),
+            poll: Span::from_secs(5),
+            retry_first: Span::from_secs(1),
+            retry_longest: Span::from_secs(300),
+        }
+    }
+}
+
+/// Section `dispatcher.topics`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopicsConfig {
+    /// Topics whose names begin so are live-only: they have no history and no numbers, and are never stored.
+    pub live_only_prefixes: Vec<String>,
+}
+
+/// Section `dispatcher.retention`: nothing is kept for ever. The janitor takes away what is older.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Notifications with their recipients, deliveries and receipts, after they ended and their time to live too.
+    pub notifications: Span,
+    /// Entries in inboxes, since they arrived.
+    pub entries: Span,
+    /// Changes in mailbox logs.
+    pub log: Span,
+    /// Changes that a mailbox log keeps at the most (an eighth more for a moment).
+    pub log_count: u64,
+    /// Idempotency keys. At least 24 hours.
+    pub idempotency: Span,
+    /// Publications in topics' histories.
+    pub topic_history: Span,
+    /// Publications that a topic's history keeps at the most (an eighth more for a moment).
+    pub topic_history_count: u64,
+    /// Topics that nobody publishes to, once their history is empty. A topic that comes back has a new epoch.
+    pub idle_topics: Span,
+    /// How far a device confirmed receipt, since it last did.
+    pub devices: Span,
+    /// Devices per user whose confirmations are kept.
+    pub devices_per_user: usize,
+    /// How often the janitor comes.
+    pub sweep_every: Span,
+    /// Rows that the janitor takes away in one transaction, about.
+    pub sweep_chunk: usize,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self {
+            notifications: Span::from_days(30),
+            entries: Span::from_days(90),
+            log: Span::from_days(14),
+            log_count: 10_000,
+            idempotency: Span::from_days(1),
+            topic_history: Span::from_days(3),
+            topic_history_count: 1_000,
+            idle_topics: Span::from_days(30),
+            devices: Span::from_days(90),
+            devices_per_user: 64,
+            sweep_every: Span::from_secs(60),
+            sweep_chunk: 1_000,
+        }
+    }
+}
+
+impl DispatcherConfig {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// The key within this section, and what is wrong with it.
+    pub fn validate(&self) -> Result<(), (String, String)> {
+        let fail = |key: &str, reason: &str| Err((key.to_owned(), reason.to_owned()));
+        let (intake, planner, retention) = (&self.intake, &self.planner, &self.retention);
+        for (key, value, least, most) in [
+            ("intake.queue", intake.queue, 1, 1 << 20),
+            ("intake.batch", intake.batch, 1, 10_000),
+            ("planner.batch", planner.batch, 1, 10_000),
+            ("planner.batch_recipients", planner.batch_recipients, 1, 100_000),
+            ("retention.devices_per_user", retention.devices_per_user, 1, 10_000),
+            ("retention.sweep_chunk", retention.sweep_chunk, 1, 100_000),
+        ] {
+            if !(least..=most).contains(&value) {
+                return fail(key, &format!("must be between {least} and {most}"));
+            }
+        }
+        if intake.queue_bytes < ByteSize::mib(9) || intake.queue_bytes > ByteSize::mib(4_096) {
+            return fail("intake.queue_bytes", "must be between 9MiB (one batch request) and 4096MiB");
+        }
+        if intake.batch_bytes < ByteSize::kib(64) {
+            return fail("intake.batch_bytes", "must be at least 64KiB");
+        }
+        for (key, value) in [
+            ("planner.lease", planner.lease),
+            ("planner.poll", planner.poll),
+            ("planner.retry_first", planner.retry_first),
+            ("retention.notifications", retention.notifications),
+            ("retention.entries", retention.entries),
+            ("retention.log", retention.log),
+            ("retention.topic_history", retention.topic_history),
+            ("retention.idle_topics", retention.idle_topics),
+            ("retention.devices", retention.devices),
+            ("retention.sweep_every", retention.sweep_every),
+        ] {
+            if value.is_zero() {
+                return fail(key, "must be above zero");
+            }
+        }
+        if planner.retry_longest < planner.retry_first {
+            return fail("planner.retry_longest", "must not be below planner.retry_first");
+        }
+        if retention.idempotency < Span::from_days(1) {
+            return fail("retention.idempotency", "must be at least 24h, which clients are promised");
+        }
+        if retention.log_count == 0 || retention.topic_history_count == 0 {
+            let key =
+                if retention.log_count == 0 { "retention.log_count" } else { "retention.topic_history_count" };
+            return fail(key, "must be at least 1");
+        }
+        if self.topics.live_only_prefixes.iter().any(String::is_empty) {
+            return fail("topics.live_only_prefixes", "an empty prefix would cover every topic");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn limits(&self) -> StoreLimits {
+        StoreLimits {
+            log_count: self.retention.log_count,
+            topic_count: self.retention.topic_history_count,
+            devices: self.retention.devices_per_user,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_a_bad_value_is_named() {
+        assert_eq!(DispatcherConfig::default().validate(), Ok(()));
+        let mut config = DispatcherConfig::default();
+        config.retention.idempotency = Span::from_secs(3_600);
+        assert_eq!(config.validate().map_err(|(key, _)| key), Err("retention.idempotency".into()));
+        let mut config = DispatcherConfig::default();
+        config.topics.live_only_prefixes.push(String::new());
+        assert_eq!(config.validate().map_err(|(key, _)| key), Err("topics.live_only_prefixes".into()));
+    }
+}

@@ -1,0 +1,351 @@
+//! What users, the clock and senders do to mailboxes. Pure: rows in, rows out.
+
+use std::collections::HashMap;
+
+use carillon_domain::{
+    AckKind, Acknowledgement, DeviceName, EntryId, EntryRef, NotificationId, StateChange, Timestamp,
+};
+use carillon_sql::StoreError;
+
+use super::{
+    ledger::Ledger,
+    records::{
+        ConfirmationRow, EntryAction, EntryRow, MailboxCommand, MailboxReply, Operation, OperationResult,
+        ReceiptRow, RecipientEnd, RecipientState, UserKey, Which,
+    },
+};
+use crate::wire::ChangeBody;
+
+/// The most entries that one change names, and that one `read-all` turn takes.
+pub(super) const MAX_REFERENCES: usize = 500;
+
+/// Said of recipients whose entry was forgotten unanswered.
+const FORGOTTEN: &str = "the inbox's retention ended";
+/// Said of recipients and in changes when the sender took a notification back.
+pub(super) const CANCELLED: &str = "cancelled";
+
+/// What the commands name, as far as it exists.
+#[derive(Default)]
+pub(super) struct Found {
+    /// The entries, without their content.
+    pub(super) entries: HashMap<(UserKey, EntryId), EntryRow>,
+    /// Notifications of the mailbox, each with the entry that shows it, if one still does.
+    pub(super) notifications: HashMap<(UserKey, NotificationId), Option<EntryId>>,
+    /// How far a device had confirmed.
+    pub(super) confirmed: HashMap<(UserKey, DeviceName), u64>,
+    /// Unread entries for `read-all`, oldest first, by the command's and the operation's index.
+    pub(super) unread: HashMap<(usize, usize), Vec<EntryId>>,
+}
+
+/// Carries out one command; `index` is its place among the commands.
+pub(super) fn apply(
+    ledger: &mut Ledger,
+    found: &mut Found,
+    index: usize,
+    command: &MailboxCommand,
+) -> Result<MailboxReply, StoreError> {
+    let mut turn = Turn { ledger, found, command, key: command.key(), pending: None };
+    let mut results = Vec::with_capacity(command.operations.len());
+    let mut more = false;
+    for (number, operation) in command.operations.iter().enumerate() {
+        results.push(match operation {
+            Operation::Confirm(position) => turn.confirm(position)?,
+            Operation::Entry(which, action) => turn.entry(*which, action)?,
+            Operation::ReadAll { before, .. } => {
+                let epoch = turn.ledger.mailbox(&turn.key)?.epoch.clone();
+                if before.as_ref().is_some_and(|position| position.epoch != epoch) {
+                    OperationResult::NotFound
+                } else {
+                    let unread = turn.found.unread.remove(&(index, number)).unwrap_or_default();
+                    more |= unread.len() >= MAX_REFERENCES;
+                    turn.read_all(&unread)?
+                }
+            }
+        });
+    }
+    turn.flush()?;
+    let mailbox = ledger.mailbox(&command.key())?;
+    Ok(MailboxReply { position: mailbox.position(), counts: mailbox.counts, results, more })
+}
+
+/// Takes back the entries that show a cancelled notification; answers how many.
+pub(super) fn recall(ledger: &mut Ledger, entries: Vec<EntryRow>) -> Result<u64, StoreError> {
+    let mut recalled = 0;
+    for mut entry in entries.into_iter().filter(EntryRow::is_open) {
+        let key = entry.key();
+        let before = entry.counted();
+        entry.gone_at = Some(ledger.now);
+        entry.snoozed_until = None;
+        entry.updated_at = ledger.now;
+        ledger.recount(&key, before, entry.counted())?;
+        let change = ChangeBody::Recalled {
+            entry: EntryRef { id: entry.id, notification_id: entry.notification },
+            reason: CANCELLED,
+            counts: ledger.mailbox(&key)?.counts,
+        };
+        ledger.append(&key, &change)?;
+        ledger.writes.entry_states.push(entry);
+        recalled += 1;
+    }
+    Ok(recalled)
+}
+
+/// One command under way.
+struct Turn<'a> {
+    ledger: &'a mut Ledger,
+    found: &'a mut Found,
+    command: &'a MailboxCommand,
+    key: UserKey,
+    /// Equal steps that will be one change.
+    pending: Option<Pending>,
+}
+
+struct Pending {
+    step: Step,
+    entries: Vec<EntryRef>,
+}
+
+/// What becomes one change of the log.
+#[derive(Clone, PartialEq)]
+struct Step {
+    kind: StepKind,
+    /// When this is the first acknowledgement.
+    acknowledgement: Option<Acknowledgement>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum StepKind {
+    State { change: StateChange, until: Option<Timestamp> },
+    Deleted,
+}
+
+impl Turn<'_> {
+    fn confirm(&mut self, position: &carillon_domain::Position) -> Result<OperationResult, StoreError> {
+        let mailbox = self.ledger.mailbox(&self.key)?;
+        let Some(device) = &self.command.device else {
+            return Ok(OperationResult::NotFound);
+        };
+        if position.epoch != mailbox.epoch || position.seq > mailbox.last_seq {
+            return Ok(OperationResult::NotFound);
+        }
+        let key = (self.key.clone(), device.clone());
+        let before = self.found.confirmed.get(&key).copied();
+        if position.seq <= before.unwrap_or(0) {
+            return Ok(OperationResult::Unchanged);
+        }
+        self.found.confirmed.insert(key, position.seq);
+        self.ledger.writes.confirmations.push(ConfirmationRow {
+            tenant: self.key.0.clone(),
+            user: self.key.1,
+            device: device.clone(),
+            seq: position.seq,
+            at: self.ledger.now,
+            new_device: before.is_none(),
+        });
+        Ok(OperationResult::Ok)
+    }
+
+    fn entry(&mut self, which: Which, action: &EntryAction) -> Result<OperationResult, StoreError> {
+        let id = match which {
+            Which::Entry(id) => id,
+            Which::Notification(id) => match self.found.notifications.get(&(self.key.clone(), id)) {
+                None => return Ok(OperationResult::NotFound),
+                // It was superseded or its entry is gone: there is nothing left to answer.
+                Some(None) => return Ok(OperationResult::Unchanged),
+                Some(Some(entry)) => *entry,
+            },
+        };
+        self.act(id, action)
+    }
+
+    fn read_all(&mut self, unread: &[EntryId]) -> Result<OperationResult, StoreError> {
+        let mut result = OperationResult::Unchanged;
+        for id in unread {
+            if self.act(*id, &EntryAction::Read)? == OperationResult::Ok {
+                result = OperationResult::Ok;
+            }
+        }
+        Ok(result)
+    }
+
+    fn act(&mut self, id: EntryId, action: &EntryAction) -> Result<OperationResult, StoreError> {
+        let Some(entry) = self.found.entries.get(&(self.key.clone(), id)) else {
+            return Ok(OperationResult::NotFound);
+        };
+        if entry.gone_at.is_some() {
+            return Ok(OperationResult::Unchanged);
+        }
+        let mut after = entry.clone();
+        let (kind, acknowledges) = match change(&mut after, action, self.ledger.now) {
+            Some(changed) => changed,
+            None => return Ok(OperationResult::Conflict),
+        };
+        let first = acknowledges.filter(|_| entry.acknowledgement.is_none()).map(|kind| Acknowledgement {
+            kind,
+            at: self.ledger.now,
+            device: self.command.device.clone(),
+            action: match action {
+                EntryAction::Acted { action } => action.clone(),
+                _ => None,
+            },
+        });
+        self.receipt(id, acknowledges, action);
+        let entry = &self.found.entries[&(self.key.clone(), id)];
+        let unchanged = first.is_none()
+            && after.seen_at == entry.seen_at
+            && after.read_at == entry.read_at
+            && after.archived_at == entry.archived_at
+            && after.snoozed_until == entry.snoozed_until
+            && after.gone_at == entry.gone_at;
+        if unchanged {
+            return Ok(OperationResult::Unchanged);
+        }
+        let step = Step { kind, acknowledgement: first.clone() };
+        self.join(&step)?;
+        let entry = &self.found.entries[&(self.key.clone(), id)];
+        self.ledger.recount(&self.key, entry.counted(), after.counted())?;
+        after.updated_at = self.ledger.now;
+        let end = match (&first, action) {
+            (Some(_), _) => Some((RecipientState::Acknowledged, None)),
+            (None, EntryAction::Forget) if entry.acknowledgement.is_none() => Some((RecipientState::Expired, Some(FORGOTTEN))),
+            _ => None,
+        };
+        if let Some((state, reason)) = end {
+            self.ledger.writes.recipient_ends.push(RecipientEnd {
+                tenant: self.key.0.clone(),
+                notification: after.notification,
+                user: self.key.1,
+                state,
+                reason,
+                acknowledgement: first.clone(),
+            });
+        }
+        if first.is_some() {
+            after.acknowledgement = first;
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.entries.push(EntryRef { id, notification_id: after.notification });
+        }
+        // Later operations of this command see it, and `finish` writes it once.
+        self.found.entries.insert((self.key.clone(), id), after);
+        Ok(OperationResult::Ok)
+    }
+
+    /// Notes the first receipt of a kind; the store keeps the one that is there.
+    fn receipt(&mut self, id: EntryId, acknowledges: Option<AckKind>, action: &EntryAction) {
+        let entry = &self.found.entries[&(self.key.clone(), id)];
+        let kind = match (acknowledges, action) {
+            (Some(kind), _) => {
+                if entry.acknowledgement.as_ref().is_some_and(|first| first.kind == kind) {
+                    return;
+                }
+                kind.as_str()
+            }
+            (None, EntryAction::Seen) if entry.seen_at.is_none() => "seen",
+            _ => return,
+        };
+        self.ledger.writes.receipts.push(ReceiptRow {
+            tenant: self.key.0.clone(),
+            notification: entry.notification,
+            user: self.key.1,
+            kind,
+            at: self.ledger.now,
+            device: self.command.device.clone(),
+        });
+    }
+
+    /// Makes room for one more entry in the pending change, which ends when `step` is another one.
+    fn join(&mut self, step: &Step) -> Result<(), StoreError> {
+        let fits = self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.step == *step && pending.entries.len() < MAX_REFERENCES);
+        if !fits {
+            self.flush()?;
+            self.pending = Some(Pending { step: step.clone(), entries: Vec::new() });
+        }
+        Ok(())
+    }
+
+    /// Writes the pending change into the log.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        let Some(Pending { step, entries }) = self.pending.take() else {
+            return Ok(());
+        };
+        let counts = self.ledger.mailbox(&self.key)?.counts;
+        let acknowledgement = step.acknowledgement.as_ref();
+        let body = match step.kind {
+            StepKind::State { change, until } => ChangeBody::StateChanged {
+                change,
+                entries: &entries,
+                at: self.ledger.now,
+                until,
+                acknowledgement,
+                counts,
+            },
+            StepKind::Deleted => ChangeBody::Deleted { entries: &entries, acknowledgement, counts },
+        };
+        self.ledger.append(&self.key, &body)?;
+        for entry in entries {
+            if let Some(row) = self.found.entries.get(&(self.key.clone(), entry.id)) {
+                self.ledger.writes.entry_states.push(row.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Changes the entry's state; answers what that is in the log and how it acknowledges. `None`: not from this state.
+fn change(entry: &mut EntryRow, action: &EntryAction, now: Timestamp) -> Option<(StepKind, Option<AckKind>)> {
+    let state = |change| StepKind::State { change, until: None };
+    let read = |entry: &mut EntryRow| {
+        entry.seen_at.get_or_insert(now);
+        entry.read_at.get_or_insert(now);
+    };
+    Some(match action {
+        EntryAction::Seen => {
+            entry.seen_at.get_or_insert(now);
+            (state(StateChange::Seen), None)
+        }
+        EntryAction::Read => {
+            read(entry);
+            (state(StateChange::Read), Some(AckKind::Read))
+        }
+        EntryAction::Unread => {
+            entry.read_at = None;
+            (state(StateChange::Unread), None)
+        }
+        EntryAction::Archive => {
+            entry.archived_at.get_or_insert(now);
+            entry.snoozed_until = None;
+            (state(StateChange::Archived), Some(AckKind::Dismissed))
+        }
+        EntryAction::Delete => {
+            entry.gone_at = Some(now);
+            entry.snoozed_until = None;
+            (StepKind::Deleted, Some(AckKind::Dismissed))
+        }
+        EntryAction::Acted { .. } => {
+            read(entry);
+            (state(StateChange::Acted), Some(AckKind::Acted))
+        }
+        EntryAction::Snooze { until } => {
+            if entry.archived_at.is_some() {
+                return None;
+            }
+            entry.snoozed_until = Some(*until);
+            (StepKind::State { change: StateChange::Snoozed, until: Some(*until) }, None)
+        }
+        EntryAction::Wake => {
+            if entry.snoozed_until.is_some_and(|until| until <= now) {
+                entry.snoozed_until = None;
+            }
+            (state(StateChange::Unsnoozed), None)
+        }
+        EntryAction::Forget => {
+            entry.gone_at = Some(now);
+            entry.snoozed_until = None;
+            (StepKind::Deleted, None)
+        }
+    })
+}

@@ -1,0 +1,232 @@
+//! Planning: who gets a notification, and what that writes. Pure: rows in, rows out.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use carillon_domain::{Category, CollapseKey, DeliveryId, EntryId, NotificationState, UserId};
+use carillon_sql::StoreError;
+use serde_json::value::RawValue;
+
+use super::{
+    ledger::{Ledger, NotificationEnd, TopicKey, encode, publication},
+    records::{
+        DeliveryRow, EntryRow, PlanJob, PlanOutcome, PublishedTo, RecipientEnd, RecipientRow, RecipientState,
+        UserKey,
+    },
+};
+use crate::wire::{ChangeBody, EntryBody, TopicBody, TopicNotification};
+
+/// Said of recipients whose notification was superseded.
+const SUPERSEDED: &str = "a newer notification with the same collapse key took its place";
+/// Said of recipients whose notification expired.
+const EXPIRED: &str = "its time to live ended before it was planned";
+/// Said of recipients who were erased between acceptance and planning.
+const ERASED: &str = "the user was erased";
+
+/// What a collapse key names within one mailbox.
+pub(super) type OpenKey = (UserKey, Category, CollapseKey);
+
+/// What planning knows beside the ledger.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Open entries with a collapse key that one of the jobs has.
+    pub(super) open: HashMap<OpenKey, EntryRow>,
+    /// Users who were erased.
+    pub(super) erased: HashSet<UserKey>,
+}
+
+/// Plans `jobs` in their order; `live` says of each whether its lease still holds.
+pub(super) fn plan(
+    ledger: &mut Ledger,
+    mut known: Known,
+    jobs: &[PlanJob],
+    live: &[bool],
+) -> Result<Vec<PlanOutcome>, StoreError> {
+    let mut seen = HashSet::new();
+    // By entry: one that was added and then replaced by the same batch is written once, as it is in the end.
+    let mut entries: HashMap<(UserKey, EntryId), EntryRow> = HashMap::new();
+    let mut outcomes = Vec::with_capacity(jobs.len());
+    for (job, live) in jobs.iter().zip(live) {
+        if !live || !seen.insert((&job.lease.tenant, job.lease.notification)) {
+            outcomes.push(PlanOutcome::Stale);
+            continue;
+        }
+        let expired = job.notification.expires_at <= ledger.now;
+        if expired {
+            for user in &job.users {
+                ledger.writes.recipients.push(recipient(job, *user, RecipientState::Expired, Some(EXPIRED)));
+            }
+        } else {
+            let content: &RawValue = serde_json::from_str(&job.notification.content)
+                .map_err(|error| StoreError::Corrupt(format!("content of {}: {error}", job.notification.id)))?;
+            for user in &job.users {
+                deliver(ledger, &mut known, &mut entries, job, *user, content)?;
+            }
+        }
+        let (state, outcome) = if expired {
+            (NotificationState::Expired, PlanOutcome::Expired)
+        } else {
+            (NotificationState::Planned, PlanOutcome::Planned)
+        };
+        ledger.writes.ended.push(NotificationEnd {
+            tenant: job.lease.tenant.clone(),
+            id: job.lease.notification,
+            state,
+            topics: if expired { None } else { publish(ledger, job)? },
+        });
+        outcomes.push(outcome);
+    }
+    ledger.writes.entries.extend(entries.into_values());
+    Ok(outcomes)
+}
+
+fn recipient(
+    job: &PlanJob,
+    user: UserId,
+    state: RecipientState,
+    reason: Option<&'static str>,
+) -> RecipientRow {
+    RecipientRow {
+        tenant: job.lease.tenant.clone(),
+        notification: job.lease.notification,
+        user,
+        state,
+        reason,
+        entry: None,
+        seq: None,
+    }
+}
+
+/// Adds the notification to one mailbox, or lets it take the place of the open entry with its collapse key.
+fn deliver(
+    ledger: &mut Ledger,
+    known: &mut Known,
+    entries: &mut HashMap<(UserKey, EntryId), EntryRow>,
+    job: &PlanJob,
+    user: UserId,
+    content: &RawValue,
+) -> Result<(), StoreError> {
+    let notification = &job.notification;
+    let now = ledger.now;
+    let key = (job.lease.tenant.clone(), user);
+    if known.erased.contains(&key) {
+        ledger.writes.recipients.push(recipient(job, user, RecipientState::Erased, Some(ERASED)));
+        return Ok(());
+    }
+    let open_key = notification
+        .collapse_key
+        .as_ref()
+        .map(|collapse| (key.clone(), notification.category.clone(), collapse.clone()));
+    let replaced = open_key.as_ref().and_then(|open| known.open.remove(open));
+    let entry = EntryRow {
+        tenant: key.0.clone(),
+        user,
+        id: replaced.as_ref().map_or_else(|| EntryId::at(now), |entry| entry.id),
+        notification: notification.id,
+        category: notification.category.clone(),
+        collapse_key: notification.collapse_key.clone(),
+        priority: notification.priority,
+        content: Arc::clone(&notification.content),
+        created_at: replaced.as_ref().map_or(now, |entry| entry.created_at),
+        updated_at: now,
+        arrived_at: now,
+        seen_at: None,
+        read_at: None,
+        archived_at: None,
+        snoozed_until: None,
+        acknowledgement: None,
+        seq: ledger.next_seq(&key)?,
+        gone_at: None,
+    };
+    let before = replaced.as_ref().map(EntryRow::counted).unwrap_or_default();
+    ledger.recount(&key, before, entry.counted())?;
+    let counts = ledger.mailbox(&key)?.counts;
+    let body = EntryBody::new(&entry, content);
+    match &replaced {
+        None => ledger.append(&key, &ChangeBody::Added { entry: body, counts })?,
+        Some(old) => {
+            let change = ChangeBody::Replaced { entry: body, superseded: old.notification, counts };
+            ledger.append(&key, &change)?;
+            supersede(ledger, old);
+        }
+    }
+    ledger.writes.recipients.push(RecipientRow {
+        entry: Some(entry.id),
+        seq: Some(entry.seq),
+        ..recipient(job, user, RecipientState::Open, None)
+    });
+    ledger.writes.deliveries.push(DeliveryRow {
+        tenant: key.0.clone(),
+        notification: notification.id,
+        user,
+        id: DeliveryId::at(now),
+        created_at: now,
+    });
+    if let Some(open) = open_key {
+        known.open.insert(open, entry.clone());
+    }
+    entries.insert((key, entry.id), entry);
+    Ok(())
+}
+
+/// The replaced notification ends for this user. When the same batch planned it, its recipient is not written yet.
+fn supersede(ledger: &mut Ledger, old: &EntryRow) {
+    let of_batch = ledger
+        .writes
+        .recipients
+        .iter_mut()
+        .rev()
+        .find(|row| row.notification == old.notification && row.user == old.user && row.tenant == old.tenant);
+    match of_batch {
+        Some(row) => {
+            row.state = RecipientState::Superseded;
+            row.reason = Some(SUPERSEDED);
+        }
+        None => ledger.writes.recipient_ends.push(RecipientEnd {
+            tenant: old.tenant.clone(),
+            notification: old.notification,
+            user: old.user,
+            state: RecipientState::Superseded,
+            reason: Some(SUPERSEDED),
+            acknowledgement: None,
+        }),
+    }
+}
+
+/// Publishes the notification to its topics. Answers JSON of where.
+fn publish(ledger: &mut Ledger, job: &PlanJob) -> Result<Option<String>, StoreError> {
+    if job.topics.is_empty() {
+        return Ok(None);
+    }
+    let notification = &job.notification;
+    let content: &RawValue = serde_json::from_str(&notification.content)
+        .map_err(|error| StoreError::Corrupt(format!("content of {}: {error}", notification.id)))?;
+    let body = TopicBody::Notification {
+        notification: TopicNotification {
+            id: notification.id,
+            category: &notification.category,
+            collapse_key: notification.collapse_key.as_ref(),
+            priority: notification.priority,
+            content,
+            created_at: notification.created_at,
+            send_at: notification.send_at,
+            expires_at: notification.expires_at,
+        },
+    };
+    let data = Bytes::from(encode(&body)?);
+    let mut published = Vec::with_capacity(job.topics.len());
+    for (topic, kept) in &job.topics {
+        let key: TopicKey = (job.lease.tenant.clone(), topic.clone());
+        let position = if *kept {
+            Some(ledger.append_publication(&key, data.clone(), None)?)
+        } else {
+            ledger.writes.envelopes.push(publication(ledger.now, &key, None, data.clone(), None));
+            None
+        };
+        published.push(PublishedTo { topic: topic.clone(), position });
+    }
+    encode(&published).map(Some)
+}

@@ -1,0 +1,207 @@
+use std::collections::HashMap;
+
+use carillon_domain::{NotificationId, TenantId, Timestamp};
+use carillon_sql::StoreError;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::{
+    SqliteStore,
+    bulk::Bulk,
+    keys::{json_list, pairs},
+};
+use crate::store::{
+    records::{AcceptReply, AcceptRequest, Claim, Lease, NotificationRow},
+    rows::{self, word},
+};
+
+static NOTIFICATIONS: Bulk = Bulk::new(
+    "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
+     created_at, send_at, expires_at) VALUES ",
+    11,
+    "",
+);
+static OUTBOX: Bulk = Bulk::new("INSERT INTO outbox (tenant, notification, due_at) VALUES ", 3, "");
+static CLAIMS: Bulk = Bulk::new(
+    "INSERT INTO idempotency (tenant, route, key, fingerprint, status, body, expires_at) VALUES ",
+    7,
+    " ON CONFLICT (tenant, route, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
+     status = excluded.status, body = excluded.body, expires_at = excluded.expires_at",
+);
+
+impl SqliteStore {
+    pub(super) async fn accept(
+        &self,
+        now: Timestamp,
+        requests: &[AcceptRequest],
+    ) -> Result<Vec<AcceptReply>, StoreError> {
+        let mut tx = self.sqlite.begin_system("accepts what several tenants sent in one commit").await?;
+        let replies = claim(&mut tx, now, requests).await?;
+        let accepted: Vec<_> = requests
+            .iter()
+            .zip(&replies)
+            .filter(|(_, reply)| **reply == AcceptReply::Accepted)
+            .flat_map(|(request, _)| request.notifications.iter().map(|row| (&request.tenant, row)))
+            .collect();
+        NOTIFICATIONS
+            .run(&mut tx, &accepted, |query, (tenant, row)| {
+                query
+                    .bind(tenant.as_str())
+                    .bind(row.id.to_string())
+                    .bind("accepted")
+                    .bind(row.category.as_str())
+                    .bind(row.priority.as_str())
+                    .bind(row.collapse_key.as_ref().map(|key| key.as_str()))
+                    .bind(row.content.clone())
+                    .bind(row.targets.clone())
+                    .bind(row.created_at.as_micros())
+                    .bind(row.send_at.as_micros())
+                    .bind(row.expires_at.as_micros())
+            })
+            .await?;
+        OUTBOX
+            .run(&mut tx, &accepted, |query, (tenant, row)| {
+                query.bind(tenant.as_str()).bind(row.id.to_string()).bind(row.send_at.as_micros())
+            })
+            .await?;
+        tx.commit().await?;
+        Ok(replies)
+    }
+
+    pub(super) async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.sqlite.begin_system("leases of a dead process are of all tenants").await?;
+        let released = sqlx::query("UPDATE outbox SET due_at = $1 WHERE due_at > $1 AND lease > 0")
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        tx.commit().await?;
+        Ok(released)
+    }
+
+    pub(super) async fn lease_outbox(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        until: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let mut tx = self.sqlite.begin_system("the relay serves all tenants").await?;
+        #[cfg(feature = "planted-bugs")]
+        if let Some(leases) = super::planted::lease(&mut tx, now, limit).await? {
+            tx.commit().await?;
+            return Ok(leases);
+        }
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "UPDATE outbox SET lease = lease + 1, due_at = $3 WHERE (tenant, notification) IN \
+             (SELECT tenant, notification FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2) \
+             RETURNING tenant, notification, lease",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .bind(until.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        leases(rows)
+    }
+
+    pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = self.sqlite.read_system("the relay serves all tenants").await?;
+        let (due,): (Option<i64>,) =
+            sqlx::query_as("SELECT MIN(due_at) FROM outbox").fetch_one(&mut *read).await?;
+        Ok(due.map(Timestamp::from_micros))
+    }
+
+    pub(super) async fn postpone(&self, lease: &Lease, until: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin_system("the relay serves all tenants").await?;
+        sqlx::query("UPDATE outbox SET due_at = $4 WHERE tenant = $1 AND notification = $2 AND lease = $3")
+            .bind(lease.tenant.as_str())
+            .bind(lease.notification.to_string())
+            .bind(lease.token)
+            .bind(until.as_micros())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn load(
+        &self,
+        ids: &[(TenantId, NotificationId)],
+    ) -> Result<Vec<NotificationRow>, StoreError> {
+        let mut read = self.sqlite.read_system("the planner serves all tenants").await?;
+        let statement = format!(
+            "SELECT {} FROM json_each($1) j CROSS JOIN notifications n \
+             ON n.tenant = j.value ->> 0 AND n.id = j.value ->> 1",
+            rows::NOTIFICATION
+        );
+        let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(pairs(ids.iter().map(|(tenant, id)| (tenant, id)))?)
+            .fetch_all(&mut *read)
+            .await?;
+        found.into_iter().map(rows::notification).collect()
+    }
+}
+
+pub(super) fn leases(rows: Vec<(String, String, i64)>) -> Result<Vec<Lease>, StoreError> {
+    let lease = |(tenant, notification, token): (String, String, i64)| {
+        Ok(Lease { tenant: word(&tenant)?, notification: word(&notification)?, token })
+    };
+    let mut leases = rows.into_iter().map(lease).collect::<Result<Vec<_>, StoreError>>()?;
+    // Ids begin with their time: what was accepted first goes first.
+    leases.sort_unstable_by_key(|lease| lease.notification);
+    Ok(leases)
+}
+
+/// Looks up the requests' idempotency keys and takes those that are free.
+async fn claim(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    requests: &[AcceptRequest],
+) -> Result<Vec<AcceptReply>, StoreError> {
+    let mut replies = vec![AcceptReply::Accepted; requests.len()];
+    let claims: Vec<(usize, &TenantId, &Claim)> = requests
+        .iter()
+        .enumerate()
+        .filter_map(|(index, request)| Some((index, &request.tenant, request.claim.as_ref()?)))
+        .collect();
+    if claims.is_empty() {
+        return Ok(replies);
+    }
+    let keys = json_list(claims.iter().map(|(index, tenant, claim)| (index, tenant.as_str(), claim.route, &*claim.key)))?;
+    let used: Vec<(i64, String, i64, String)> = sqlx::query_as(
+        "SELECT CAST(j.value ->> 0 AS INTEGER), i.fingerprint, i.status, i.body FROM json_each($1) j \
+         CROSS JOIN idempotency i ON i.tenant = j.value ->> 1 AND i.route = j.value ->> 2 \
+         AND i.key = j.value ->> 3 WHERE i.expires_at > $2",
+    )
+    .bind(keys)
+    .bind(now.as_micros())
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut used: HashMap<usize, (String, i64, String)> = used
+        .into_iter()
+        .filter_map(|(index, fingerprint, status, body)| {
+            Some((usize::try_from(index).ok()?, (fingerprint, status, body)))
+        })
+        .collect();
+    let mut free = Vec::with_capacity(claims.len());
+    for (index, tenant, claim) in claims {
+        match used.remove(&index) {
+            None => free.push((tenant, claim)),
+            Some((fingerprint, status, body)) => {
+                replies[index] = rows::replay(claim, &fingerprint, status, body);
+            }
+        }
+    }
+    CLAIMS
+        .run(tx, &free, |query, (tenant, claim)| {
+            query
+                .bind(tenant.as_str())
+                .bind(claim.route)
+                .bind(claim.key.clone())
+                .bind(claim.fingerprint.as_str())
+                .bind(i64::from(claim.status))
+                .bind(claim.body.clone())
+                .bind(claim.expires_at.as_micros())
+        })
+        .await?;
+    Ok(replies)
+}

@@ -1,0 +1,248 @@
+use std::collections::HashSet;
+
+use carillon_domain::{NotificationId, TenantId, Timestamp, UserId};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::{
+    SqliteStore,
+    keys::{json_list, pairs},
+    write::write,
+};
+use crate::store::{
+    apply,
+    ledger::{Ledger, NotificationEnd, TopicKey},
+    plan::{Known, plan},
+    records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
+    rows::{self, word},
+};
+
+impl SqliteStore {
+    pub(super) async fn plan(
+        &self,
+        now: Timestamp,
+        jobs: &[PlanJob],
+    ) -> Result<Committed<Vec<PlanOutcome>>, StoreError> {
+        let mut tx = self.sqlite.begin_system("the planner serves all tenants").await?;
+        let live = live(&mut tx, jobs).await?;
+        let users: HashSet<UserKey> = jobs
+            .iter()
+            .flat_map(|job| job.users.iter().map(|user| (job.lease.tenant.clone(), *user)))
+            .collect();
+        let topics: HashSet<TopicKey> = jobs
+            .iter()
+            .flat_map(|job| job.topics.iter().filter(|(_, kept)| *kept).map(|(topic, _)| (job, topic)))
+            .map(|(job, topic)| (job.lease.tenant.clone(), topic.clone()))
+            .collect();
+        let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
+        let topics = self::topics(&mut tx, now, &topics).await?;
+        let known = Known { open: open_entries(&mut tx, jobs).await?, erased: erased(&mut tx, &users).await? };
+        let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
+        let value = plan(&mut ledger, known, jobs, &live)?;
+        let mut writes = ledger.finish();
+        write(&mut tx, now, self.limits.devices, &writes).await?;
+        tx.commit().await?;
+        Ok(Committed { value, envelopes: std::mem::take(&mut writes.envelopes) })
+    }
+
+    pub(super) async fn cancel(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Committed<Cancelled>, StoreError> {
+        let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        let state: Option<(String,)> =
+            sqlx::query_as("SELECT state FROM notifications WHERE tenant = $1 AND id = $2")
+                .bind(tenant.as_str())
+                .bind(id.to_string())
+                .fetch_optional(&mut *tx)
+                .await?;
+        let done = |value| Ok(Committed { value, envelopes: Vec::new() });
+        match state.as_ref().map(|(state,)| state.as_str()) {
+            None => return done(Cancelled::NotFound),
+            Some("expired") => return done(Cancelled::Expired),
+            Some("cancelled") => return done(Cancelled::Done { recalled: 0 }),
+            Some(_) => {}
+        }
+        let entries = shown_entries(&mut tx, tenant, id).await?;
+        let users = entries.iter().map(EntryRow::key).collect();
+        let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
+        let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
+        let recalled = apply::recall(&mut ledger, entries)?;
+        // Where it was published stays known.
+        let (topics,): (Option<String>,) =
+            sqlx::query_as("SELECT topics FROM notifications WHERE tenant = $1 AND id = $2")
+                .bind(tenant.as_str())
+                .bind(id.to_string())
+                .fetch_one(&mut *tx)
+                .await?;
+        ledger.writes.ended.push(NotificationEnd {
+            tenant: tenant.clone(),
+            id,
+            state: carillon_domain::NotificationState::Cancelled,
+            topics,
+        });
+        let mut writes = ledger.finish();
+        write(&mut tx, now, self.limits.devices, &writes).await?;
+        for statement in [
+            "UPDATE recipients SET state = 'cancelled', reason = $3 \
+             WHERE tenant = $1 AND notification = $2 AND state = 'open'",
+            "UPDATE deliveries SET state = 'cancelled', reason = $3 \
+             WHERE tenant = $1 AND notification = $2 AND state = 'pending'",
+        ] {
+            sqlx::query(statement)
+                .bind(tenant.as_str())
+                .bind(id.to_string())
+                .bind(apply::CANCELLED)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(Committed {
+            value: Cancelled::Done { recalled },
+            envelopes: std::mem::take(&mut writes.envelopes),
+        })
+    }
+}
+
+/// Whether each job's notification still waits and its lease is the last one.
+async fn live(tx: &mut SqliteConnection, jobs: &[PlanJob]) -> Result<Vec<bool>, StoreError> {
+    let keys = json_list(
+        jobs.iter().map(|job| (job.lease.tenant.as_str(), job.lease.notification, job.lease.token)),
+    )?;
+    let rows: Vec<(i64,)> = sqlx::query_as(
+        "SELECT j.key FROM json_each($1) j \
+         CROSS JOIN outbox o ON o.tenant = j.value ->> 0 AND o.notification = j.value ->> 1 \
+         CROSS JOIN notifications n ON n.tenant = o.tenant AND n.id = o.notification \
+         WHERE o.lease = j.value ->> 2 AND n.state = 'accepted'",
+    )
+    .bind(keys)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut live = vec![false; jobs.len()];
+    for (index,) in rows {
+        if let Some(live) = usize::try_from(index).ok().and_then(|index| live.get_mut(index)) {
+            *live = true;
+        }
+    }
+    Ok(live)
+}
+
+/// The mailboxes, new ones included.
+pub(super) async fn mailboxes(
+    tx: &mut SqliteConnection,
+    store: &str,
+    users: &HashSet<UserKey>,
+) -> Result<Vec<MailboxRow>, StoreError> {
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statement = format!(
+        "SELECT {} FROM json_each($1) j CROSS JOIN mailboxes m \
+         ON m.tenant = j.value ->> 0 AND m.user_id = j.value ->> 1",
+        rows::MAILBOX
+    );
+    let found: Vec<rows::MailboxColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut mailboxes = found.into_iter().map(rows::mailbox).collect::<Result<Vec<_>, _>>()?;
+    let known: HashSet<UserKey> = mailboxes.iter().map(|row| (row.tenant.clone(), row.user)).collect();
+    for (tenant, user) in users.difference(&known) {
+        mailboxes.push(rows::new_mailbox(store, tenant, *user)?);
+    }
+    Ok(mailboxes)
+}
+
+/// The topics, new ones included.
+pub(super) async fn topics(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    keys: &HashSet<TopicKey>,
+) -> Result<Vec<TopicRow>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statement = format!(
+        "SELECT {} FROM json_each($1) j CROSS JOIN topics t \
+         ON t.tenant = j.value ->> 0 AND t.topic = j.value ->> 1",
+        rows::TOPIC
+    );
+    let found: Vec<rows::TopicColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(pairs(keys.iter().map(|(tenant, topic)| (tenant, topic)))?)
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut topics = found.into_iter().map(rows::topic).collect::<Result<Vec<_>, _>>()?;
+    let known: HashSet<TopicKey> = topics.iter().map(|row| (row.tenant.clone(), row.topic.clone())).collect();
+    for (tenant, topic) in keys.difference(&known) {
+        topics.push(rows::new_topic(now, tenant, topic));
+    }
+    Ok(topics)
+}
+
+async fn open_entries(
+    tx: &mut SqliteConnection,
+    jobs: &[PlanJob],
+) -> Result<std::collections::HashMap<crate::store::plan::OpenKey, EntryRow>, StoreError> {
+    let wanted: HashSet<_> = jobs
+        .iter()
+        .filter_map(|job| Some((job, job.notification.collapse_key.as_ref()?.as_str())))
+        .flat_map(|(job, collapse)| {
+            let category = job.notification.category.as_str();
+            job.users.iter().map(move |user| (job.lease.tenant.as_str(), *user, category, collapse))
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(Default::default());
+    }
+    let statement = format!(
+        "SELECT {} FROM json_each($1) j CROSS JOIN entries e \
+         ON e.tenant = j.value ->> 0 AND e.user_id = j.value ->> 1 AND e.category = j.value ->> 2 \
+         AND e.collapse_key = j.value ->> 3 \
+         WHERE e.collapse_key IS NOT NULL AND e.archived_at IS NULL AND e.gone_at IS NULL",
+        rows::ENTRY_STATE
+    );
+    let found: Vec<rows::EntryColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(json_list(wanted.into_iter())?)
+        .fetch_all(&mut *tx)
+        .await?;
+    rows::by_open_key(found)
+}
+
+async fn erased(
+    tx: &mut SqliteConnection,
+    users: &HashSet<UserKey>,
+) -> Result<HashSet<UserKey>, StoreError> {
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "SELECT e.tenant, e.user_id FROM json_each($1) j CROSS JOIN erased e \
+         ON e.tenant = j.value ->> 0 AND e.user_id = j.value ->> 1",
+    )
+    .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
+    .fetch_all(&mut *tx)
+    .await?;
+    found
+        .iter()
+        .map(|(tenant, user)| Ok((word(tenant)?, word::<UserId>(user)?)))
+        .collect()
+}
+
+/// The entries that show a notification, without their content.
+async fn shown_entries(
+    tx: &mut SqliteConnection,
+    tenant: &TenantId,
+    id: NotificationId,
+) -> Result<Vec<EntryRow>, StoreError> {
+    let statement = format!(
+        "SELECT {} FROM recipients r CROSS JOIN entries e \
+         ON e.tenant = r.tenant AND e.user_id = r.user_id AND e.id = r.entry \
+         WHERE r.tenant = $1 AND r.notification = $2 AND e.notification = $2",
+        rows::ENTRY_STATE
+    );
+    let found: Vec<rows::EntryColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .fetch_all(&mut *tx)
+        .await?;
+    found.into_iter().map(EntryRow::try_from).collect()
+}

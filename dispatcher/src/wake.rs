@@ -1,0 +1,35 @@
+//! Wake-ups. They carry no data: whoever wakes looks for himself, so that a restart, a second instance and a lost hint
+//! run the same code.
+
+use std::time::Duration;
+
+use carillon_domain::{Clock, Timestamp};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Wakes one waiter; a wake-up without a waiter is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Wake(Notify);
+
+impl Wake {
+    pub(crate) fn wake(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits for a wake-up, for `due`, or for `period`. `false`: stop.
+    pub(crate) async fn wait(
+        &self,
+        stop: &CancellationToken,
+        clock: &dyn Clock,
+        due: Option<Timestamp>,
+        period: Duration,
+    ) -> bool {
+        // The wall clock may jump; the period bounds what that can do.
+        let until = due.map_or(period, |due| due.since(clock.now()).min(period));
+        tokio::select! {
+            () = stop.cancelled() => false,
+            () = self.0.notified() => true,
+            () = tokio::time::sleep(until) => true,
+        }
+    }
+}
