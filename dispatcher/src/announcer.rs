@@ -1,10 +1,9 @@
 //! What was committed goes to the bus, in the order of the commits.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{Envelope, ports::Bus};
-use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard, mpsc};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Commits that may wait for the bus; above, the next commit waits.
@@ -14,10 +13,11 @@ const WAITING: usize = 256;
 pub(crate) struct Announcer {
     bus: Arc<dyn Bus>,
     sender: mpsc::Sender<Vec<Envelope>>,
-    receiver: Mutex<Option<mpsc::Receiver<Vec<Envelope>>>>,
+    /// Held by the worker, which may be started anew.
+    receiver: Mutex<mpsc::Receiver<Vec<Envelope>>>,
     /// Held from before a commit until its envelopes are queued, where commits have an order anyway. Elsewhere nodes
     /// overtake each other, and hubs put it right by position.
-    order: Option<AsyncMutex<()>>,
+    order: Option<Mutex<()>>,
 }
 
 /// The right to commit and then announce.
@@ -33,8 +33,8 @@ impl Announcer {
         Self {
             bus,
             sender,
-            receiver: Mutex::new(Some(receiver)),
-            order: serial.then(|| AsyncMutex::new(())),
+            receiver: Mutex::new(receiver),
+            order: serial.then(|| Mutex::new(())),
         }
     }
 
@@ -44,24 +44,28 @@ impl Announcer {
             Some(order) => Some(order.lock().await),
             None => None,
         };
-        Turn { announcer: self, _order: order }
+        Turn {
+            announcer: self,
+            _order: order,
+        }
     }
 
     /// Sends what was never stored; nothing is lost but itself.
-    pub(crate) async fn live(&self, envelopes: Vec<Envelope>) -> Result<(), carillon_domain::ports::Unavailable> {
+    pub(crate) async fn live(
+        &self,
+        envelopes: Vec<Envelope>,
+    ) -> Result<(), carillon_domain::ports::Unavailable> {
         self.bus.publish(envelopes).await
     }
 
     /// Publishes until `stop`, and then what still waits.
     pub(crate) async fn run(&self, stop: CancellationToken) {
-        let Some(mut receiver) = self.receiver.lock().take() else {
-            return;
-        };
+        let mut receiver = self.receiver.lock().await;
         loop {
             let envelopes = tokio::select! {
                 biased;
                 envelopes = receiver.recv() => envelopes,
-                () = stop.cancelled() => receiver.try_recv().ok(),
+                () = idle(&stop) => None,
             };
             let Some(mut envelopes) = envelopes else { return };
             // Small commits that queued up meanwhile go together.
@@ -84,6 +88,14 @@ impl Announcer {
             }
         }
     }
+}
+
+/// Longer than those who commit linger.
+const LINGER: Duration = Duration::from_secs(1);
+
+async fn idle(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LINGER).await;
 }
 
 impl Turn<'_> {

@@ -1,10 +1,9 @@
 //! Group commit: what arrives while one commit is under way shares the next one, so that throughput does not pay one
 //! sync per request, and a single request waits for no timer.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// How much may wait, and how much one commit takes.
@@ -45,7 +44,8 @@ pub(crate) enum BatchError<E> {
 /// The way in. The worker runs by [`Self::run`].
 pub(crate) struct Batcher<R, A, E> {
     sender: mpsc::Sender<Item<R, A, E>>,
-    receiver: Mutex<Option<mpsc::Receiver<Item<R, A, E>>>>,
+    /// Held by the worker, which may be started anew.
+    receiver: Mutex<mpsc::Receiver<Item<R, A, E>>>,
     /// One permit per KiB.
     budget: Arc<Semaphore>,
     budget_kib: u32,
@@ -61,10 +61,12 @@ struct Item<R, A, E> {
 impl<R: Weigh + Send, A: Send, E: Send> Batcher<R, A, E> {
     pub(crate) fn new(limits: BatchLimits) -> Self {
         let (sender, receiver) = mpsc::channel(limits.queue);
-        let budget_kib = u32::try_from(limits.queue_bytes / 1_024).unwrap_or(u32::MAX >> 4).max(1);
+        let budget_kib = u32::try_from(limits.queue_bytes / 1_024)
+            .unwrap_or(u32::MAX >> 4)
+            .max(1);
         Self {
             sender,
-            receiver: Mutex::new(Some(receiver)),
+            receiver: Mutex::new(receiver),
             budget: Arc::new(Semaphore::new(budget_kib as usize)),
             budget_kib,
             limits,
@@ -73,14 +75,23 @@ impl<R: Weigh + Send, A: Send, E: Send> Batcher<R, A, E> {
 
     /// Queues a request and waits for its commit. Refuses at once when too much waits.
     pub(crate) async fn submit(&self, request: R) -> Result<A, BatchError<E>> {
-        let kib = u32::try_from(request.bytes() / 1_024 + 1).unwrap_or(u32::MAX).min(self.budget_kib);
-        let budget =
-            Arc::clone(&self.budget).try_acquire_many_owned(kib).map_err(|_| BatchError::Overloaded)?;
+        let kib = u32::try_from(request.bytes() / 1_024 + 1)
+            .unwrap_or(u32::MAX)
+            .min(self.budget_kib);
+        let budget = Arc::clone(&self.budget)
+            .try_acquire_many_owned(kib)
+            .map_err(|_| BatchError::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        self.sender.try_send(Item { request, reply, budget }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => BatchError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => BatchError::Stopping,
-        })?;
+        self.sender
+            .try_send(Item {
+                request,
+                reply,
+                budget,
+            })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => BatchError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => BatchError::Stopping,
+            })?;
         match answer.await {
             Ok(result) => result.map_err(BatchError::Failed),
             Err(_) => Err(BatchError::Stopping),
@@ -92,9 +103,7 @@ impl<R: Weigh + Send, A: Send, E: Send> Batcher<R, A, E> {
     where
         F: Future<Output = Vec<Result<A, E>>>,
     {
-        let Some(mut receiver) = self.receiver.lock().take() else {
-            return;
-        };
+        let mut receiver = self.receiver.lock().await;
         let mut held = None;
         loop {
             let first = match held.take() {
@@ -102,8 +111,8 @@ impl<R: Weigh + Send, A: Send, E: Send> Batcher<R, A, E> {
                 None => tokio::select! {
                     biased;
                     item = receiver.recv() => item,
-                    () = stop.cancelled() => {
-                        // What was let in is still answered.
+                    // Requests that were let in are still answered while the edge drains.
+                    () = idle(&stop) => {
                         receiver.close();
                         receiver.recv().await
                     }
@@ -137,10 +146,16 @@ impl<R: Weigh + Send, A: Send, E: Send> Batcher<R, A, E> {
     }
 }
 
+/// How long nothing came since the stop.
+const LINGER: Duration = Duration::from_millis(500);
+
+async fn idle(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LINGER).await;
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     impl Weigh for usize {
@@ -153,7 +168,12 @@ mod tests {
     }
 
     fn batcher(queue: usize) -> Arc<Batcher<usize, usize, ()>> {
-        Arc::new(Batcher::new(BatchLimits { queue, queue_bytes: 64 * 1_024, items: 100, bytes: 10_000 }))
+        Arc::new(Batcher::new(BatchLimits {
+            queue,
+            queue_bytes: 64 * 1_024,
+            items: 100,
+            bytes: 10_000,
+        }))
     }
 
     #[tokio::test(start_paused = true)]

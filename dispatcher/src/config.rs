@@ -37,7 +37,12 @@ pub struct IntakeConfig {
 
 impl Default for IntakeConfig {
     fn default() -> Self {
-        Self { queue: 4_096, queue_bytes: ByteSize::mib(64), batch: 1_000, batch_bytes: ByteSize::mib(4) }
+        Self {
+            queue: 4_096,
+            queue_bytes: ByteSize::mib(64),
+            batch: 1_000,
+            batch_bytes: ByteSize::mib(4),
+        }
     }
 }
 
@@ -142,7 +147,12 @@ impl DispatcherConfig {
             ("intake.batch", intake.batch, 1, 10_000),
             ("planner.batch", planner.batch, 1, 10_000),
             ("planner.batch_recipients", planner.batch_recipients, 1, 100_000),
-            ("retention.devices_per_user", retention.devices_per_user, 1, 10_000),
+            (
+                "retention.devices_per_user",
+                retention.devices_per_user,
+                1,
+                10_000,
+            ),
             ("retention.sweep_chunk", retention.sweep_chunk, 1, 100_000),
         ] {
             if !(least..=most).contains(&value) {
@@ -150,7 +160,10 @@ impl DispatcherConfig {
             }
         }
         if intake.queue_bytes < ByteSize::mib(9) || intake.queue_bytes > ByteSize::mib(4_096) {
-            return fail("intake.queue_bytes", "must be between 9MiB (one batch request) and 4096MiB");
+            return fail(
+                "intake.queue_bytes",
+                "must be between 9MiB (one batch request) and 4096MiB",
+            );
         }
         if intake.batch_bytes < ByteSize::kib(64) {
             return fail("intake.batch_bytes", "must be at least 64KiB");
@@ -175,15 +188,24 @@ impl DispatcherConfig {
             return fail("planner.retry_longest", "must not be below planner.retry_first");
         }
         if retention.idempotency < Span::from_days(1) {
-            return fail("retention.idempotency", "must be at least 24h, which clients are promised");
+            return fail(
+                "retention.idempotency",
+                "must be at least 24h, which clients are promised",
+            );
         }
         if retention.log_count == 0 || retention.topic_history_count == 0 {
-            let key =
-                if retention.log_count == 0 { "retention.log_count" } else { "retention.topic_history_count" };
+            let key = if retention.log_count == 0 {
+                "retention.log_count"
+            } else {
+                "retention.topic_history_count"
+            };
             return fail(key, "must be at least 1");
         }
         if self.topics.live_only_prefixes.iter().any(String::is_empty) {
-            return fail("topics.live_only_prefixes", "an empty prefix would cover every topic");
+            return fail(
+                "topics.live_only_prefixes",
+                "an empty prefix would cover every topic",
+            );
         }
         Ok(())
     }
@@ -206,9 +228,15 @@ mod tests {
         assert_eq!(DispatcherConfig::default().validate(), Ok(()));
         let mut config = DispatcherConfig::default();
         config.retention.idempotency = Span::from_secs(3_600);
-        assert_eq!(config.validate().map_err(|(key, _)| key), Err("retention.idempotency".into()));
+        assert_eq!(
+            config.validate().map_err(|(key, _)| key),
+            Err("retention.idempotency".into())
+        );
         let mut config = DispatcherConfig::default();
         config.topics.live_only_prefixes.push(String::new());
-        assert_eq!(config.validate().map_err(|(key, _)| key), Err("topics.live_only_prefixes".into()));
+        assert_eq!(
+            config.validate().map_err(|(key, _)| key),
+            Err("topics.live_only_prefixes".into())
+        );
     }
 }

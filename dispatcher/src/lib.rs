@@ -1,1 +1,58 @@
 //! The durable life of a notification.
+//!
+//! The cast, in the order of their appearance:
+//!
+//! - **Intake** takes notifications in. What arrives while one commit is under way shares the next one; 202 leaves only
+//!   after the notification and its outbox row are committed and synced. An idempotency key is a row of that same
+//!   commit, unique by `(tenant, route, key)`, so that a request sent twice is accepted once.
+//! - **Outbox**: a row per accepted notification that is not planned yet. It is the source of truth: queue and bus may
+//!   lose everything they hold.
+//! - **Relay** leases due outbox rows and hands them to the queue. It wakes by a hint, by the next due time and by a
+//!   period, and looks for itself each time; a lease that is not answered ends, and the row is due again.
+//! - **Planner** takes jobs from the queue, asks the directory who the users are, and writes recipients, inbox entries,
+//!   mailbox log, deliveries and topic histories in one transaction that also removes the outbox row and checks the
+//!   lease's token. So planning is at least once tried and exactly once written: a job that comes twice, late, or to
+//!   two planners finds the row gone or the token old. A notification that cannot be planned is tried again alone, ever
+//!   more slowly, until its time to live ends.
+//! - **Mailboxes** carry what users and their devices do: acknowledgements, snoozes, deletions. Each change gets the
+//!   next number of its mailbox, under that mailbox's lock, in the transaction that makes it: numbers have no holes and
+//!   their order is the order of commits. The first acknowledgement of a notification by a user wins.
+//! - **Topics** keep bounded histories, numbered the same way; live-only topics keep nothing.
+//! - **Announcer** hands committed changes to the bus, at most once. A hub that misses one finds it in the log by its
+//!   number.
+//! - **Janitor** takes away what is older than its retention, in small bites. A log that is cut raises its floor, so
+//!   that whoever stood below is told of the gap.
+//! - **Eraser** forgets a person; an internal id that names nobody stays a while, so that late work cannot bring him
+//!   back.
+//!
+//! What rests on which unique key: acceptance on `(tenant, route, key)` and the notification's id; planning on
+//! `(tenant, notification, user)` and `(tenant, notification, user, step, channel, address)`; replacement on the one
+//! open entry per `(tenant, user, category, collapse key)`; order on `(tenant, user, seq)` and `(tenant, topic, seq)`;
+//! receipts on `(tenant, notification, user, kind)`.
+
+mod announcer;
+mod batcher;
+mod config;
+mod digest;
+mod dispatcher;
+mod erasure;
+mod idempotency;
+mod intake;
+mod janitor;
+mod live_only;
+mod mailboxes;
+mod planner;
+#[cfg(feature = "planted-bugs")]
+mod planted;
+mod relay;
+mod routes;
+mod rpc;
+mod store;
+mod tally;
+mod topics;
+mod validation;
+mod wake;
+mod wire;
+
+pub use config::{DispatcherConfig, IntakeConfig, PlannerConfig, RetentionConfig, TopicsConfig};
+pub use dispatcher::{Dispatcher, DispatcherPorts};

@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn bodies_read_back_as_the_domain_s_changes() {
         let at = Timestamp::from_seconds(1_700_000_000);
-        let content: Content = serde_json::from_str(r#"{"title": "t", "data": {"a": [1, null]}}"#).expect("valid");
+        let content: Content =
+            serde_json::from_str(r#"{"title": "t", "data": {"a": [1, null]}}"#).expect("valid");
         let acknowledgement = Acknowledgement {
             kind: AckKind::Acted,
             at,
@@ -162,7 +163,11 @@ mod tests {
             seq: 3,
             gone_at: None,
         };
-        let counts = Counts { total: 3, unread: 2, unseen: 1 };
+        let counts = Counts {
+            total: 3,
+            unread: 2,
+            unseen: 1,
+        };
         let raw: &RawValue = serde_json::from_str(&row.content).expect("JSON");
         let entry = Entry {
             id: row.id,
@@ -179,15 +184,32 @@ mod tests {
             snoozed_until: None,
             acknowledgement: Some(acknowledgement.clone()),
         };
-        let reference = EntryRef { id: row.id, notification_id: row.notification };
+        let reference = EntryRef {
+            id: row.id,
+            notification_id: row.notification,
+        };
         let pairs = [
             (
-                ChangeBody::Added { entry: EntryBody::new(&row, raw), counts },
-                Change::Added { entry: entry.clone(), counts },
+                ChangeBody::Added {
+                    entry: EntryBody::new(&row, raw),
+                    counts,
+                },
+                Change::Added {
+                    entry: entry.clone(),
+                    counts,
+                },
             ),
             (
-                ChangeBody::Replaced { entry: EntryBody::new(&row, raw), superseded: row.notification, counts },
-                Change::Replaced { entry, superseded: row.notification, counts },
+                ChangeBody::Replaced {
+                    entry: EntryBody::new(&row, raw),
+                    superseded: row.notification,
+                    counts,
+                },
+                Change::Replaced {
+                    entry,
+                    superseded: row.notification,
+                    counts,
+                },
             ),
             (
                 ChangeBody::StateChanged {
@@ -208,18 +230,38 @@ mod tests {
                 },
             ),
             (
-                ChangeBody::Recalled { entry: reference, reason: "cancelled", counts },
-                Change::Recalled { entry: reference, reason: "cancelled".into(), counts },
+                ChangeBody::Recalled {
+                    entry: reference,
+                    reason: "cancelled",
+                    counts,
+                },
+                Change::Recalled {
+                    entry: reference,
+                    reason: "cancelled".into(),
+                    counts,
+                },
             ),
             (
-                ChangeBody::Deleted { entries: &[reference], acknowledgement: None, counts },
-                Change::Deleted { entries: vec![reference], acknowledgement: None, counts },
+                ChangeBody::Deleted {
+                    entries: &[reference],
+                    acknowledgement: None,
+                    counts,
+                },
+                Change::Deleted {
+                    entries: vec![reference],
+                    acknowledgement: None,
+                    counts,
+                },
             ),
         ];
         for (body, change) in pairs {
             let text = serde_json::to_string(&body).expect("encodes");
             assert_eq!(serde_json::from_str::<Change>(&text).expect("reads"), change);
-            assert_eq!(text, serde_json::to_string(&change).expect("encodes"), "the same text");
+            assert_eq!(
+                text,
+                serde_json::to_string(&change).expect("encodes"),
+                "the same text"
+            );
             assert_eq!(body.kind(), change.kind());
         }
     }

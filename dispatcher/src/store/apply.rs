@@ -44,7 +44,13 @@ pub(super) fn apply(
     index: usize,
     command: &MailboxCommand,
 ) -> Result<MailboxReply, StoreError> {
-    let mut turn = Turn { ledger, found, command, key: command.key(), pending: None };
+    let mut turn = Turn {
+        ledger,
+        found,
+        command,
+        key: command.key(),
+        pending: None,
+    };
     let mut results = Vec::with_capacity(command.operations.len());
     let mut more = false;
     for (number, operation) in command.operations.iter().enumerate() {
@@ -65,7 +71,12 @@ pub(super) fn apply(
     }
     turn.flush()?;
     let mailbox = ledger.mailbox(&command.key())?;
-    Ok(MailboxReply { position: mailbox.position(), counts: mailbox.counts, results, more })
+    Ok(MailboxReply {
+        position: mailbox.position(),
+        counts: mailbox.counts,
+        results,
+        more,
+    })
 }
 
 /// Takes back the entries that show a cancelled notification; answers how many.
@@ -79,7 +90,10 @@ pub(super) fn recall(ledger: &mut Ledger, entries: Vec<EntryRow>) -> Result<u64,
         entry.updated_at = ledger.now;
         ledger.recount(&key, before, entry.counted())?;
         let change = ChangeBody::Recalled {
-            entry: EntryRef { id: entry.id, notification_id: entry.notification },
+            entry: EntryRef {
+                id: entry.id,
+                notification_id: entry.notification,
+            },
             reason: CANCELLED,
             counts: ledger.mailbox(&key)?.counts,
         };
@@ -115,7 +129,10 @@ struct Step {
 
 #[derive(Clone, Copy, PartialEq)]
 enum StepKind {
-    State { change: StateChange, until: Option<Timestamp> },
+    State {
+        change: StateChange,
+        until: Option<Timestamp>,
+    },
     Deleted,
 }
 
@@ -180,15 +197,17 @@ impl Turn<'_> {
             Some(changed) => changed,
             None => return Ok(OperationResult::Conflict),
         };
-        let first = acknowledges.filter(|_| entry.acknowledgement.is_none()).map(|kind| Acknowledgement {
-            kind,
-            at: self.ledger.now,
-            device: self.command.device.clone(),
-            action: match action {
-                EntryAction::Acted { action } => action.clone(),
-                _ => None,
-            },
-        });
+        let first = acknowledges
+            .filter(|_| entry.acknowledgement.is_none())
+            .map(|kind| Acknowledgement {
+                kind,
+                at: self.ledger.now,
+                device: self.command.device.clone(),
+                action: match action {
+                    EntryAction::Acted { action } => action.clone(),
+                    _ => None,
+                },
+            });
         self.receipt(id, acknowledges, action);
         let entry = &self.found.entries[&(self.key.clone(), id)];
         let unchanged = first.is_none()
@@ -200,14 +219,19 @@ impl Turn<'_> {
         if unchanged {
             return Ok(OperationResult::Unchanged);
         }
-        let step = Step { kind, acknowledgement: first.clone() };
+        let step = Step {
+            kind,
+            acknowledgement: first.clone(),
+        };
         self.join(&step)?;
         let entry = &self.found.entries[&(self.key.clone(), id)];
         self.ledger.recount(&self.key, entry.counted(), after.counted())?;
         after.updated_at = self.ledger.now;
         let end = match (&first, action) {
             (Some(_), _) => Some((RecipientState::Acknowledged, None)),
-            (None, EntryAction::Forget) if entry.acknowledgement.is_none() => Some((RecipientState::Expired, Some(FORGOTTEN))),
+            (None, EntryAction::Forget) if entry.acknowledgement.is_none() => {
+                Some((RecipientState::Expired, Some(FORGOTTEN)))
+            }
             _ => None,
         };
         if let Some((state, reason)) = end {
@@ -224,7 +248,10 @@ impl Turn<'_> {
             after.acknowledgement = first;
         }
         if let Some(pending) = &mut self.pending {
-            pending.entries.push(EntryRef { id, notification_id: after.notification });
+            pending.entries.push(EntryRef {
+                id,
+                notification_id: after.notification,
+            });
         }
         // Later operations of this command see it, and `finish` writes it once.
         self.found.entries.insert((self.key.clone(), id), after);
@@ -236,7 +263,11 @@ impl Turn<'_> {
         let entry = &self.found.entries[&(self.key.clone(), id)];
         let kind = match (acknowledges, action) {
             (Some(kind), _) => {
-                if entry.acknowledgement.as_ref().is_some_and(|first| first.kind == kind) {
+                if entry
+                    .acknowledgement
+                    .as_ref()
+                    .is_some_and(|first| first.kind == kind)
+                {
                     return;
                 }
                 kind.as_str()
@@ -262,7 +293,10 @@ impl Turn<'_> {
             .is_some_and(|pending| pending.step == *step && pending.entries.len() < MAX_REFERENCES);
         if !fits {
             self.flush()?;
-            self.pending = Some(Pending { step: step.clone(), entries: Vec::new() });
+            self.pending = Some(Pending {
+                step: step.clone(),
+                entries: Vec::new(),
+            });
         }
         Ok(())
     }
@@ -283,7 +317,11 @@ impl Turn<'_> {
                 acknowledgement,
                 counts,
             },
-            StepKind::Deleted => ChangeBody::Deleted { entries: &entries, acknowledgement, counts },
+            StepKind::Deleted => ChangeBody::Deleted {
+                entries: &entries,
+                acknowledgement,
+                counts,
+            },
         };
         self.ledger.append(&self.key, &body)?;
         for entry in entries {
@@ -334,7 +372,13 @@ fn change(entry: &mut EntryRow, action: &EntryAction, now: Timestamp) -> Option<
                 return None;
             }
             entry.snoozed_until = Some(*until);
-            (StepKind::State { change: StateChange::Snoozed, until: Some(*until) }, None)
+            (
+                StepKind::State {
+                    change: StateChange::Snoozed,
+                    until: Some(*until),
+                },
+                None,
+            )
         }
         EntryAction::Wake => {
             if entry.snoozed_until.is_some_and(|until| until <= now) {

@@ -78,8 +78,12 @@ impl Ledger {
     ) -> Self {
         let untouched_mailbox =
             |row: MailboxRow| ((row.tenant.clone(), row.user), Numbered { row, touched: false });
-        let untouched_topic =
-            |row: TopicRow| ((row.tenant.clone(), row.topic.clone()), Numbered { row, touched: false });
+        let untouched_topic = |row: TopicRow| {
+            (
+                (row.tenant.clone(), row.topic.clone()),
+                Numbered { row, touched: false },
+            )
+        };
         Self {
             now,
             limits,
@@ -91,7 +95,10 @@ impl Ledger {
 
     /// A locked mailbox.
     pub(super) fn mailbox(&self, key: &UserKey) -> Result<&MailboxRow, StoreError> {
-        self.mailboxes.get(key).map(|numbered| &numbered.row).ok_or_else(|| not_locked("mailbox"))
+        self.mailboxes
+            .get(key)
+            .map(|numbered| &numbered.row)
+            .ok_or_else(|| not_locked("mailbox"))
     }
 
     /// Moves a mailbox's counts by the difference of two entries' contributions.
@@ -160,7 +167,13 @@ impl Ledger {
             publisher: publisher.clone(),
             at: self.now,
         });
-        self.writes.envelopes.push(publication(self.now, key, Some(position.clone()), data, publisher));
+        self.writes.envelopes.push(publication(
+            self.now,
+            key,
+            Some(position.clone()),
+            data,
+            publisher,
+        ));
         Ok(position)
     }
 

@@ -57,11 +57,15 @@ pub(super) fn plan(
         let expired = job.notification.expires_at <= ledger.now;
         if expired {
             for user in &job.users {
-                ledger.writes.recipients.push(recipient(job, *user, RecipientState::Expired, Some(EXPIRED)));
+                ledger
+                    .writes
+                    .recipients
+                    .push(recipient(job, *user, RecipientState::Expired, Some(EXPIRED)));
             }
         } else {
-            let content: &RawValue = serde_json::from_str(&job.notification.content)
-                .map_err(|error| StoreError::Corrupt(format!("content of {}: {error}", job.notification.id)))?;
+            let content: &RawValue = serde_json::from_str(&job.notification.content).map_err(|error| {
+                StoreError::Corrupt(format!("content of {}: {error}", job.notification.id))
+            })?;
             for user in &job.users {
                 deliver(ledger, &mut known, &mut entries, job, *user, content)?;
             }
@@ -71,11 +75,12 @@ pub(super) fn plan(
         } else {
             (NotificationState::Planned, PlanOutcome::Planned)
         };
+        let topics = if expired { None } else { publish(ledger, job)? };
         ledger.writes.ended.push(NotificationEnd {
             tenant: job.lease.tenant.clone(),
             id: job.lease.notification,
             state,
-            topics: if expired { None } else { publish(ledger, job)? },
+            topics,
         });
         outcomes.push(outcome);
     }
@@ -113,7 +118,10 @@ fn deliver(
     let now = ledger.now;
     let key = (job.lease.tenant.clone(), user);
     if known.erased.contains(&key) {
-        ledger.writes.recipients.push(recipient(job, user, RecipientState::Erased, Some(ERASED)));
+        ledger
+            .writes
+            .recipients
+            .push(recipient(job, user, RecipientState::Erased, Some(ERASED)));
         return Ok(());
     }
     let open_key = notification
@@ -124,7 +132,9 @@ fn deliver(
     let entry = EntryRow {
         tenant: key.0.clone(),
         user,
-        id: replaced.as_ref().map_or_else(|| EntryId::at(now), |entry| entry.id),
+        id: replaced
+            .as_ref()
+            .map_or_else(|| EntryId::at(now), |entry| entry.id),
         notification: notification.id,
         category: notification.category.clone(),
         collapse_key: notification.collapse_key.clone(),
@@ -148,7 +158,11 @@ fn deliver(
     match &replaced {
         None => ledger.append(&key, &ChangeBody::Added { entry: body, counts })?,
         Some(old) => {
-            let change = ChangeBody::Replaced { entry: body, superseded: old.notification, counts };
+            let change = ChangeBody::Replaced {
+                entry: body,
+                superseded: old.notification,
+                counts,
+            };
             ledger.append(&key, &change)?;
             supersede(ledger, old);
         }
@@ -174,12 +188,10 @@ fn deliver(
 
 /// The replaced notification ends for this user. When the same batch planned it, its recipient is not written yet.
 fn supersede(ledger: &mut Ledger, old: &EntryRow) {
-    let of_batch = ledger
-        .writes
-        .recipients
-        .iter_mut()
-        .rev()
-        .find(|row| row.notification == old.notification && row.user == old.user && row.tenant == old.tenant);
+    let of_batch =
+        ledger.writes.recipients.iter_mut().rev().find(|row| {
+            row.notification == old.notification && row.user == old.user && row.tenant == old.tenant
+        });
     match of_batch {
         Some(row) => {
             row.state = RecipientState::Superseded;
@@ -223,10 +235,16 @@ fn publish(ledger: &mut Ledger, job: &PlanJob) -> Result<Option<String>, StoreEr
         let position = if *kept {
             Some(ledger.append_publication(&key, data.clone(), None)?)
         } else {
-            ledger.writes.envelopes.push(publication(ledger.now, &key, None, data.clone(), None));
+            ledger
+                .writes
+                .envelopes
+                .push(publication(ledger.now, &key, None, data.clone(), None));
             None
         };
-        published.push(PublishedTo { topic: topic.clone(), position });
+        published.push(PublishedTo {
+            topic: topic.clone(),
+            position,
+        });
     }
     encode(&published).map(Some)
 }

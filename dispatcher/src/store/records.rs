@@ -50,7 +50,11 @@ pub(crate) struct AcceptRequest {
 impl AcceptRequest {
     /// About how many bytes it holds.
     pub(crate) fn weight(&self) -> usize {
-        let rows: usize = self.notifications.iter().map(|n| n.content.len() + n.targets.len() + 256).sum();
+        let rows: usize = self
+            .notifications
+            .iter()
+            .map(|n| n.content.len() + n.targets.len() + 256)
+            .sum();
         rows + self.claim.as_ref().map_or(0, |claim| claim.body.len())
     }
 }
@@ -131,6 +135,21 @@ pub(crate) struct PlanJob {
     pub(crate) topics: Vec<(TopicName, bool)>,
 }
 
+impl PlanJob {
+    /// Its topics that keep a history.
+    pub(crate) fn kept_topics(&self) -> impl Iterator<Item = (TenantId, TopicName)> + '_ {
+        self.topics
+            .iter()
+            .filter(|(_, kept)| *kept)
+            .map(|(topic, _)| (self.lease.tenant.clone(), topic.clone()))
+    }
+
+    /// Its users' mailboxes.
+    pub(crate) fn mailboxes(&self) -> impl Iterator<Item = UserKey> + '_ {
+        self.users.iter().map(|user| (self.lease.tenant.clone(), *user))
+    }
+}
+
 /// What planning did with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlanOutcome {
@@ -155,7 +174,9 @@ pub(crate) struct Committed<T> {
 pub(crate) enum Cancelled {
     NotFound,
     /// Cancelled now or before; so many open entries were recalled by this call.
-    Done { recalled: u64 },
+    Done {
+        recalled: u64,
+    },
     /// It expired before.
     Expired,
 }
@@ -174,7 +195,10 @@ pub(crate) struct MailboxRow {
 
 impl MailboxRow {
     pub(crate) fn position(&self) -> Position {
-        Position { epoch: self.epoch.clone(), seq: self.last_seq }
+        Position {
+            epoch: self.epoch.clone(),
+            seq: self.last_seq,
+        }
     }
 }
 
@@ -279,9 +303,16 @@ impl RecipientState {
     }
 
     pub(crate) fn from_stored(text: &str) -> Option<Self> {
-        [Self::Open, Self::Acknowledged, Self::Superseded, Self::Cancelled, Self::Expired, Self::Erased]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        [
+            Self::Open,
+            Self::Acknowledged,
+            Self::Superseded,
+            Self::Cancelled,
+            Self::Expired,
+            Self::Erased,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
     }
 }
 
@@ -343,7 +374,10 @@ pub(crate) struct TopicRow {
 
 impl TopicRow {
     pub(crate) fn position(&self) -> Position {
-        Position { epoch: self.epoch.clone(), seq: self.last_seq }
+        Position {
+            epoch: self.epoch.clone(),
+            seq: self.last_seq,
+        }
     }
 }
 
@@ -390,7 +424,10 @@ pub(crate) enum Operation {
     /// Something happens to one entry.
     Entry(Which, EntryAction),
     /// The oldest unread entries become read; call again while `more`.
-    ReadAll { category: Option<Category>, before: Option<Position> },
+    ReadAll {
+        category: Option<Category>,
+        before: Option<Position>,
+    },
 }
 
 /// Which entry.
@@ -409,8 +446,12 @@ pub(crate) enum EntryAction {
     Unread,
     Archive,
     Delete,
-    Acted { action: Option<String> },
-    Snooze { until: Timestamp },
+    Acted {
+        action: Option<String>,
+    },
+    Snooze {
+        until: Timestamp,
+    },
     /// The clock: its time came.
     Wake,
     /// The janitor: its retention ended.

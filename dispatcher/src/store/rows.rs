@@ -3,8 +3,8 @@
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use carillon_domain::{
-    Acknowledgement, ChangeKind, Counts, DeviceName, Epoch, ExternalUserId, LoggedChange, NotificationState, Position, Priority,
-    Publication, Target, TenantId, Timestamp, TopicName, UserId,
+    Acknowledgement, ChangeKind, Counts, DeviceName, Epoch, ExternalUserId, LoggedChange, NotificationState,
+    Position, Priority, Publication, Target, TenantId, Timestamp, TopicName, UserId,
     ports::{Gap, Since},
 };
 use carillon_sql::StoreError;
@@ -12,8 +12,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::records::{
     AcceptReply, Claim, DeliveryDetail, EntryAction, EntryRow, MailboxCommand, MailboxRow, NotificationRow,
-    Operation, ReceiptDetail, RecipientDetail, RecipientState, StoredTarget,
-    TopicRow, UserKey, Which,
+    Operation, ReceiptDetail, RecipientDetail, RecipientState, StoredTarget, TopicRow, UserKey, Which,
 };
 
 /// The columns of [`notification`].
@@ -36,7 +35,8 @@ pub(super) type NotificationColumns = (
 );
 
 pub(super) fn notification(row: NotificationColumns) -> Result<NotificationRow, StoreError> {
-    let (tenant, id, state, category, priority, collapse, content, targets, created, send, expires, topics) = row;
+    let (tenant, id, state, category, priority, collapse, content, targets, created, send, expires, topics) =
+        row;
     Ok(NotificationRow {
         tenant: word(&tenant)?,
         id: word(&id)?,
@@ -93,7 +93,12 @@ where
             collapse_key: row.try_get(5)?,
             priority: row.try_get(6)?,
             times: [row.try_get(7)?, row.try_get(8)?, row.try_get(9)?],
-            states: [row.try_get(10)?, row.try_get(11)?, row.try_get(12)?, row.try_get(13)?],
+            states: [
+                row.try_get(10)?,
+                row.try_get(11)?,
+                row.try_get(12)?,
+                row.try_get(13)?,
+            ],
             acknowledgement: row.try_get(14)?,
             seq: row.try_get(15)?,
             gone_at: row.try_get(16)?,
@@ -147,7 +152,11 @@ pub(super) fn mailbox(row: MailboxColumns) -> Result<MailboxRow, StoreError> {
         epoch: word(&epoch)?,
         last_seq: number(last)?,
         floor_seq: number(floor)?,
-        counts: Counts { total: number(total)?, unread: number(unread)?, unseen: number(unseen)? },
+        counts: Counts {
+            total: number(total)?,
+            unread: number(unread)?,
+            unseen: number(unseen)?,
+        },
         oldest_at: oldest.map(Timestamp::from_micros),
     })
 }
@@ -169,13 +178,15 @@ pub(super) fn new_mailbox(store: &str, tenant: &TenantId, user: UserId) -> Resul
 fn mailbox_epoch(store: &str, tenant: &TenantId, user: UserId) -> Result<Epoch, StoreError> {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let digest = crate::digest::sha256(format!("{store}/{tenant}/{user}").as_bytes());
-    let text: String = digest[..8].iter().map(|byte| char::from(ALPHABET[usize::from(*byte) & 31])).collect();
+    let text: String = digest[..8]
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(*byte) & 31]))
+        .collect();
     word(&text)
 }
 
 /// The columns of [`topic`].
-pub(super) const TOPIC: &str =
-    "t.tenant, t.topic, t.epoch, t.last_seq, t.floor_seq, t.oldest_at, t.used_at";
+pub(super) const TOPIC: &str = "t.tenant, t.topic, t.epoch, t.last_seq, t.floor_seq, t.oldest_at, t.used_at";
 
 pub(super) type TopicColumns = (String, String, String, i64, i64, Option<i64>, i64);
 
@@ -217,19 +228,31 @@ pub(super) struct LogSlice<T> {
 impl<T> LogSlice<T> {
     /// Of a log that was never written.
     pub(super) fn empty(epoch: Epoch) -> Self {
-        Self { epoch, last_seq: 0, floor_seq: 0, items: Vec::new() }
+        Self {
+            epoch,
+            last_seq: 0,
+            floor_seq: 0,
+            items: Vec::new(),
+        }
     }
 
     /// What follows `from`, or the gap that must be announced. Numbers have no holes: where they seem to, the log
     /// was cut behind them.
     pub(super) fn since(self, from: &Position, limit: usize) -> Since<T> {
-        let head = Position { epoch: self.epoch.clone(), seq: self.last_seq };
+        let head = Position {
+            epoch: self.epoch.clone(),
+            seq: self.last_seq,
+        };
         let gap = if from.epoch != self.epoch {
             Some(Gap::Epoch)
         } else if from.seq > self.last_seq {
             Some(Gap::Future)
         } else if from.seq < self.floor_seq
-            || self.items.iter().zip(from.seq + 1..).any(|((seq, _), expected)| *seq != expected)
+            || self
+                .items
+                .iter()
+                .zip(from.seq + 1..)
+                .any(|((seq, _), expected)| *seq != expected)
             || (self.items.is_empty() && from.seq < self.last_seq)
         {
             Some(Gap::Trimmed)
@@ -237,14 +260,22 @@ impl<T> LogSlice<T> {
             None
         };
         if gap.is_some() {
-            return Since { items: Vec::new(), position: head, more: false, gap };
+            return Since {
+                items: Vec::new(),
+                position: head,
+                more: false,
+                gap,
+            };
         }
         let more = self.items.len() > limit;
         let items: Vec<_> = self.items.into_iter().take(limit).collect();
         let seq = items.last().map_or(from.seq, |(seq, _)| *seq);
         Since {
             items: items.into_iter().map(|(_, item)| item).collect(),
-            position: Position { epoch: self.epoch, seq },
+            position: Position {
+                epoch: self.epoch,
+                seq,
+            },
             more,
             gap: None,
         }
@@ -259,34 +290,63 @@ pub(super) fn log_slice(rows: Vec<LogColumns>) -> Result<Option<LogSlice<LoggedC
         return Ok(None);
     };
     let epoch: Epoch = word(epoch)?;
-    let mut slice =
-        LogSlice { epoch: epoch.clone(), last_seq: number(*last)?, floor_seq: number(*floor)?, items: Vec::new() };
+    let mut slice = LogSlice {
+        epoch: epoch.clone(),
+        last_seq: number(*last)?,
+        floor_seq: number(*floor)?,
+        items: Vec::new(),
+    };
     for (.., seq, kind, body) in rows {
         if let (Some(seq), Some(kind), Some(body)) = (seq, kind, body) {
             let seq = number(seq)?;
             let kind = ChangeKind::from_stored(&kind).ok_or_else(|| corrupt("a kind of change", &kind))?;
-            let position = Position { epoch: epoch.clone(), seq };
-            slice.items.push((seq, LoggedChange { position, kind, body: body.into() }));
+            let position = Position {
+                epoch: epoch.clone(),
+                seq,
+            };
+            slice.items.push((
+                seq,
+                LoggedChange {
+                    position,
+                    kind,
+                    body: body.into(),
+                },
+            ));
         }
     }
     Ok(Some(slice))
 }
 
 /// Epoch, last and floor of a topic beside each of its publications: seq, data, publisher, at.
-pub(super) type TopicLogColumns = (String, i64, i64, Option<i64>, Option<String>, Option<String>, Option<i64>);
+pub(super) type TopicLogColumns = (
+    String,
+    i64,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
 
 pub(super) fn topic_slice(rows: Vec<TopicLogColumns>) -> Result<Option<LogSlice<Publication>>, StoreError> {
     let Some((epoch, last, floor, ..)) = rows.first() else {
         return Ok(None);
     };
     let epoch: Epoch = word(epoch)?;
-    let mut slice =
-        LogSlice { epoch: epoch.clone(), last_seq: number(*last)?, floor_seq: number(*floor)?, items: Vec::new() };
+    let mut slice = LogSlice {
+        epoch: epoch.clone(),
+        last_seq: number(*last)?,
+        floor_seq: number(*floor)?,
+        items: Vec::new(),
+    };
     for (.., seq, data, publisher, at) in rows {
         if let (Some(seq), Some(data), Some(at)) = (seq, data, at) {
             let seq = number(seq)?;
             let publication = Publication {
-                position: Some(Position { epoch: epoch.clone(), seq }),
+                position: Some(Position {
+                    epoch: epoch.clone(),
+                    seq,
+                }),
                 data: data.into(),
                 publisher: publisher.as_deref().map(json).transpose()?,
                 at: Timestamp::from_micros(at),
@@ -303,7 +363,8 @@ pub(super) fn acknowledgement(text: Option<&str>) -> Result<Option<Acknowledgeme
 
 /// A word of ours, as written by `Display`.
 pub(super) fn word<T: FromStr>(text: &str) -> Result<T, StoreError> {
-    text.parse().map_err(|_| corrupt(std::any::type_name::<T>(), text))
+    text.parse()
+        .map_err(|_| corrupt(std::any::type_name::<T>(), text))
 }
 
 pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
@@ -347,7 +408,10 @@ pub(super) fn corrupt(what: &str, text: &str) -> StoreError {
 /// What a used idempotency key answers.
 pub(super) fn replay(claim: &Claim, fingerprint: &str, status: i64, body: String) -> AcceptReply {
     if fingerprint == claim.fingerprint {
-        AcceptReply::Replayed { status: u16::try_from(status).unwrap_or(claim.status), body }
+        AcceptReply::Replayed {
+            status: u16::try_from(status).unwrap_or(claim.status),
+            body,
+        }
     } else {
         AcceptReply::Mismatch
     }
@@ -356,15 +420,15 @@ pub(super) fn replay(claim: &Claim, fingerprint: &str, status: i64, body: String
 /// The smallest notification id of a time, as text.
 pub(super) fn first_id_at(at: Timestamp) -> String {
     let millis = u64::try_from(at.as_micros() / 1_000).unwrap_or(0);
-    format!("{}_{millis:012x}00000000000000000000", carillon_domain::NotificationId::PREFIX)
+    format!(
+        "{}_{millis:012x}00000000000000000000",
+        carillon_domain::NotificationId::PREFIX
+    )
 }
 
 /// The targets without an erased user. `None`: they never named him. `Some((_, true))`: nobody else is left, so
 /// that the content was about him alone.
-pub(super) fn without(
-    targets: &str,
-    name: &ExternalUserId,
-) -> Result<Option<(String, bool)>, StoreError> {
+pub(super) fn without(targets: &str, name: &ExternalUserId) -> Result<Option<(String, bool)>, StoreError> {
     let mut targets: Vec<StoredTarget> = json(targets)?;
     let mut named = false;
     for target in &mut targets {
@@ -373,8 +437,14 @@ pub(super) fn without(
             named = true;
         }
     }
-    let alone = targets.iter().all(|target| matches!(target, StoredTarget::Erased { .. }));
-    Ok(if named { Some((super::ledger::encode(&targets)?, alone)) } else { None })
+    let alone = targets
+        .iter()
+        .all(|target| matches!(target, StoredTarget::Erased { .. }));
+    Ok(if named {
+        Some((super::ledger::encode(&targets)?, alone))
+    } else {
+        None
+    })
 }
 
 /// What stays of a notification's content whose only recipients were erased.
@@ -402,22 +472,40 @@ pub(super) fn entry_commands(
     let mut commands: HashMap<UserKey, Vec<Operation>> = HashMap::new();
     for (tenant, user, id) in rows {
         let operation = Operation::Entry(Which::Entry(word(&id)?), action.clone());
-        commands.entry((word(&tenant)?, word(&user)?)).or_default().push(operation);
+        commands
+            .entry((word(&tenant)?, word(&user)?))
+            .or_default()
+            .push(operation);
     }
     Ok(commands
         .into_iter()
-        .map(|((tenant, user), operations)| MailboxCommand { tenant, user, device: None, operations })
+        .map(|((tenant, user), operations)| MailboxCommand {
+            tenant,
+            user,
+            device: None,
+            operations,
+        })
         .collect())
 }
 
 /// User, state, reason, entry, the mailbox's epoch, seq, acknowledgement.
-pub(super) type RecipientColumns =
-    (String, String, Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>);
+pub(super) type RecipientColumns = (
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+);
 
 pub(super) fn recipient(row: RecipientColumns) -> Result<RecipientDetail, StoreError> {
     let (user, state, reason, entry, epoch, seq, acknowledged) = row;
     let position = match (epoch, seq) {
-        (Some(epoch), Some(seq)) => Some(Position { epoch: word(&epoch)?, seq: number(seq)? }),
+        (Some(epoch), Some(seq)) => Some(Position {
+            epoch: word(&epoch)?,
+            seq: number(seq)?,
+        }),
         _ => None,
     };
     Ok(RecipientDetail {
@@ -439,7 +527,14 @@ pub(super) type DeliveryColumns = (String, String, String, String, String, Optio
 pub(super) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail, StoreError> {
     let (_, id, channel, address, state, reason, created) = row;
     let created_at = Timestamp::from_micros(created);
-    Ok(DeliveryDetail { id: word(&id)?, channel, address, state, reason, created_at })
+    Ok(DeliveryDetail {
+        id: word(&id)?,
+        channel,
+        address,
+        state,
+        reason,
+        created_at,
+    })
 }
 
 /// User, kind, time, device.
@@ -448,7 +543,11 @@ pub(super) type ReceiptColumns = (String, String, i64, Option<String>);
 pub(super) fn receipt(row: ReceiptColumns) -> Result<ReceiptDetail, StoreError> {
     let (_, kind, at, device) = row;
     let device = device.as_deref().map(word).transpose()?;
-    Ok(ReceiptDetail { kind, at: Timestamp::from_micros(at), device })
+    Ok(ReceiptDetail {
+        kind,
+        at: Timestamp::from_micros(at),
+        device,
+    })
 }
 
 /// User, device, time.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::Body as _;
 use serde::de::DeserializeOwned;
@@ -28,6 +29,24 @@ where
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         require_json(request.headers())?;
         parse_json(&read_body(request).await?).map(Self)
+    }
+}
+
+/// As [`ApiJson`], with the body's bytes as they came: what an idempotency key's fingerprint is made of.
+#[derive(Debug, Clone)]
+pub struct ApiJsonBytes<T>(pub T, pub Bytes);
+
+impl<S, T> FromRequest<S> for ApiJsonBytes<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        require_json(request.headers())?;
+        let bytes = read_body(request).await?;
+        Ok(Self(parse_json(&bytes)?, bytes))
     }
 }
 

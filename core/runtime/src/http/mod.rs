@@ -16,7 +16,7 @@ mod strict_json;
 pub use body::{BodyFault, BodyLimit, PacedBody, Pacing, read_body};
 pub use caller::{AuthenticateHandle, Caller, require_scope, require_user};
 pub use id_path::IdPath;
-pub use json::{ApiJson, parse_json};
+pub use json::{ApiJson, ApiJsonBytes, parse_json};
 pub use page::{Listing, MAX_PAGE, Page, Paged, encode_cursor};
 pub use problem::{FieldError, Problem};
 pub use query::{ApiQuery, parse_query};

@@ -22,7 +22,12 @@ pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 impl Bulk {
     /// `head`, then groups of `columns` placeholders, then `tail`.
     pub(super) const fn new(head: &'static str, columns: usize, tail: &'static str) -> Self {
-        Self { head, columns, tail, texts: OnceLock::new() }
+        Self {
+            head,
+            columns,
+            tail,
+            texts: OnceLock::new(),
+        }
     }
 
     /// Runs it over all rows; `bind` binds the columns of one row. Answers how many rows it changed.
@@ -38,7 +43,9 @@ impl Bulk {
         for (size, text) in SIZES.into_iter().zip(texts) {
             while rest.len() >= size {
                 let (group, more) = rest.split_at(size);
-                let query = group.iter().fold(sqlx::query(text.clone()), |query, row| bind(query, row));
+                let query = group
+                    .iter()
+                    .fold(sqlx::query(text.clone()), |query, row| bind(query, row));
                 changed += query.execute(&mut *connection).await?.rows_affected();
                 rest = more;
             }
@@ -48,6 +55,12 @@ impl Bulk {
 
     fn text(&self, rows: usize) -> SqlStr {
         let row = format!("({})", vec!["?"; self.columns].join(","));
-        AssertSqlSafe(format!("{}{}{}", self.head, vec![row.as_str(); rows].join(","), self.tail)).into_sql_str()
+        AssertSqlSafe(format!(
+            "{}{}{}",
+            self.head,
+            vec![row.as_str(); rows].join(","),
+            self.tail
+        ))
+        .into_sql_str()
     }
 }

@@ -22,7 +22,10 @@ impl SqliteStore {
         now: Timestamp,
         commands: &[MailboxCommand],
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
-        let mut tx = self.sqlite.begin_system("changes mailboxes of several tenants in one commit").await?;
+        let mut tx = self
+            .sqlite
+            .begin_system("changes mailboxes of several tenants in one commit")
+            .await?;
         let users: HashSet<UserKey> = commands.iter().map(MailboxCommand::key).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let mut found = find(&mut tx, commands).await?;
@@ -34,7 +37,10 @@ impl SqliteStore {
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
         tx.commit().await?;
-        Ok(Committed { value, envelopes: std::mem::take(&mut writes.envelopes) })
+        Ok(Committed {
+            value,
+            envelopes: std::mem::take(&mut writes.envelopes),
+        })
     }
 
     pub(super) async fn due_snoozes(
@@ -42,7 +48,10 @@ impl SqliteStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<MailboxCommand>, StoreError> {
-        let mut read = self.sqlite.read_system("the clock wakes entries of all tenants").await?;
+        let mut read = self
+            .sqlite
+            .read_system("the clock wakes entries of all tenants")
+            .await?;
         let rows = sqlx::query_as(
             "SELECT tenant, user_id, id FROM entries \
              WHERE snoozed_until IS NOT NULL AND snoozed_until <= $1 ORDER BY snoozed_until LIMIT $2",
@@ -55,7 +64,10 @@ impl SqliteStore {
     }
 
     pub(super) async fn next_snooze(&self) -> Result<Option<Timestamp>, StoreError> {
-        let mut read = self.sqlite.read_system("the clock wakes entries of all tenants").await?;
+        let mut read = self
+            .sqlite
+            .read_system("the clock wakes entries of all tenants")
+            .await?;
         let (next,): (Option<i64>,) =
             sqlx::query_as("SELECT MIN(snoozed_until) FROM entries WHERE snoozed_until IS NOT NULL")
                 .fetch_one(&mut *read)
@@ -96,8 +108,10 @@ impl SqliteStore {
         tenant: &TenantId,
         user: UserId,
     ) -> Result<crate::store::records::MailboxRow, StoreError> {
-        let statement =
-            format!("SELECT {} FROM mailboxes m WHERE m.tenant = $1 AND m.user_id = $2", rows::MAILBOX);
+        let statement = format!(
+            "SELECT {} FROM mailboxes m WHERE m.tenant = $1 AND m.user_id = $2",
+            rows::MAILBOX
+        );
         let row: Option<rows::MailboxColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(tenant.as_str())
             .bind(user.to_string())
@@ -113,7 +127,8 @@ impl SqliteStore {
         query: &EntryQuery,
     ) -> Result<Vec<EntryRow>, StoreError> {
         let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
-        let mut statement = QueryBuilder::<Sqlite>::new(format!("SELECT {} FROM entries e WHERE ", rows::ENTRY));
+        let mut statement =
+            QueryBuilder::<Sqlite>::new(format!("SELECT {} FROM entries e WHERE ", rows::ENTRY));
         statement.push("e.tenant = ").push_bind(tenant.as_str());
         statement.push(" AND e.user_id = ").push_bind(user.to_string());
         statement.push(query.view.condition());
@@ -126,7 +141,9 @@ impl SqliteStore {
         if let Some(before) = query.before {
             statement.push(" AND e.seq < ").push_bind(stored(before));
         }
-        statement.push(" ORDER BY e.seq DESC LIMIT ").push_bind(i64::from(query.limit));
+        statement
+            .push(" ORDER BY e.seq DESC LIMIT ")
+            .push_bind(i64::from(query.limit));
         let found: Vec<rows::EntryColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
         found.into_iter().map(EntryRow::try_from).collect()
     }
@@ -195,7 +212,13 @@ impl SqliteStore {
         .bind(device.as_str())
         .fetch_optional(&mut *read)
         .await?;
-        row.map(|(epoch, seq)| Ok(Position { epoch: word(&epoch)?, seq: number(seq)? })).transpose()
+        row.map(|(epoch, seq)| {
+            Ok(Position {
+                epoch: word(&epoch)?,
+                seq: number(seq)?,
+            })
+        })
+        .transpose()
     }
 }
 
@@ -208,7 +231,9 @@ async fn find(tx: &mut SqliteConnection, commands: &[MailboxCommand]) -> Result<
     for (index, command) in commands.iter().enumerate() {
         for (number, operation) in command.operations.iter().enumerate() {
             match operation {
-                Operation::Confirm(_) => devices.extend(command.device.clone().map(|name| (command.key(), name))),
+                Operation::Confirm(_) => {
+                    devices.extend(command.device.clone().map(|name| (command.key(), name)))
+                }
                 Operation::Entry(Which::Entry(id), _) => {
                     entries.insert((command.key(), *id));
                 }
@@ -232,7 +257,11 @@ async fn find(tx: &mut SqliteConnection, commands: &[MailboxCommand]) -> Result<
              LEFT JOIN entries e ON e.tenant = r.tenant AND e.user_id = r.user_id AND e.id = r.entry \
              AND e.notification = r.notification",
         )
-        .bind(json_list(notifications.iter().map(|((tenant, user), id)| (tenant.as_str(), id, user)))?)
+        .bind(json_list(
+            notifications
+                .iter()
+                .map(|((tenant, user), id)| (tenant.as_str(), id, user)),
+        )?)
         .fetch_all(&mut *tx)
         .await?;
         for (tenant, user, notification, entry) in rows {
@@ -249,11 +278,15 @@ async fn find(tx: &mut SqliteConnection, commands: &[MailboxCommand]) -> Result<
              CROSS JOIN confirmations c ON c.tenant = j.value ->> 0 AND c.user_id = j.value ->> 1 \
              AND c.device = j.value ->> 2 GROUP BY c.tenant, c.user_id, c.device",
         )
-        .bind(json_list(devices.iter().map(|((tenant, user), name)| (tenant.as_str(), user, name.as_str())))?)
+        .bind(json_list(devices.iter().map(|((tenant, user), name)| {
+            (tenant.as_str(), user, name.as_str())
+        }))?)
         .fetch_all(&mut *tx)
         .await?;
         for (tenant, user, device, seq) in rows {
-            found.confirmed.insert(((word(&tenant)?, word(&user)?), word(&device)?), number(seq)?);
+            found
+                .confirmed
+                .insert(((word(&tenant)?, word(&user)?), word(&device)?), number(seq)?);
         }
     }
     Ok(found)
@@ -272,7 +305,11 @@ async fn named(
         rows::ENTRY_STATE
     );
     let rows: Vec<rows::EntryColumns> = sqlx::query_as(AssertSqlSafe(statement))
-        .bind(json_list(entries.iter().map(|((tenant, user), id)| (tenant.as_str(), user, id)))?)
+        .bind(json_list(
+            entries
+                .iter()
+                .map(|((tenant, user), id)| (tenant.as_str(), user, id)),
+        )?)
         .fetch_all(&mut *tx)
         .await?;
     rows.into_iter()

@@ -31,7 +31,9 @@ pub(super) struct SqliteStore {
 
 impl SqliteStore {
     pub(super) async fn open(sqlite: Sqlite, limits: StoreLimits) -> Result<Self, StoreError> {
-        let mut tx = sqlite.begin_system("the store's own life belongs to no tenant").await?;
+        let mut tx = sqlite
+            .begin_system("the store's own life belongs to no tenant")
+            .await?;
         sqlx::query("INSERT INTO meta (tenant, name, value) VALUES ('', 'epoch', $1) ON CONFLICT DO NOTHING")
             .bind(Epoch::random().as_str())
             .execute(&mut *tx)
@@ -41,13 +43,21 @@ impl SqliteStore {
                 .fetch_one(&mut *tx)
                 .await?;
         tx.commit().await?;
-        Ok(Self { sqlite, limits, epoch })
+        Ok(Self {
+            sqlite,
+            limits,
+            epoch,
+        })
     }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn accept(&self, now: Timestamp, requests: &[AcceptRequest]) -> Result<Vec<AcceptReply>, StoreError> {
+    async fn accept(
+        &self,
+        now: Timestamp,
+        requests: &[AcceptRequest],
+    ) -> Result<Vec<AcceptReply>, StoreError> {
         Self::accept(self, now, requests).await
     }
 
@@ -55,7 +65,12 @@ impl Store for SqliteStore {
         Self::release_leases(self, now).await
     }
 
-    async fn lease_outbox(&self, now: Timestamp, limit: usize, until: Timestamp) -> Result<Vec<Lease>, StoreError> {
+    async fn lease_outbox(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        until: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
         Self::lease_outbox(self, now, limit, until).await
     }
 
@@ -63,23 +78,36 @@ impl Store for SqliteStore {
         Self::next_due(self).await
     }
 
-    async fn postpone(&self, lease: &Lease, until: Timestamp) -> Result<(), StoreError> {
-        Self::postpone(self, lease, until).await
+    async fn postpone(&self, now: Timestamp, lease: &Lease, until: Timestamp) -> Result<(), StoreError> {
+        Self::postpone(self, now, lease, until).await
     }
 
     async fn load(&self, ids: &[(TenantId, NotificationId)]) -> Result<Vec<NotificationRow>, StoreError> {
         Self::load(self, ids).await
     }
 
-    async fn plan(&self, now: Timestamp, jobs: &[PlanJob]) -> Result<Committed<Vec<PlanOutcome>>, StoreError> {
+    async fn plan(
+        &self,
+        now: Timestamp,
+        jobs: &[PlanJob],
+    ) -> Result<Committed<Vec<PlanOutcome>>, StoreError> {
         Self::plan(self, now, jobs).await
     }
 
-    async fn cancel(&self, now: Timestamp, tenant: &TenantId, id: NotificationId) -> Result<Committed<Cancelled>, StoreError> {
+    async fn cancel(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Committed<Cancelled>, StoreError> {
         Self::cancel(self, now, tenant, id).await
     }
 
-    async fn mutate(&self, now: Timestamp, commands: &[MailboxCommand]) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
+    async fn mutate(
+        &self,
+        now: Timestamp,
+        commands: &[MailboxCommand],
+    ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
         Self::mutate(self, now, commands).await
     }
 
@@ -91,7 +119,11 @@ impl Store for SqliteStore {
         Self::next_snooze(self).await
     }
 
-    async fn outdated_entries(&self, cutoff: Timestamp, limit: usize) -> Result<Vec<MailboxCommand>, StoreError> {
+    async fn outdated_entries(
+        &self,
+        cutoff: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<MailboxCommand>, StoreError> {
         Self::outdated_entries(self, cutoff, limit).await
     }
 
@@ -99,43 +131,93 @@ impl Store for SqliteStore {
         Self::mailbox(self, tenant, user).await
     }
 
-    async fn entries(&self, tenant: &TenantId, user: UserId, query: &EntryQuery) -> Result<Vec<EntryRow>, StoreError> {
+    async fn entries(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        query: &EntryQuery,
+    ) -> Result<Vec<EntryRow>, StoreError> {
         Self::entries(self, tenant, user, query).await
     }
 
-    async fn entry(&self, tenant: &TenantId, user: UserId, id: EntryId) -> Result<Option<EntryRow>, StoreError> {
+    async fn entry(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        id: EntryId,
+    ) -> Result<Option<EntryRow>, StoreError> {
         Self::entry(self, tenant, user, id).await
     }
 
-    async fn since(&self, tenant: &TenantId, user: UserId, from: &Position, limit: usize) -> Result<Since<LoggedChange>, StoreError> {
+    async fn since(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        from: &Position,
+        limit: usize,
+    ) -> Result<Since<LoggedChange>, StoreError> {
         Self::since(self, tenant, user, from, limit).await
     }
 
-    async fn confirmed(&self, tenant: &TenantId, user: UserId, device: &DeviceName) -> Result<Option<Position>, StoreError> {
+    async fn confirmed(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: &DeviceName,
+    ) -> Result<Option<Position>, StoreError> {
         Self::confirmed(self, tenant, user, device).await
     }
 
-    async fn publish(&self, now: Timestamp, publications: &[TopicAppend]) -> Result<Committed<Vec<Position>>, StoreError> {
+    async fn publish(
+        &self,
+        now: Timestamp,
+        publications: &[TopicAppend],
+    ) -> Result<Committed<Vec<Position>>, StoreError> {
         Self::publish(self, now, publications).await
     }
 
-    async fn topic_head(&self, now: Timestamp, tenant: &TenantId, topic: &TopicName) -> Result<Position, StoreError> {
+    async fn topic_head(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        topic: &TopicName,
+    ) -> Result<Position, StoreError> {
         Self::topic_head(self, now, tenant, topic).await
     }
 
-    async fn topic_since(&self, tenant: &TenantId, topic: &TopicName, from: &Position, limit: usize) -> Result<Since<Publication>, StoreError> {
+    async fn topic_since(
+        &self,
+        tenant: &TenantId,
+        topic: &TopicName,
+        from: &Position,
+        limit: usize,
+    ) -> Result<Since<Publication>, StoreError> {
         Self::topic_since(self, tenant, topic, from, limit).await
     }
 
-    async fn notification(&self, tenant: &TenantId, id: NotificationId) -> Result<Option<NotificationRow>, StoreError> {
+    async fn notification(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Option<NotificationRow>, StoreError> {
         Self::notification(self, tenant, id).await
     }
 
-    async fn recipients(&self, tenant: &TenantId, id: NotificationId, after: Option<UserId>, limit: u32) -> Result<Vec<RecipientDetail>, StoreError> {
+    async fn recipients(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<RecipientDetail>, StoreError> {
         Self::recipients(self, tenant, id, after, limit).await
     }
 
-    async fn notifications(&self, tenant: &TenantId, query: &NotificationQuery) -> Result<Vec<NotificationRow>, StoreError> {
+    async fn notifications(
+        &self,
+        tenant: &TenantId,
+        query: &NotificationQuery,
+    ) -> Result<Vec<NotificationRow>, StoreError> {
         Self::notifications(self, tenant, query).await
     }
 

@@ -17,8 +17,10 @@ impl SqliteStore {
         id: NotificationId,
     ) -> Result<Option<NotificationRow>, StoreError> {
         let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
-        let statement =
-            format!("SELECT {} FROM notifications n WHERE n.tenant = $1 AND n.id = $2", rows::NOTIFICATION);
+        let statement = format!(
+            "SELECT {} FROM notifications n WHERE n.tenant = $1 AND n.id = $2",
+            rows::NOTIFICATION
+        );
         let row: Option<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(tenant.as_str())
             .bind(id.to_string())
@@ -46,10 +48,16 @@ impl SqliteStore {
         .bind(i64::from(limit))
         .fetch_all(&mut *read)
         .await?;
-        let mut details = rows.into_iter().map(rows::recipient).collect::<Result<Vec<_>, _>>()?;
+        let mut details = rows
+            .into_iter()
+            .map(rows::recipient)
+            .collect::<Result<Vec<_>, _>>()?;
         let users = json_list(details.iter().map(|detail| detail.user))?;
-        let places: HashMap<UserId, usize> =
-            details.iter().enumerate().map(|(index, detail)| (detail.user, index)).collect();
+        let places: HashMap<UserId, usize> = details
+            .iter()
+            .enumerate()
+            .map(|(index, detail)| (detail.user, index))
+            .collect();
         let place = |user: &str| word::<UserId>(user).map(|user| places.get(&user).copied().unwrap_or(0));
         let deliveries: Vec<rows::DeliveryColumns> = sqlx::query_as(
             "SELECT user_id, id, channel, address, state, reason, created_at FROM deliveries \
@@ -115,9 +123,15 @@ impl SqliteStore {
                 .push(" AND r.user_id = ")
                 .push_bind(user.to_string()),
         };
-        let id = if query.user.is_some() { "r.notification" } else { "n.id" };
+        let id = if query.user.is_some() {
+            "r.notification"
+        } else {
+            "n.id"
+        };
         if let Some(before) = query.before {
-            statement.push(format!(" AND {id} < ")).push_bind(before.to_string());
+            statement
+                .push(format!(" AND {id} < "))
+                .push_bind(before.to_string());
         }
         if let Some(state) = query.state {
             statement.push(" AND n.state = ").push_bind(state.as_str());
@@ -129,7 +143,9 @@ impl SqliteStore {
         if let Some(category) = &query.category {
             statement.push(" AND n.category = ").push_bind(category.as_str());
         }
-        statement.push(format!(" ORDER BY {id} DESC LIMIT ")).push_bind(i64::from(query.limit));
+        statement
+            .push(format!(" ORDER BY {id} DESC LIMIT "))
+            .push_bind(i64::from(query.limit));
         let rows: Vec<rows::NotificationColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
         rows.into_iter().map(rows::notification).collect()
     }

@@ -34,7 +34,10 @@ impl SqliteStore {
         now: Timestamp,
         requests: &[AcceptRequest],
     ) -> Result<Vec<AcceptReply>, StoreError> {
-        let mut tx = self.sqlite.begin_system("accepts what several tenants sent in one commit").await?;
+        let mut tx = self
+            .sqlite
+            .begin_system("accepts what several tenants sent in one commit")
+            .await?;
         let replies = claim(&mut tx, now, requests).await?;
         let accepted: Vec<_> = requests
             .iter()
@@ -60,7 +63,10 @@ impl SqliteStore {
             .await?;
         OUTBOX
             .run(&mut tx, &accepted, |query, (tenant, row)| {
-                query.bind(tenant.as_str()).bind(row.id.to_string()).bind(row.send_at.as_micros())
+                query
+                    .bind(tenant.as_str())
+                    .bind(row.id.to_string())
+                    .bind(row.send_at.as_micros())
             })
             .await?;
         tx.commit().await?;
@@ -68,7 +74,10 @@ impl SqliteStore {
     }
 
     pub(super) async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.sqlite.begin_system("leases of a dead process are of all tenants").await?;
+        let mut tx = self
+            .sqlite
+            .begin_system("leases of a dead process are of all tenants")
+            .await?;
         let released = sqlx::query("UPDATE outbox SET due_at = $1 WHERE due_at > $1 AND lease > 0")
             .bind(now.as_micros())
             .execute(&mut *tx)
@@ -106,20 +115,46 @@ impl SqliteStore {
 
     pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut read = self.sqlite.read_system("the relay serves all tenants").await?;
-        let (due,): (Option<i64>,) =
-            sqlx::query_as("SELECT MIN(due_at) FROM outbox").fetch_one(&mut *read).await?;
+        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM outbox")
+            .fetch_one(&mut *read)
+            .await?;
         Ok(due.map(Timestamp::from_micros))
     }
 
-    pub(super) async fn postpone(&self, lease: &Lease, until: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.sqlite.begin_system("the relay serves all tenants").await?;
-        sqlx::query("UPDATE outbox SET due_at = $4 WHERE tenant = $1 AND notification = $2 AND lease = $3")
+    pub(super) async fn postpone(
+        &self,
+        now: Timestamp,
+        lease: &Lease,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin_system("the planner serves all tenants").await?;
+        let held = sqlx::query(
+            "UPDATE outbox SET due_at = $4 WHERE tenant = $1 AND notification = $2 AND lease = $3",
+        )
+        .bind(lease.tenant.as_str())
+        .bind(lease.notification.to_string())
+        .bind(lease.token)
+        .bind(until.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        if held.rows_affected() > 0 {
+            let expired = sqlx::query(
+                "UPDATE notifications SET state = 'expired', ended_at = $3 \
+                 WHERE tenant = $1 AND id = $2 AND state = 'accepted' AND expires_at <= $3",
+            )
             .bind(lease.tenant.as_str())
             .bind(lease.notification.to_string())
-            .bind(lease.token)
-            .bind(until.as_micros())
+            .bind(now.as_micros())
             .execute(&mut *tx)
             .await?;
+            if expired.rows_affected() > 0 {
+                sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND notification = $2")
+                    .bind(lease.tenant.as_str())
+                    .bind(lease.notification.to_string())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        }
         Ok(tx.commit().await?)
     }
 
@@ -143,9 +178,16 @@ impl SqliteStore {
 
 pub(super) fn leases(rows: Vec<(String, String, i64)>) -> Result<Vec<Lease>, StoreError> {
     let lease = |(tenant, notification, token): (String, String, i64)| {
-        Ok(Lease { tenant: word(&tenant)?, notification: word(&notification)?, token })
+        Ok(Lease {
+            tenant: word(&tenant)?,
+            notification: word(&notification)?,
+            token,
+        })
     };
-    let mut leases = rows.into_iter().map(lease).collect::<Result<Vec<_>, StoreError>>()?;
+    let mut leases = rows
+        .into_iter()
+        .map(lease)
+        .collect::<Result<Vec<_>, StoreError>>()?;
     // Ids begin with their time: what was accepted first goes first.
     leases.sort_unstable_by_key(|lease| lease.notification);
     Ok(leases)
@@ -166,7 +208,11 @@ async fn claim(
     if claims.is_empty() {
         return Ok(replies);
     }
-    let keys = json_list(claims.iter().map(|(index, tenant, claim)| (index, tenant.as_str(), claim.route, &*claim.key)))?;
+    let keys = json_list(
+        claims
+            .iter()
+            .map(|(index, tenant, claim)| (index, tenant.as_str(), claim.route, &*claim.key)),
+    )?;
     let used: Vec<(i64, String, i64, String)> = sqlx::query_as(
         "SELECT CAST(j.value ->> 0 AS INTEGER), i.fingerprint, i.status, i.body FROM json_each($1) j \
          CROSS JOIN idempotency i ON i.tenant = j.value ->> 1 AND i.route = j.value ->> 2 \

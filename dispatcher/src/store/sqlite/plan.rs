@@ -25,24 +25,23 @@ impl SqliteStore {
     ) -> Result<Committed<Vec<PlanOutcome>>, StoreError> {
         let mut tx = self.sqlite.begin_system("the planner serves all tenants").await?;
         let live = live(&mut tx, jobs).await?;
-        let users: HashSet<UserKey> = jobs
-            .iter()
-            .flat_map(|job| job.users.iter().map(|user| (job.lease.tenant.clone(), *user)))
-            .collect();
-        let topics: HashSet<TopicKey> = jobs
-            .iter()
-            .flat_map(|job| job.topics.iter().filter(|(_, kept)| *kept).map(|(topic, _)| (job, topic)))
-            .map(|(job, topic)| (job.lease.tenant.clone(), topic.clone()))
-            .collect();
+        let users: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::mailboxes).collect();
+        let topics: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let topics = self::topics(&mut tx, now, &topics).await?;
-        let known = Known { open: open_entries(&mut tx, jobs).await?, erased: erased(&mut tx, &users).await? };
+        let known = Known {
+            open: open_entries(&mut tx, jobs).await?,
+            erased: erased(&mut tx, &users).await?,
+        };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         let value = plan(&mut ledger, known, jobs, &live)?;
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
         tx.commit().await?;
-        Ok(Committed { value, envelopes: std::mem::take(&mut writes.envelopes) })
+        Ok(Committed {
+            value,
+            envelopes: std::mem::take(&mut writes.envelopes),
+        })
     }
 
     pub(super) async fn cancel(
@@ -58,7 +57,12 @@ impl SqliteStore {
                 .bind(id.to_string())
                 .fetch_optional(&mut *tx)
                 .await?;
-        let done = |value| Ok(Committed { value, envelopes: Vec::new() });
+        let done = |value| {
+            Ok(Committed {
+                value,
+                envelopes: Vec::new(),
+            })
+        };
         match state.as_ref().map(|(state,)| state.as_str()) {
             None => return done(Cancelled::NotFound),
             Some("expired") => return done(Cancelled::Expired),
@@ -109,7 +113,8 @@ impl SqliteStore {
 /// Whether each job's notification still waits and its lease is the last one.
 async fn live(tx: &mut SqliteConnection, jobs: &[PlanJob]) -> Result<Vec<bool>, StoreError> {
     let keys = json_list(
-        jobs.iter().map(|job| (job.lease.tenant.as_str(), job.lease.notification, job.lease.token)),
+        jobs.iter()
+            .map(|job| (job.lease.tenant.as_str(), job.lease.notification, job.lease.token)),
     )?;
     let rows: Vec<(i64,)> = sqlx::query_as(
         "SELECT j.key FROM json_each($1) j \
@@ -147,8 +152,14 @@ pub(super) async fn mailboxes(
         .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
         .fetch_all(&mut *tx)
         .await?;
-    let mut mailboxes = found.into_iter().map(rows::mailbox).collect::<Result<Vec<_>, _>>()?;
-    let known: HashSet<UserKey> = mailboxes.iter().map(|row| (row.tenant.clone(), row.user)).collect();
+    let mut mailboxes = found
+        .into_iter()
+        .map(rows::mailbox)
+        .collect::<Result<Vec<_>, _>>()?;
+    let known: HashSet<UserKey> = mailboxes
+        .iter()
+        .map(|row| (row.tenant.clone(), row.user))
+        .collect();
     for (tenant, user) in users.difference(&known) {
         mailboxes.push(rows::new_mailbox(store, tenant, *user)?);
     }
@@ -173,8 +184,14 @@ pub(super) async fn topics(
         .bind(pairs(keys.iter().map(|(tenant, topic)| (tenant, topic)))?)
         .fetch_all(&mut *tx)
         .await?;
-    let mut topics = found.into_iter().map(rows::topic).collect::<Result<Vec<_>, _>>()?;
-    let known: HashSet<TopicKey> = topics.iter().map(|row| (row.tenant.clone(), row.topic.clone())).collect();
+    let mut topics = found
+        .into_iter()
+        .map(rows::topic)
+        .collect::<Result<Vec<_>, _>>()?;
+    let known: HashSet<TopicKey> = topics
+        .iter()
+        .map(|row| (row.tenant.clone(), row.topic.clone()))
+        .collect();
     for (tenant, topic) in keys.difference(&known) {
         topics.push(rows::new_topic(now, tenant, topic));
     }
@@ -190,7 +207,9 @@ async fn open_entries(
         .filter_map(|job| Some((job, job.notification.collapse_key.as_ref()?.as_str())))
         .flat_map(|(job, collapse)| {
             let category = job.notification.category.as_str();
-            job.users.iter().map(move |user| (job.lease.tenant.as_str(), *user, category, collapse))
+            job.users
+                .iter()
+                .map(move |user| (job.lease.tenant.as_str(), *user, category, collapse))
         })
         .collect();
     if wanted.is_empty() {
@@ -210,10 +229,7 @@ async fn open_entries(
     rows::by_open_key(found)
 }
 
-async fn erased(
-    tx: &mut SqliteConnection,
-    users: &HashSet<UserKey>,
-) -> Result<HashSet<UserKey>, StoreError> {
+async fn erased(tx: &mut SqliteConnection, users: &HashSet<UserKey>) -> Result<HashSet<UserKey>, StoreError> {
     let found: Vec<(String, String)> = sqlx::query_as(
         "SELECT e.tenant, e.user_id FROM json_each($1) j CROSS JOIN erased e \
          ON e.tenant = j.value ->> 0 AND e.user_id = j.value ->> 1",

@@ -17,9 +17,14 @@ impl SqliteStore {
         now: Timestamp,
         publications: &[TopicAppend],
     ) -> Result<Committed<Vec<Position>>, StoreError> {
-        let mut tx = self.sqlite.begin_system("appends what several tenants published in one commit").await?;
-        let keys: HashSet<TopicKey> =
-            publications.iter().map(|append| (append.tenant.clone(), append.topic.clone())).collect();
+        let mut tx = self
+            .sqlite
+            .begin_system("appends what several tenants published in one commit")
+            .await?;
+        let keys: HashSet<TopicKey> = publications
+            .iter()
+            .map(|append| (append.tenant.clone(), append.topic.clone()))
+            .collect();
         let topics = topics(&mut tx, now, &keys).await?;
         let mut ledger = Ledger::new(now, self.limits, [], topics);
         let mut value = Vec::with_capacity(publications.len());
@@ -30,7 +35,10 @@ impl SqliteStore {
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
         tx.commit().await?;
-        Ok(Committed { value, envelopes: std::mem::take(&mut writes.envelopes) })
+        Ok(Committed {
+            value,
+            envelopes: std::mem::take(&mut writes.envelopes),
+        })
     }
 
     pub(super) async fn topic_head(
@@ -91,7 +99,10 @@ async fn topic_row(
     tenant: &TenantId,
     topic: &TopicName,
 ) -> Result<Option<TopicRow>, StoreError> {
-    let statement = format!("SELECT {} FROM topics t WHERE t.tenant = $1 AND t.topic = $2", rows::TOPIC);
+    let statement = format!(
+        "SELECT {} FROM topics t WHERE t.tenant = $1 AND t.topic = $2",
+        rows::TOPIC
+    );
     let row: Option<rows::TopicColumns> = sqlx::query_as(AssertSqlSafe(statement))
         .bind(tenant.as_str())
         .bind(topic.as_str())

@@ -20,19 +20,28 @@ impl SqliteStore {
             .bind(now.as_micros())
             .execute(&mut *tx)
             .await?;
+        // Who bears the name later is somebody else: what came after the first pass is his.
+        let (until,): (i64,) = sqlx::query_as("SELECT at FROM erased WHERE tenant = $1 AND user_id = $2")
+            .bind(tenant)
+            .bind(user.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
         if let Some(name) = &erasure.name {
             let mentions: Vec<(String, String)> = sqlx::query_as(
                 "SELECT id, targets FROM notifications WHERE tenant = $1 AND id IN \
                  (SELECT notification FROM recipients WHERE tenant = $1 AND user_id = $2) UNION ALL \
                  SELECT id, targets FROM notifications WHERE tenant = $1 AND state = 'accepted' \
-                 AND state <> 'planned'",
+                 AND state <> 'planned' AND created_at <= $3",
             )
             .bind(tenant)
             .bind(user.as_str())
+            .bind(until)
             .fetch_all(&mut *tx)
             .await?;
             for (id, targets) in mentions {
-                let Some((targets, alone)) = rows::without(&targets, name)? else { continue };
+                let Some((targets, alone)) = rows::without(&targets, name)? else {
+                    continue;
+                };
                 sqlx::query(
                     "UPDATE notifications SET targets = $3, content = CASE WHEN $4 THEN $5 ELSE content END, \
                      collapse_key = CASE WHEN $4 THEN NULL ELSE collapse_key END \
@@ -59,10 +68,11 @@ impl SqliteStore {
             }
             sqlx::query(
                 "UPDATE topic_log SET publisher = NULL \
-                 WHERE tenant = $1 AND publisher IS NOT NULL AND publisher ->> '$.user' = $2",
+                 WHERE tenant = $1 AND publisher IS NOT NULL AND publisher ->> '$.user' = $2 AND at <= $3",
             )
             .bind(tenant)
             .bind(name.as_str())
+            .bind(until)
             .execute(&mut *tx)
             .await?;
         }
@@ -78,7 +88,11 @@ impl SqliteStore {
             "DELETE FROM entries WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM mailboxes WHERE tenant = $1 AND user_id = $2",
         ] {
-            sqlx::query(statement).bind(tenant).bind(user.as_str()).execute(&mut *tx).await?;
+            sqlx::query(statement)
+                .bind(tenant)
+                .bind(user.as_str())
+                .execute(&mut *tx)
+                .await?;
         }
         Ok(tx.commit().await?)
     }
@@ -98,9 +112,7 @@ impl SqliteStore {
                      (SELECT rowid FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
                 delete(&mut tx, statement, cutoff, limit).await?
             }
-            Sweep::Log => {
-                cut_logs(&mut tx, &MAILBOX_CUT, cutoff, limit).await?
-            }
+            Sweep::Log => cut_logs(&mut tx, &MAILBOX_CUT, cutoff, limit).await?,
             Sweep::GoneEntries => {
                 let statement = "DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries \
                      WHERE gone_at IS NOT NULL AND gone_at < $1 ORDER BY gone_at LIMIT $2)";
@@ -165,15 +177,16 @@ async fn delete(
     cutoff: Timestamp,
     limit: i64,
 ) -> Result<u64, StoreError> {
-    Ok(sqlx::query(statement).bind(cutoff.as_micros()).bind(limit).execute(tx).await?.rows_affected())
+    Ok(sqlx::query(statement)
+        .bind(cutoff.as_micros())
+        .bind(limit)
+        .execute(tx)
+        .await?
+        .rows_affected())
 }
 
 /// Notifications go tenant by tenant, the oldest first, each with everything below it.
-async fn notifications(
-    tx: &mut SqliteConnection,
-    cutoff: Timestamp,
-    limit: i64,
-) -> Result<u64, StoreError> {
+async fn notifications(tx: &mut SqliteConnection, cutoff: Timestamp, limit: i64) -> Result<u64, StoreError> {
     let mut removed = 0;
     let mut tenant = String::new();
     loop {
@@ -204,8 +217,11 @@ async fn notifications(
             "DELETE FROM recipients WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM notifications WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))",
         ] {
-            let done =
-                sqlx::query(statement).bind(tenant.as_str()).bind(ids.as_str()).execute(&mut *tx).await?;
+            let done = sqlx::query(statement)
+                .bind(tenant.as_str())
+                .bind(ids.as_str())
+                .execute(&mut *tx)
+                .await?;
             removed += done.rows_affected();
         }
         if removed >= limit.unsigned_abs() {
@@ -262,8 +278,10 @@ async fn cut_logs(
     cutoff: Timestamp,
     limit: i64,
 ) -> Result<u64, StoreError> {
-    let logs: Vec<(String, String)> =
-        sqlx::query_as(cut.outdated).bind(cutoff.as_micros()).fetch_all(&mut *tx).await?;
+    let logs: Vec<(String, String)> = sqlx::query_as(cut.outdated)
+        .bind(cutoff.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
     if logs.is_empty() {
         return Ok(0);
     }
@@ -275,8 +293,15 @@ async fn cut_logs(
         .bind(limit)
         .execute(&mut *tx)
         .await?;
-    let removed = sqlx::query(cut.delete).bind(keys.as_str()).execute(&mut *tx).await?.rows_affected();
-    sqlx::query(cut.oldest).bind(keys.as_str()).execute(&mut *tx).await?;
+    let removed = sqlx::query(cut.delete)
+        .bind(keys.as_str())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    sqlx::query(cut.oldest)
+        .bind(keys.as_str())
+        .execute(&mut *tx)
+        .await?;
     // A log whose note of its oldest change was too old counts as work done: its note is right now.
     Ok(removed.max(count))
 }

@@ -18,8 +18,11 @@ static MAILBOXES: Bulk = Bulk::new(
     " ON CONFLICT (tenant, user_id) DO UPDATE SET last_seq = excluded.last_seq, floor_seq = excluded.floor_seq, \
      total = excluded.total, unread = excluded.unread, unseen = excluded.unseen, oldest_at = excluded.oldest_at",
 );
-static LOG: Bulk =
-    Bulk::new("INSERT INTO mailbox_log (tenant, user_id, seq, kind, body, at) VALUES ", 6, "");
+static LOG: Bulk = Bulk::new(
+    "INSERT INTO mailbox_log (tenant, user_id, seq, kind, body, at) VALUES ",
+    6,
+    "",
+);
 static ENTRIES: Bulk = Bulk::new(
     "INSERT INTO entries (tenant, user_id, id, notification, category, collapse_key, priority, content, \
      created_at, updated_at, arrived_at, seq) VALUES ",
@@ -74,8 +77,11 @@ static TOPICS: Bulk = Bulk::new(
     " ON CONFLICT (tenant, topic) DO UPDATE SET last_seq = excluded.last_seq, floor_seq = excluded.floor_seq, \
      oldest_at = excluded.oldest_at, used_at = excluded.used_at",
 );
-static TOPIC_LOG: Bulk =
-    Bulk::new("INSERT INTO topic_log (tenant, topic, seq, data, publisher, at) VALUES ", 6, "");
+static TOPIC_LOG: Bulk = Bulk::new(
+    "INSERT INTO topic_log (tenant, topic, seq, data, publisher, at) VALUES ",
+    6,
+    "",
+);
 static ENDED: Bulk = Bulk::new(
     "UPDATE notifications SET state = v.column3, ended_at = v.column4, topics = v.column5 FROM (VALUES ",
     5,
@@ -148,7 +154,10 @@ async fn mailboxes(connection: &mut SqliteConnection, writes: &Writes) -> Result
     .await?;
     if !writes.log_cuts.is_empty() {
         let cuts = json_list(
-            writes.log_cuts.iter().map(|row| (row.tenant.as_str(), row.user.to_string(), row.floor_seq)),
+            writes
+                .log_cuts
+                .iter()
+                .map(|row| (row.tenant.as_str(), row.user.to_string(), row.floor_seq)),
         )?;
         sqlx::query(
             "DELETE FROM mailbox_log WHERE rowid IN (SELECT l.rowid FROM json_each($1) j \
@@ -232,8 +241,11 @@ async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Resul
                 .bind(acknowledgement.as_deref())
         })
         .await?;
-    let superseded: Vec<_> =
-        writes.recipient_ends.iter().filter(|row| row.state == RecipientState::Superseded).collect();
+    let superseded: Vec<_> = writes
+        .recipient_ends
+        .iter()
+        .filter(|row| row.state == RecipientState::Superseded)
+        .collect();
     UNSENT_DELIVERIES
         .run(connection, &superseded, |query, row| {
             query
@@ -319,7 +331,13 @@ async fn topics(connection: &mut SqliteConnection, writes: &Writes) -> Result<()
     let publications: Vec<_> = writes
         .topic_log
         .iter()
-        .map(|row| Ok((row, text(&row.data)?, row.publisher.as_ref().map(encode).transpose()?)))
+        .map(|row| {
+            Ok((
+                row,
+                text(&row.data)?,
+                row.publisher.as_ref().map(encode).transpose()?,
+            ))
+        })
         .collect::<Result<_, StoreError>>()?;
     TOPIC_LOG
         .run(connection, &publications, |query, (row, data, publisher)| {
@@ -334,7 +352,10 @@ async fn topics(connection: &mut SqliteConnection, writes: &Writes) -> Result<()
         .await?;
     if !writes.topic_cuts.is_empty() {
         let cuts = json_list(
-            writes.topic_cuts.iter().map(|row| (row.tenant.as_str(), row.topic.as_str(), row.floor_seq)),
+            writes
+                .topic_cuts
+                .iter()
+                .map(|row| (row.tenant.as_str(), row.topic.as_str(), row.floor_seq)),
         )?;
         sqlx::query(
             "DELETE FROM topic_log WHERE rowid IN (SELECT l.rowid FROM json_each($1) j \

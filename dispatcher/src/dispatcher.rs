@@ -1,0 +1,261 @@
+//! The dispatcher as the composition root sees it.
+
+use std::{error::Error, future::Future, pin::Pin, sync::Arc};
+
+use async_trait::async_trait;
+use carillon_domain::{
+    Clock,
+    ports::{Bus, Directory, Erase, Inbox, Queue, Rpc, Topics},
+};
+use carillon_runtime::lifecycle::{Stop, Worker};
+use carillon_sql::{Database, StoreError};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    announcer::Announcer,
+    config::DispatcherConfig,
+    erasure::Eraser,
+    intake::{Intake, batch_limits},
+    janitor::Janitor,
+    live_only::LiveOnly,
+    mailboxes::Mailboxes,
+    planner::Planner,
+    relay::Relay,
+    routes,
+    rpc::AckRpc,
+    store::{self, Store},
+    tally,
+    topics::TopicHistories,
+    wake::Wake,
+};
+
+/// What the dispatcher needs from the other rooms.
+#[derive(Clone)]
+pub struct DispatcherPorts {
+    /// Who is who.
+    pub directory: Arc<dyn Directory>,
+    /// Between relay and planner.
+    pub queue: Arc<dyn Queue>,
+    /// Where committed changes are announced.
+    pub bus: Arc<dyn Bus>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The durable life of notifications.
+pub struct Dispatcher {
+    pub(crate) config: DispatcherConfig,
+    pub(crate) ports: DispatcherPorts,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    pub(crate) topics: Arc<TopicHistories>,
+    pub(crate) announcer: Arc<Announcer>,
+    relay: Arc<Wake>,
+}
+
+impl Dispatcher {
+    /// Brings the schema up to date and opens the store. Nothing moves before [`Self::workers`] run; where the store
+    /// is a file of this process alone, what a dead predecessor was doing becomes due at once.
+    ///
+    /// # Errors
+    /// When the database is away or its schema is not ours.
+    pub async fn open(
+        config: DispatcherConfig,
+        database: Database,
+        ports: DispatcherPorts,
+    ) -> Result<Arc<Self>, StoreError> {
+        let store = store::open(database, config.limits()).await?;
+        if store.is_serial() {
+            let released = store.release_leases(ports.clock.now()).await?;
+            if released > 0 {
+                tracing::info!(released, "took over what the last process had not planned");
+            }
+        }
+        let relay = Arc::new(Wake::default());
+        let announcer = Arc::new(Announcer::new(ports.bus.clone(), store.is_serial()));
+        let limits = batch_limits(&config);
+        let clock = &ports.clock;
+        let intake = Arc::new(Intake::new(&config, store.clone(), clock.clone(), relay.clone()));
+        #[cfg(feature = "planted-bugs")]
+        let _ = intake.this.set(Arc::downgrade(&intake));
+        let mailboxes = Arc::new(Mailboxes::new(
+            store.clone(),
+            announcer.clone(),
+            clock.clone(),
+            limits,
+        ));
+        let topics = Arc::new(TopicHistories::new(
+            store.clone(),
+            announcer.clone(),
+            clock.clone(),
+            LiveOnly::new(&config.topics.live_only_prefixes),
+            limits,
+        ));
+        Ok(Arc::new(Self {
+            config,
+            ports,
+            store,
+            intake,
+            mailboxes,
+            topics,
+            announcer,
+            relay,
+        }))
+    }
+
+    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks` and `/v1/topics`.
+    pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
+        routes::router(Arc::clone(self))
+    }
+
+    /// What a process needs that takes requests or holds sockets: group commits, and word to the bus.
+    pub fn commit_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
+        vec![
+            self.worker(
+                "announcer",
+                |this, stop| async move { this.announcer.run(stop).await },
+            ),
+            self.worker("intake", |this, stop| async move { this.intake.run(stop).await }),
+            self.worker(
+                "mailboxes",
+                |this, stop| async move { this.mailboxes.run(stop).await },
+            ),
+            self.worker("topics", |this, stop| async move { this.topics.run(stop).await }),
+        ]
+    }
+
+    /// What the role `dispatcher` does: relay, planner, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
+    pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
+        vec![
+            self.worker(
+                "relay",
+                |this, stop| async move { this.new_relay().run(stop).await },
+            ),
+            self.worker("planner", |this, stop| async move {
+                this.new_planner().run(stop).await
+            }),
+            self.worker("snoozes", |this, stop| async move {
+                this.mailboxes.run_snoozes(stop).await
+            }),
+            self.worker("janitor", |this, stop| async move {
+                this.new_janitor().run(stop).await
+            }),
+            self.worker("tally", |this, stop| async move {
+                tally::run(this.store.clone(), this.ports.clock.clone(), stop).await;
+            }),
+        ]
+    }
+
+    /// All of them.
+    pub fn workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
+        let mut workers = self.commit_workers();
+        workers.extend(self.upkeep_workers());
+        workers
+    }
+
+    /// The mailbox log as the hub reads it.
+    pub fn inbox(&self) -> Arc<dyn Inbox> {
+        self.mailboxes.clone()
+    }
+
+    /// Topics' histories, and publishing.
+    pub fn topics(&self) -> Arc<dyn Topics> {
+        self.topics.clone()
+    }
+
+    /// `carillon.ack`.
+    pub fn rpc(self: &Arc<Self>) -> Arc<dyn Rpc> {
+        Arc::new(AckRpc(Arc::clone(self)))
+    }
+
+    /// Erasure of this room's data.
+    pub fn erase(&self) -> Arc<dyn Erase> {
+        Arc::new(Eraser {
+            store: self.store.clone(),
+            directory: self.ports.directory.clone(),
+            clock: self.ports.clock.clone(),
+        })
+    }
+
+    pub(crate) fn new_relay(&self) -> Relay {
+        Relay {
+            store: self.store.clone(),
+            queue: self.ports.queue.clone(),
+            clock: self.ports.clock.clone(),
+            wake: self.relay.clone(),
+            config: self.config.planner.clone(),
+        }
+    }
+
+    pub(crate) fn new_planner(&self) -> Planner {
+        Planner {
+            store: self.store.clone(),
+            queue: self.ports.queue.clone(),
+            directory: self.ports.directory.clone(),
+            announcer: self.announcer.clone(),
+            clock: self.ports.clock.clone(),
+            live_only: LiveOnly::new(&self.config.topics.live_only_prefixes),
+            config: self.config.planner.clone(),
+        }
+    }
+
+    pub(crate) fn new_janitor(&self) -> Janitor {
+        Janitor {
+            store: self.store.clone(),
+            mailboxes: self.mailboxes.clone(),
+            clock: self.ports.clock.clone(),
+            config: self.config.retention.clone(),
+        }
+    }
+
+    fn worker<F>(
+        self: &Arc<Self>,
+        name: &'static str,
+        run: impl Fn(Arc<Self>, CancellationToken) -> F + Send + Sync + 'static,
+    ) -> Arc<dyn Worker>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let dispatcher = Arc::clone(self);
+        Arc::new(Part {
+            name,
+            run: Box::new(move |stop| Box::pin(run(Arc::clone(&dispatcher), stop))),
+        })
+    }
+}
+
+/// One worker. All of them can begin anew: what they share stays in the dispatcher.
+struct Part {
+    name: &'static str,
+    run: Box<Run>,
+}
+
+type Run = dyn Fn(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+#[async_trait]
+impl Worker for Part {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn run(&self, stop: Stop) -> Result<(), Box<dyn Error + Send + Sync>> {
+        (self.run)(stop.soft().clone()).await;
+        Ok(())
+    }
+}
+
+impl Dispatcher {
+    /// Withdraws a notification.
+    pub(crate) async fn cancel(
+        &self,
+        tenant: &carillon_domain::TenantId,
+        id: carillon_domain::NotificationId,
+    ) -> Result<store::Cancelled, carillon_domain::ports::Unavailable> {
+        let turn = self.announcer.turn().await;
+        let cancelled = self.store.cancel(self.ports.clock.now(), tenant, id).await?;
+        turn.announce(cancelled.envelopes).await;
+        Ok(cancelled.value)
+    }
+}

@@ -1,0 +1,304 @@
+//! Planner: queue to mailboxes. Everything that it does to one notification is one transaction under the notification's
+//! lease, so that a job may come twice, late, or to two planners at once.
+
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
+
+use carillon_domain::{
+    Clock, ExternalUserId, NotificationId, Target, TenantId, TopicName, UserId,
+    ports::{Directory, Job, JobHandle, Queue, Unavailable},
+};
+use carillon_sql::StoreError;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    announcer::Announcer,
+    config::PlannerConfig,
+    intake::is_away,
+    live_only::LiveOnly,
+    relay::{SUBJECT, decode},
+    store::{Lease, NotificationRow, PlanJob, PlanOutcome, Store, StoredTarget},
+};
+
+/// How long a planner waits for the first job of a batch.
+const PULL_WAIT: Duration = Duration::from_secs(5);
+
+/// Decides who gets what was accepted.
+pub(crate) struct Planner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) live_only: LiveOnly,
+    pub(crate) config: PlannerConfig,
+}
+
+/// Why nothing was planned.
+#[derive(Debug, thiserror::Error)]
+enum PlanError {
+    #[error("the notifications could not be written")]
+    Store(#[from] StoreError),
+    #[error("the users could not be resolved")]
+    Directory(#[from] Unavailable),
+}
+
+impl PlanError {
+    /// Whether trying the same later is all that can be done.
+    fn is_away(&self) -> bool {
+        match self {
+            Self::Store(error) => is_away(error),
+            Self::Directory(_) => true,
+        }
+    }
+}
+
+type Handled = (Lease, Box<dyn JobHandle>);
+
+impl Planner {
+    /// Plans until `stop`.
+    pub(crate) async fn run(&self, stop: CancellationToken) {
+        let mut failures = 0_u32;
+        loop {
+            let pulled = tokio::select! {
+                // Jobs that were pulled and are dropped here come again.
+                () = stop.cancelled() => return,
+                pulled = self.queue.pull(SUBJECT, self.config.batch, PULL_WAIT) => pulled,
+            };
+            let done = match pulled {
+                Ok(jobs) => self.plan(jobs).await,
+                Err(error) => Err(error.into()),
+            };
+            match done {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    metrics::counter!("carillon_dispatcher_plan_failures_total").increment(1);
+                    tracing::error!(error = &error as &dyn Error, "planning failed; it is tried again");
+                    let wait = backoff(
+                        self.config.retry_first.duration(),
+                        Duration::from_secs(10),
+                        failures,
+                    );
+                    failures = failures.saturating_add(1);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Plans the jobs. An error means that something is away and all jobs come again.
+    async fn plan(&self, jobs: Vec<Job>) -> Result<(), PlanError> {
+        let mut handles = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match decode(&job.payload) {
+                Some(lease) => handles.push((lease, job.handle)),
+                None => {
+                    tracing::error!("a job on the queue is none of ours; it is dropped");
+                    answered(job.handle.ack().await);
+                }
+            }
+        }
+        if handles.is_empty() {
+            return Ok(());
+        }
+        let prepared = match self.prepare(handles.iter().map(|(lease, _)| lease)).await {
+            Ok(prepared) => prepared,
+            Err(error) if error.is_away() || handles.len() == 1 => {
+                return self.give_back(handles, error).await;
+            }
+            Err(_) => return self.one_by_one(handles).await,
+        };
+        let mut batch: Vec<(PlanJob, Handled)> = Vec::new();
+        let mut recipients = 0;
+        for (lease, handle) in handles {
+            let Some(job) = prepared.job(&lease, &self.live_only) else {
+                // Cancelled and taken away meanwhile.
+                answered(handle.ack().await);
+                continue;
+            };
+            if recipients + job.users.len() > self.config.batch_recipients && !batch.is_empty() {
+                self.commit(std::mem::take(&mut batch)).await?;
+                recipients = 0;
+            }
+            recipients += job.users.len();
+            batch.push((job, (lease, handle)));
+        }
+        self.commit(batch).await
+    }
+
+    /// Reads the notifications and resolves their users, in as few steps as there are tenants.
+    async fn prepare(&self, leases: impl Iterator<Item = &Lease>) -> Result<Prepared, PlanError> {
+        let ids: Vec<(TenantId, NotificationId)> = leases
+            .map(|lease| (lease.tenant.clone(), lease.notification))
+            .collect();
+        let rows = self.store.load(&ids).await?;
+        let mut mentioned: HashMap<TenantId, HashSet<ExternalUserId>> = HashMap::new();
+        for row in &rows {
+            for target in &row.targets {
+                if let StoredTarget::Known(Target::User(user)) = target {
+                    mentioned
+                        .entry(row.tenant.clone())
+                        .or_default()
+                        .insert(user.clone());
+                }
+            }
+        }
+        let mut users = HashMap::new();
+        for (tenant, mentioned) in mentioned {
+            let names: Vec<_> = mentioned.into_iter().collect();
+            let ids = self.directory.resolve(&tenant, &names).await?;
+            users.insert(tenant, names.into_iter().zip(ids).collect());
+        }
+        let notifications = rows
+            .into_iter()
+            .map(|row| ((row.tenant.clone(), row.id), Arc::new(row)))
+            .collect();
+        Ok(Prepared { notifications, users })
+    }
+
+    async fn commit(&self, batch: Vec<(PlanJob, Handled)>) -> Result<(), PlanError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (jobs, handles): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        match self.write(&jobs).await {
+            Ok(()) => {
+                for (_, handle) in handles {
+                    answered(handle.ack().await);
+                }
+                Ok(())
+            }
+            Err(error) if is_away(&error) || handles.len() == 1 => {
+                self.give_back(handles, error.into()).await
+            }
+            Err(_) => self.one_by_one(handles).await,
+        }
+    }
+
+    async fn write(&self, jobs: &[PlanJob]) -> Result<(), StoreError> {
+        let turn = self.announcer.turn().await;
+        let committed = self.store.plan(self.clock.now(), jobs).await?;
+        turn.announce(committed.envelopes).await;
+        let count = |outcome| committed.value.iter().filter(|value| **value == outcome).count() as u64;
+        metrics::counter!("carillon_dispatcher_planned_total").increment(count(PlanOutcome::Planned));
+        metrics::counter!("carillon_dispatcher_expired_total").increment(count(PlanOutcome::Expired));
+        metrics::counter!("carillon_dispatcher_stale_total").increment(count(PlanOutcome::Stale));
+        metrics::histogram!("carillon_dispatcher_plan_batch").record(jobs.len() as f64);
+        Ok(())
+    }
+
+    /// One of them cannot be planned: it must not keep its neighbours from it.
+    async fn one_by_one(&self, handles: Vec<Handled>) -> Result<(), PlanError> {
+        let mut handles = handles.into_iter();
+        while let Some((lease, handle)) = handles.next() {
+            let planned = match self.prepare(std::iter::once(&lease)).await {
+                Ok(prepared) => match prepared.job(&lease, &self.live_only) {
+                    Some(job) => self.write(&[job]).await.map_err(PlanError::from),
+                    None => Ok(()),
+                },
+                Err(error) => Err(error),
+            };
+            match planned {
+                Ok(()) => answered(handle.ack().await),
+                Err(error) if error.is_away() => {
+                    let rest = std::iter::once((lease, handle)).chain(handles).collect();
+                    return self.give_back(rest, error).await;
+                }
+                Err(error) => self.postpone(&lease, handle, &error).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives jobs back to the queue. A single one that failed for a reason of its own is put off instead.
+    async fn give_back(&self, handles: Vec<Handled>, error: PlanError) -> Result<(), PlanError> {
+        let away = error.is_away();
+        for (lease, handle) in handles {
+            if away {
+                answered(handle.retry_in(self.config.retry_first.duration()).await);
+            } else {
+                self.postpone(&lease, handle, &error).await;
+            }
+        }
+        if away { Err(error) } else { Ok(()) }
+    }
+
+    /// Puts a notification off that cannot be planned, longer each time. Its time to live ends the attempts: then it
+    /// expires, which needs none of what failed.
+    async fn postpone(&self, lease: &Lease, handle: Box<dyn JobHandle>, error: &PlanError) {
+        let attempts = u32::try_from(lease.token).unwrap_or(u32::MAX).saturating_sub(1);
+        let wait = backoff(
+            self.config.retry_first.duration(),
+            self.config.retry_longest.duration(),
+            attempts,
+        );
+        metrics::counter!("carillon_dispatcher_postponed_total").increment(1);
+        tracing::error!(
+            error = error as &dyn Error,
+            tenant = %lease.tenant,
+            notification = %lease.notification,
+            attempt = lease.token,
+            "a notification could not be planned; it is put off"
+        );
+        let now = self.clock.now();
+        match self.store.postpone(now, lease, now.after(wait)).await {
+            // The relay hands it out again.
+            Ok(()) => answered(handle.ack().await),
+            Err(_) => answered(handle.retry_in(wait).await),
+        }
+    }
+}
+
+/// Notifications and users as they were read.
+struct Prepared {
+    notifications: HashMap<(TenantId, NotificationId), Arc<NotificationRow>>,
+    users: HashMap<TenantId, HashMap<ExternalUserId, UserId>>,
+}
+
+impl Prepared {
+    fn job(&self, lease: &Lease, live_only: &LiveOnly) -> Option<PlanJob> {
+        let notification = self
+            .notifications
+            .get(&(lease.tenant.clone(), lease.notification))?;
+        let resolved = self.users.get(&lease.tenant);
+        let mut users = Vec::new();
+        let mut topics: Vec<(TopicName, bool)> = Vec::new();
+        for target in &notification.targets {
+            match target {
+                StoredTarget::Known(Target::User(user)) => {
+                    users.extend(resolved.and_then(|resolved| resolved.get(user)).copied());
+                }
+                StoredTarget::Known(Target::Topic(topic)) => {
+                    topics.push((topic.clone(), !live_only.covers(topic)));
+                }
+                StoredTarget::Erased { .. } => {}
+            }
+        }
+        Some(PlanJob {
+            lease: lease.clone(),
+            notification: Arc::clone(notification),
+            users,
+            topics,
+        })
+    }
+}
+
+/// The queue is only a transport: what it cannot be told, the outbox makes good.
+fn answered(result: Result<(), Unavailable>) {
+    if let Err(error) = result {
+        tracing::warn!(error = &error as &dyn Error, "the queue did not take an answer");
+    }
+}
+
+fn backoff(first: Duration, longest: Duration, attempts: u32) -> Duration {
+    first
+        .saturating_mul(2_u32.saturating_pow(attempts.min(20)))
+        .min(longest)
+}

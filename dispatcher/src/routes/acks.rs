@@ -1,0 +1,182 @@
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use carillon_domain::{Counts, DeviceName, EntryId, NotificationId, Position, Principal};
+use carillon_runtime::http::{ApiJson, Caller, FieldError, Problem, require_user};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    Dispatcher,
+    store::{EntryAction, MailboxCommand, Operation, OperationResult, Which},
+    validation::is_action_id,
+};
+
+const MAX_ACKS: usize = 500;
+
+/// What arrived, was seen, or was answered.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AckRequest {
+    /// The device that says so, when the token names none.
+    device: Option<DeviceName>,
+    /// 1-500, carried out in order.
+    #[schema(min_items = 1, max_items = 500)]
+    acks: Vec<AckItem>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AckItem {
+    kind: AckItemKind,
+    /// With `delivered`: everything up to here arrived.
+    position: Option<Position>,
+    /// Which entry; or name the notification.
+    entry: Option<EntryId>,
+    /// Which notification; or name the entry.
+    notification: Option<NotificationId>,
+    /// With `acted`: which button.
+    action: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum AckItemKind {
+    Delivered,
+    Seen,
+    Read,
+    Dismissed,
+    Acted,
+}
+
+/// The mailbox afterwards, and what became of each.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AckAnswer {
+    position: Position,
+    counts: Counts,
+    results: Vec<AckResult>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct AckResult {
+    status: OperationResult,
+}
+
+/// Confirms receipt, and acknowledges.
+#[utoipa::path(
+    post,
+    path = "/v1/acks",
+    tag = "Inbox",
+    request_body = AckRequest,
+    responses(
+        (status = 200, description = "What became of each", body = AckAnswer),
+        (status = 422, description = "The request does not fit"),
+    ),
+)]
+pub(super) async fn acks(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    Caller(principal): Caller,
+    ApiJson(request): ApiJson<AckRequest>,
+) -> Result<Json<AckAnswer>, Problem> {
+    acknowledge(&dispatcher, &principal, request).await.map(Json)
+}
+
+/// Carries out acknowledgements, however they came.
+///
+/// # Errors
+/// 403 for who is no user, 422 with pointers, 503.
+pub(crate) async fn acknowledge(
+    dispatcher: &Dispatcher,
+    principal: &Principal,
+    request: AckRequest,
+) -> Result<AckAnswer, Problem> {
+    let user = require_user(principal)?;
+    let device = request.device.or_else(|| user.device.clone());
+    let operations = operations(request.acks, device.is_some())?;
+    let command = MailboxCommand {
+        tenant: principal.tenant.clone(),
+        user: user.id,
+        device,
+        operations,
+    };
+    let reply = dispatcher.mailboxes.submit(command).await?;
+    let results = reply
+        .results
+        .into_iter()
+        .map(|status| AckResult { status })
+        .collect();
+    Ok(AckAnswer {
+        position: reply.position,
+        counts: reply.counts,
+        results,
+    })
+}
+
+fn operations(acks: Vec<AckItem>, has_device: bool) -> Result<Vec<Operation>, Problem> {
+    if !(1..=MAX_ACKS).contains(&acks.len()) {
+        return Err(Problem::field("/acks", "must have 1 to 500 items"));
+    }
+    let mut errors = Vec::new();
+    let mut operations = Vec::with_capacity(acks.len());
+    for (index, ack) in acks.into_iter().enumerate() {
+        match operation(ack, has_device) {
+            Ok(operation) => operations.push(operation),
+            Err((field, detail)) => {
+                let pointer = if field == "/device" {
+                    field.to_owned()
+                } else {
+                    format!("/acks/{index}{field}")
+                };
+                errors.push(FieldError::new(pointer, detail));
+            }
+        }
+    }
+    errors.dedup();
+    if errors.is_empty() {
+        Ok(operations)
+    } else {
+        Err(Problem::invalid(errors))
+    }
+}
+
+fn operation(ack: AckItem, has_device: bool) -> Result<Operation, (&'static str, &'static str)> {
+    if ack.action.is_some() && ack.kind != AckItemKind::Acted {
+        return Err(("/action", "goes with the kind acted alone"));
+    }
+    if ack.kind == AckItemKind::Delivered {
+        if ack.entry.is_some() || ack.notification.is_some() {
+            return Err(("", "delivered names a position, neither entry nor notification"));
+        }
+        let position = ack
+            .position
+            .ok_or(("/position", "required with the kind delivered"))?;
+        return if has_device {
+            Ok(Operation::Confirm(position))
+        } else {
+            Err((
+                "/device",
+                "required with the kind delivered, unless the token names the device",
+            ))
+        };
+    }
+    if ack.position.is_some() {
+        return Err(("/position", "goes with the kind delivered alone"));
+    }
+    let which = match (ack.entry, ack.notification) {
+        (Some(entry), None) => Which::Entry(entry),
+        (None, Some(notification)) => Which::Notification(notification),
+        _ => return Err(("", "must name either entry or notification")),
+    };
+    if ack.action.as_deref().is_some_and(|action| !is_action_id(action)) {
+        return Err(("/action", "must be 1-64 characters of A-Z, a-z, 0-9, ., _ and -"));
+    }
+    let action = match ack.kind {
+        AckItemKind::Seen => EntryAction::Seen,
+        AckItemKind::Read => EntryAction::Read,
+        AckItemKind::Dismissed => EntryAction::Archive,
+        AckItemKind::Acted => EntryAction::Acted { action: ack.action },
+        AckItemKind::Delivered => return Err(("/kind", "handled above")),
+    };
+    Ok(Operation::Entry(which, action))
+}

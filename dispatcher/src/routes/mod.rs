@@ -1,0 +1,44 @@
+//! HTTP: extract, one call, answer.
+
+mod acks;
+mod inbox;
+mod notifications;
+mod sending;
+mod topics;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use carillon_runtime::http::BodyLimit;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::Dispatcher;
+
+pub(crate) use acks::{AckRequest, acknowledge};
+
+/// The largest body of a request that carries many things.
+const BATCH_BODY: BodyLimit = BodyLimit(8 * 1024 * 1024);
+
+/// Every route of the dispatcher.
+pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
+    let large = OpenApiRouter::new()
+        .routes(routes!(sending::send_batch))
+        .routes(routes!(topics::publish))
+        .layer(Extension(BATCH_BODY));
+    OpenApiRouter::new()
+        .routes(routes!(sending::send, notifications::list))
+        .routes(routes!(notifications::show))
+        .routes(routes!(sending::cancel))
+        .routes(routes!(inbox::list))
+        .routes(routes!(inbox::counts))
+        .routes(routes!(inbox::read_all))
+        .routes(routes!(inbox::show, inbox::delete))
+        .routes(routes!(inbox::seen))
+        .routes(routes!(inbox::read))
+        .routes(routes!(inbox::unread))
+        .routes(routes!(inbox::archive))
+        .routes(routes!(inbox::snooze))
+        .routes(routes!(acks::acks))
+        .merge(large)
+        .with_state(dispatcher)
+}

@@ -1,0 +1,325 @@
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{Json, extract::State};
+use carillon_domain::{
+    Acknowledgement, Category, CollapseKey, Content, DeliveryId, DeviceName, EntryId, ExternalUserId,
+    NotificationId, NotificationState, Position, Priority, Scope, Target, TenantId, Timestamp, TopicName,
+    UserId, ports::Unavailable,
+};
+use carillon_runtime::http::{Caller, IdPath, Listing, Page, Paged, Problem, require_scope};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    Dispatcher,
+    store::{NotificationQuery, NotificationRow, PublishedTo, RecipientDetail, RecipientState, StoredTarget},
+};
+
+/// The name of the list of notifications, for its cursors.
+const LIST: &str = "notifications";
+/// The name of the list of recipients, for its cursors.
+const RECIPIENTS: &str = "recipients";
+
+const KEPT_NOTE: &str = "Published to the topic's history and live subscribers. No inbox entries: stored \
+                         subscriptions do not exist yet.";
+const LIVE_NOTE: &str = "Published to live subscribers; the topic keeps no history. No inbox entries: stored \
+                         subscriptions do not exist yet.";
+
+/// A notification.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NotificationAnswer {
+    id: NotificationId,
+    state: NotificationState,
+    category: Category,
+    priority: Priority,
+    #[schema(required)]
+    collapse_key: Option<CollapseKey>,
+    #[schema(value_type = Content)]
+    content: Box<RawValue>,
+    /// As they came; what an erased user's was is `{"erased": true}`.
+    #[schema(value_type = Vec<Target>)]
+    targets: Vec<StoredTarget>,
+    created_at: Timestamp,
+    send_at: Timestamp,
+    expires_at: Timestamp,
+    /// Where its topic targets were published, once it is planned.
+    topics: Vec<TopicAnswer>,
+    /// Absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipients: Option<Listing<RecipientAnswer>>,
+}
+
+/// A topic target that was published.
+#[derive(Serialize, ToSchema)]
+struct TopicAnswer {
+    topic: TopicName,
+    /// Null in a live-only topic.
+    #[schema(required)]
+    position: Option<Position>,
+    note: &'static str,
+}
+
+/// One recipient and everything that happened.
+#[derive(Serialize, ToSchema)]
+struct RecipientAnswer {
+    /// Null once erased.
+    #[schema(required)]
+    user: Option<ExternalUserId>,
+    state: RecipientState,
+    /// Why, where the state needs a reason.
+    #[schema(required)]
+    reason: Option<String>,
+    #[schema(required)]
+    entry_id: Option<EntryId>,
+    /// The change in the mailbox log that brought it.
+    #[schema(required)]
+    position: Option<Position>,
+    #[schema(required)]
+    acknowledgement: Option<Acknowledgement>,
+    deliveries: Vec<DeliveryAnswer>,
+    receipts: Vec<ReceiptAnswer>,
+}
+
+/// One notification on its way to one address over one channel.
+#[derive(Serialize, ToSchema)]
+struct DeliveryAnswer {
+    id: DeliveryId,
+    channel: String,
+    address: String,
+    /// `accepted`: the channel took it; `delivered`: a device confirmed it.
+    state: String,
+    #[schema(required)]
+    reason: Option<String>,
+    attempts: Vec<AttemptAnswer>,
+}
+
+/// One try.
+#[derive(Serialize, ToSchema)]
+struct AttemptAnswer {
+    number: u32,
+    at: Timestamp,
+    outcome: &'static str,
+    #[schema(required)]
+    reason: Option<String>,
+}
+
+/// News from a device or a user.
+#[derive(Serialize, ToSchema)]
+struct ReceiptAnswer {
+    /// `delivered`, `seen`, `read`, `dismissed` or `acted`.
+    kind: String,
+    at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<DeviceName>,
+}
+
+/// Which notifications are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListFilter {
+    /// Only in this state.
+    state: Option<NotificationState>,
+    /// Only of this category.
+    #[param(value_type = Option<String>)]
+    category: Option<Category>,
+    /// Only planned for this user.
+    #[param(value_type = Option<String>)]
+    user: Option<ExternalUserId>,
+}
+
+/// Lists notifications, newest first, without their recipients. Needs the scope `notifications:read`.
+#[utoipa::path(
+    get,
+    path = "/v1/notifications",
+    tag = "Notifications",
+    params(Page, ListFilter),
+    responses((status = 200, description = "The notifications", body = Listing<NotificationAnswer>)),
+)]
+pub(super) async fn list(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    Caller(principal): Caller,
+    Paged(page, filter): Paged<ListFilter>,
+) -> Result<Json<Listing<NotificationAnswer>>, Problem> {
+    require_scope(&principal, Scope::NotificationsRead)?;
+    let before = page.after(LIST)?;
+    let user = match &filter.user {
+        None => None,
+        Some(name) => match dispatcher.ports.directory.find(&principal.tenant, name).await? {
+            Some(user) => Some(user),
+            None => {
+                return Ok(Json(Listing {
+                    data: Vec::new(),
+                    next: None,
+                }));
+            }
+        },
+    };
+    let query = NotificationQuery {
+        state: filter.state,
+        category: filter.category,
+        user,
+        before,
+        limit: page.fetch(),
+    };
+    let rows = dispatcher
+        .store
+        .notifications(&principal.tenant, &query)
+        .await
+        .map_err(Unavailable::from)?;
+    let listing = Listing::from_rows(LIST, &page, rows, |row| row.id, |row| answer(row, None));
+    let data = listing.data.into_iter().collect::<Result<_, _>>()?;
+    Ok(Json(Listing {
+        data,
+        next: listing.next,
+    }))
+}
+
+/// Shows a notification: its recipients (a page of them), deliveries, attempts and receipts, each with its reason.
+/// Needs the scope `notifications:read`.
+#[utoipa::path(
+    get,
+    path = "/v1/notifications/{id}",
+    tag = "Notifications",
+    params(("id" = NotificationId, Path, description = "The notification"), Page),
+    responses(
+        (status = 200, description = "The notification", body = NotificationAnswer),
+        (status = 404, description = "No such notification"),
+    ),
+)]
+pub(super) async fn show(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    Caller(principal): Caller,
+    IdPath(id): IdPath<NotificationId>,
+    page: Page,
+) -> Result<Json<NotificationAnswer>, Problem> {
+    require_scope(&principal, Scope::NotificationsRead)?;
+    let tenant = &principal.tenant;
+    let after: Option<UserId> = page.after(RECIPIENTS)?;
+    let row = dispatcher
+        .store
+        .notification(tenant, id)
+        .await
+        .map_err(Unavailable::from)?;
+    let row = row.ok_or_else(Problem::not_found)?;
+    let details = dispatcher
+        .store
+        .recipients(tenant, id, after, page.fetch())
+        .await
+        .map_err(Unavailable::from)?;
+    let names = names(&dispatcher, tenant, &details).await?;
+    let recipients = Listing::from_rows(
+        RECIPIENTS,
+        &page,
+        details,
+        |detail| detail.user,
+        |detail| recipient(detail, &names),
+    );
+    answer(row, Some(recipients)).map(Json)
+}
+
+async fn names(
+    dispatcher: &Dispatcher,
+    tenant: &TenantId,
+    details: &[RecipientDetail],
+) -> Result<HashMap<UserId, ExternalUserId>, Unavailable> {
+    let users: Vec<UserId> = details.iter().map(|detail| detail.user).collect();
+    let names = dispatcher.ports.directory.names(tenant, &users).await?;
+    Ok(users
+        .into_iter()
+        .zip(names)
+        .filter_map(|(user, name)| Some((user, name?)))
+        .collect())
+}
+
+fn answer(
+    row: NotificationRow,
+    recipients: Option<Listing<RecipientAnswer>>,
+) -> Result<NotificationAnswer, Problem> {
+    let unreadable = |error: serde_json::Error| Problem::internal(&error);
+    let published: Vec<PublishedTo> = row
+        .topics
+        .as_deref()
+        .map_or(Ok(Vec::new()), serde_json::from_str)
+        .map_err(unreadable)?;
+    Ok(NotificationAnswer {
+        id: row.id,
+        state: row.state,
+        category: row.category,
+        priority: row.priority,
+        collapse_key: row.collapse_key,
+        content: RawValue::from_string(row.content.to_string()).map_err(unreadable)?,
+        targets: row.targets,
+        created_at: row.created_at,
+        send_at: row.send_at,
+        expires_at: row.expires_at,
+        topics: published
+            .into_iter()
+            .map(|PublishedTo { topic, position }| TopicAnswer {
+                note: if position.is_some() { KEPT_NOTE } else { LIVE_NOTE },
+                topic,
+                position,
+            })
+            .collect(),
+        recipients,
+    })
+}
+
+fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -> RecipientAnswer {
+    let erased = detail.state == RecipientState::Erased;
+    let delivered = !detail.confirmed.is_empty();
+    let position = detail.position;
+    let deliveries = detail
+        .deliveries
+        .into_iter()
+        .map(|delivery| {
+            let in_app = delivery.channel == "in_app";
+            let state = if in_app && delivered {
+                "delivered".to_owned()
+            } else {
+                delivery.state
+            };
+            // Writing to the log is the one attempt that in-app delivery makes.
+            let attempts = position.iter().filter(|_| in_app).map(|position| AttemptAnswer {
+                number: 1,
+                at: delivery.created_at,
+                outcome: "accepted",
+                reason: Some(format!("written to the mailbox log at {position}")),
+            });
+            DeliveryAnswer {
+                id: delivery.id,
+                channel: delivery.channel,
+                address: delivery.address,
+                state,
+                reason: delivery.reason,
+                attempts: attempts.collect(),
+            }
+        })
+        .collect();
+    let confirmed = detail.confirmed.into_iter().map(|(device, at)| ReceiptAnswer {
+        kind: "delivered".to_owned(),
+        at,
+        device: Some(device),
+    });
+    let other = detail.receipts.into_iter().map(|receipt| ReceiptAnswer {
+        kind: receipt.kind,
+        at: receipt.at,
+        device: receipt.device,
+    });
+    let mut receipts: Vec<ReceiptAnswer> = confirmed.chain(other).collect();
+    receipts.sort_by_key(|receipt| receipt.at);
+    RecipientAnswer {
+        user: if erased {
+            None
+        } else {
+            names.get(&detail.user).cloned()
+        },
+        state: detail.state,
+        reason: detail.reason,
+        entry_id: detail.entry,
+        position,
+        acknowledgement: detail.acknowledgement,
+        deliveries,
+        receipts,
+    }
+}

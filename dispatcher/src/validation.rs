@@ -1,0 +1,318 @@
+//! What a notification may be. Everything that is wrong is told at once, each with a JSON pointer.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use carillon_domain::{
+    Action, Category, CollapseKey, Content, ExternalUserId, MAX_TTL, NotificationId, Priority, Target,
+    Timestamp, TopicName,
+};
+use carillon_runtime::http::FieldError;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::store::NewNotification;
+
+/// The most targets of one notification.
+const MAX_TARGETS: usize = 1_000;
+/// The time to live when none is given.
+const DEFAULT_TTL: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+/// How far ahead `send_at`, and the end of a snooze, may lie.
+pub(crate) const MAX_AHEAD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The most buttons of one notification.
+const MAX_ACTIONS: usize = 8;
+/// The largest `content.data`, encoded.
+const MAX_DATA: usize = 32 * 1024;
+
+/// A notification to send.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SendRequest {
+    /// Whom it is for: 1-1,000, without repeats.
+    #[schema(value_type = Vec<Target>, min_items = 1, max_items = 1_000)]
+    targets: Vec<TargetRequest>,
+    /// What kind of notification it is; `default` when absent.
+    #[schema(value_type = Option<Category>)]
+    category: Option<String>,
+    /// What it says.
+    content: Content,
+    /// How much it hurries; `normal` when absent.
+    priority: Option<Priority>,
+    /// Takes the place of the open entry with the same category and collapse key.
+    #[schema(value_type = Option<CollapseKey>)]
+    collapse_key: Option<String>,
+    /// Seconds from `send_at` after which it is not sent any more; 259,200 (3 days) when absent.
+    #[schema(minimum = 1, maximum = 2_592_000)]
+    ttl: Option<i64>,
+    /// When to send it, at most 366 days ahead; now when absent or past.
+    #[schema(value_type = Option<Timestamp>)]
+    send_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetRequest {
+    user: Option<String>,
+    topic: Option<String>,
+}
+
+/// The request's notification, or everything that is wrong with it; `at` is the pointer to it.
+pub(crate) fn accept(
+    request: SendRequest,
+    now: Timestamp,
+    at: &str,
+    errors: &mut Vec<FieldError>,
+) -> Option<NewNotification> {
+    let before = errors.len();
+    let mut check = Check { at, errors };
+    let targets = check.targets(request.targets);
+    let category = request.category.map_or_else(
+        || Some(Category::default()),
+        |text| check.word("/category", &text),
+    );
+    let collapse_key = request
+        .collapse_key
+        .and_then(|text| check.word::<CollapseKey>("/collapse_key", &text));
+    check.content(&request.content);
+    let ttl = match request.ttl {
+        None => DEFAULT_TTL,
+        Some(seconds) => match u64::try_from(seconds) {
+            Ok(seconds) if (1..=MAX_TTL.as_secs()).contains(&seconds) => Duration::from_secs(seconds),
+            _ => {
+                check.fail("/ttl", "must be between 1 and 2592000 seconds");
+                DEFAULT_TTL
+            }
+        },
+    };
+    let send_at = match request.send_at.as_deref().map(Timestamp::parse) {
+        None => now,
+        Some(Ok(time)) if time > now.after(MAX_AHEAD) => {
+            check.fail("/send_at", "must be at most 366 days ahead");
+            now
+        }
+        Some(Ok(time)) => time.max(now),
+        Some(Err(error)) => {
+            check.fail("/send_at", error.0);
+            now
+        }
+    };
+    let content = serde_json::to_string(&request.content).ok()?;
+    let targets = serde_json::to_string(&targets).ok()?;
+    if errors.len() > before {
+        return None;
+    }
+    Some(NewNotification {
+        id: NotificationId::at(now),
+        category: category?,
+        priority: request.priority.unwrap_or_default(),
+        collapse_key,
+        content: Arc::from(content),
+        targets: Arc::from(targets),
+        created_at: now,
+        send_at,
+        expires_at: send_at.after(ttl),
+    })
+}
+
+struct Check<'a> {
+    at: &'a str,
+    errors: &'a mut Vec<FieldError>,
+}
+
+impl Check<'_> {
+    fn fail(&mut self, pointer: &str, detail: impl Into<std::borrow::Cow<'static, str>>) {
+        self.errors
+            .push(FieldError::new(format!("{}{pointer}", self.at), detail));
+    }
+
+    fn word<T: std::str::FromStr<Err = carillon_domain::Invalid>>(
+        &mut self,
+        pointer: &str,
+        text: &str,
+    ) -> Option<T> {
+        text.parse()
+            .map_err(|error: carillon_domain::Invalid| self.fail(pointer, error.0))
+            .ok()
+    }
+
+    fn targets(&mut self, targets: Vec<TargetRequest>) -> Vec<Target> {
+        if !(1..=MAX_TARGETS).contains(&targets.len()) {
+            self.fail("/targets", "must have 1 to 1000 items");
+            return Vec::new();
+        }
+        let mut first: HashMap<Target, usize> = HashMap::with_capacity(targets.len());
+        let mut accepted = Vec::with_capacity(targets.len());
+        for (index, target) in targets.into_iter().enumerate() {
+            let pointer = format!("/targets/{index}");
+            let target = match (target.user, target.topic) {
+                (Some(user), None) => self
+                    .word::<ExternalUserId>(&format!("{pointer}/user"), &user)
+                    .map(Target::User),
+                (None, Some(topic)) => self
+                    .word::<TopicName>(&format!("{pointer}/topic"), &topic)
+                    .map(Target::Topic),
+                _ => {
+                    self.fail(&pointer, "must name either a user or a topic");
+                    None
+                }
+            };
+            let Some(target) = target else { continue };
+            match first.get(&target) {
+                Some(earlier) => self.fail(&pointer, format!("repeats /targets/{earlier}")),
+                None => {
+                    first.insert(target.clone(), index);
+                    accepted.push(target);
+                }
+            }
+        }
+        accepted
+    }
+
+    fn content(&mut self, content: &Content) {
+        self.text("/content/title", &content.title, 1, 1_024);
+        if content.title.chars().any(char::is_control) {
+            self.fail("/content/title", "must be one line without control characters");
+        }
+        if let Some(body) = &content.body {
+            self.text("/content/body", body, 0, 16 * 1024);
+        }
+        for (pointer, url) in [("/content/url", &content.url), ("/content/icon", &content.icon)] {
+            if let Some(url) = url {
+                self.url(pointer, url);
+            }
+        }
+        if content.actions.len() > MAX_ACTIONS {
+            self.fail("/content/actions", "must have at most 8 items");
+        }
+        for (index, action) in content.actions.iter().enumerate().take(MAX_ACTIONS) {
+            self.action(
+                &format!("/content/actions/{index}"),
+                action,
+                &content.actions[..index],
+            );
+        }
+        if let Some(data) = &content.data
+            && serde_json::to_vec(data).map_or(usize::MAX, |encoded| encoded.len()) > MAX_DATA
+        {
+            self.fail("/content/data", "must be at most 32768 bytes encoded");
+        }
+    }
+
+    fn action(&mut self, pointer: &str, action: &Action, earlier: &[Action]) {
+        if !is_action_id(&action.id) {
+            self.fail(
+                &format!("{pointer}/id"),
+                "must be 1-64 characters of A-Z, a-z, 0-9, ., _ and -",
+            );
+        } else if earlier.iter().any(|other| other.id == action.id) {
+            self.fail(&format!("{pointer}/id"), "must be unique within the notification");
+        }
+        self.text(&format!("{pointer}/title"), &action.title, 1, 256);
+        if let Some(url) = &action.url {
+            self.url(&format!("{pointer}/url"), url);
+        }
+    }
+
+    fn text(&mut self, pointer: &str, text: &str, least: usize, most: usize) {
+        if !(least..=most).contains(&text.len()) {
+            let detail = if least == 0 {
+                format!("must be at most {most} bytes")
+            } else {
+                format!("must be {least} to {most} bytes")
+            };
+            self.fail(pointer, detail);
+        }
+    }
+
+    /// Where a click leads must not run anything: `javascript:` and its kin are refused.
+    fn url(&mut self, pointer: &str, text: &str) {
+        let path = text.starts_with('/') && !text.starts_with("//") && !text.contains('\\');
+        let valid = matches!(text.len(), 1..=2_048)
+            && !text.chars().any(|c| c.is_control() || c == ' ')
+            && (path
+                || url::Url::parse(text)
+                    .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()));
+        if !valid {
+            self.fail(
+                pointer,
+                "must be an http or https URL, or a path that begins with /, of at most 2048 bytes",
+            );
+        }
+    }
+}
+
+/// Whether it can name a button.
+pub(crate) fn is_action_id(text: &str) -> bool {
+    matches!(text.len(), 1..=64)
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(value: serde_json::Value) -> Result<NewNotification, Vec<String>> {
+        let request = serde_json::from_value(value).expect("fits the schema");
+        let mut errors = Vec::new();
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let accepted = accept(request, now, "", &mut errors);
+        accepted.ok_or_else(|| errors.into_iter().map(|error| error.pointer).collect())
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let pointers = check(json!({
+            "targets": [{"user": "ada"}, {"user": "ada"}, {"user": "", "topic": "t"}, {"topic": "a b"}, {"user": "\u{7}"}],
+            "category": "Big", "collapse_key": "", "ttl": 0, "send_at": "tomorrow",
+            "content": {
+                "title": "", "body": "x".repeat(16_385), "url": "javascript:alert(1)", "icon": "//x/y",
+                "actions": [{"id": "a b", "title": ""}, {"id": "ok", "title": "t"}, {"id": "ok", "title": "t", "url": "x"}],
+                "data": {"x": "y".repeat(40_000)}
+            }
+        }))
+        .expect_err("all wrong");
+        let mut expected = [
+            "/targets/1",
+            "/targets/2",
+            "/targets/3/topic",
+            "/targets/4/user",
+            "/category",
+            "/collapse_key",
+            "/content/title",
+            "/content/body",
+            "/content/url",
+            "/content/icon",
+            "/content/actions/0/id",
+            "/content/actions/0/title",
+            "/content/actions/2/id",
+            "/content/actions/2/url",
+            "/content/data",
+            "/ttl",
+            "/send_at",
+        ];
+        let mut pointers = pointers;
+        pointers.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(pointers, expected);
+    }
+
+    #[test]
+    fn the_smallest_request_has_defaults() {
+        let accepted =
+            check(json!({"targets": [{"user": "ada"}], "content": {"title": "t"}})).expect("valid");
+        assert_eq!(accepted.category, Category::default());
+        assert_eq!(accepted.expires_at.since(accepted.send_at), DEFAULT_TTL);
+        let past = check(json!({
+            "targets": [{"topic": "t"}], "content": {"title": "t", "url": "/inbox"}, "send_at": "2001-01-01T00:00:00Z"
+        }))
+        .expect("valid");
+        assert_eq!(past.send_at, past.created_at, "the past means now");
+        let far = json!({"targets": [{"topic": "t"}], "content": {"title": "t"}, "send_at": "2100-01-01T00:00:00Z"});
+        assert_eq!(check(far).expect_err("too far"), ["/send_at"]);
+        let nobody = json!({"targets": [], "content": {"title": "t"}});
+        assert_eq!(check(nobody).expect_err("nobody"), ["/targets"]);
+    }
+}
