@@ -10,7 +10,7 @@ use carillon_runtime::http::{
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::{
     Dispatcher,
@@ -26,7 +26,7 @@ use crate::{
 const LIST: &str = "inbox";
 
 /// Which entries are listed.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
     /// `inbox` (default), `archived`, `snoozed` or `all`.
@@ -42,7 +42,7 @@ pub(super) struct ListFilter {
 }
 
 /// The device that does it.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct OnDevice {
     /// Its name, when the token names none.

@@ -9,7 +9,7 @@ use carillon_domain::{
 use carillon_runtime::http::{Caller, IdPath, Listing, Page, Paged, Problem, require_scope};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::{
     Dispatcher,
@@ -115,7 +115,7 @@ struct ReceiptAnswer {
 }
 
 /// Which notifications are listed.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
     /// Only in this state.
