@@ -136,6 +136,15 @@ impl Auth {
         Ok(auth)
     }
 
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), Unavailable> {
+        self.store.tenant_exists(&TenantId::default()).await?;
+        Ok(())
+    }
+
     /// Whether the tenant exists: `default`, those with a shared secret, and those that a key was made for.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ impl UserConfig {
     /// Whether everything fits together.
     ///
     /// # Errors
-    /// The key, below `users`, and what is wrong with it.
+    /// The key, below `user`, and what is wrong with it.
     pub fn validate(&self) -> Result<(), (String, String)> {
         if self.cached == 0 {
             return Err(("cached".to_owned(), "must be at least 1".to_owned()));

@@ -30,9 +30,9 @@ pub struct Users {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A setting does not fit.
-    #[error("users.{key}: {reason}")]
+    #[error("user.{key}: {reason}")]
     Config {
-        /// The key, below `users`.
+        /// The key, below `user`.
         key: String,
         /// What is wrong with it.
         reason: String,
@@ -73,6 +73,14 @@ impl Users {
     /// that are registered have forgotten.
     pub fn erases(&self, name: &'static str, room: Arc<dyn Erase>) {
         self.rooms.write().push((name, room));
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), Unavailable> {
+        Ok(self.store.ping().await?)
     }
 
     /// Begins to erase the person who has the name; `false` when nobody has it. The name is free at once.

@@ -45,7 +45,8 @@ pub(crate) struct KeyAnswer {
 }
 
 /// An API key that was just made.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// No `Debug`: it holds a secret.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct NewKeyAnswer {
     /// The key itself, shown this once.
     key: String,

@@ -38,7 +38,8 @@ pub(crate) enum TicketMode {
 }
 
 /// A ticket.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// No `Debug`: it holds a secret.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct TicketAnswer {
     /// For `/v1/stream?ticket=`, good for one use.
     ticket: String,

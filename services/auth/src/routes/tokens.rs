@@ -32,7 +32,8 @@ pub(crate) struct TokenRequest {
 }
 
 /// A user's token.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// No `Debug`: it holds a secret.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct TokenAnswer {
     /// The JWT.
     token: String,

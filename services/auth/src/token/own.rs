@@ -54,7 +54,7 @@ pub(super) fn verify(
     Ok(Session {
         user,
         device: claims.read("device")?,
-        topics: claims.read("topics")?.unwrap_or_default(),
+        topics: claims.topics()?,
         channels: Vec::new(),
         jti,
         issued_at: Some(issued_at),

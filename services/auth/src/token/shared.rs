@@ -95,7 +95,7 @@ pub(super) fn verify(
     Ok(Session {
         user: subject(&claims)?,
         device: claims.read("device")?,
-        topics: claims.read("topics")?.unwrap_or_default(),
+        topics: claims.topics()?,
         channels: channels(&claims)?,
         jti: claims.jti()?.unwrap_or_else(|| named_by_digest(digest)),
         issued_at,

@@ -1,5 +1,6 @@
 //! Claims as typed values. A claim of the wrong type is an error, never an absent claim.
 
+use carillon_domain::TopicGrants;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -40,6 +41,15 @@ impl Claims {
             Some(value) => T::deserialize(value)
                 .map(Some)
                 .map_err(|_| Refusal::Invalid("a claim does not have its form")),
+        }
+    }
+
+    /// What may be subscribed and published to; nothing when absent.
+    pub(super) fn topics(&self) -> Result<TopicGrants, Refusal> {
+        // Left to itself, serde would also read a list of the members' values.
+        match self.0.get("topics") {
+            Some(value) if !value.is_object() => Err(Refusal::Invalid("a claim does not have its form")),
+            _ => Ok(self.read("topics")?.unwrap_or_default()),
         }
     }
 

@@ -43,6 +43,9 @@ pub(crate) struct Erasure {
 
 #[async_trait]
 pub(crate) trait Store: Send + Sync + 'static {
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
     /// The internal ids of those of `users` that exist.
     async fn find(
         &self,

@@ -12,6 +12,12 @@ pub(super) struct PostgresStore(pub(super) Postgres);
 
 #[async_trait]
 impl Store for PostgresStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        let mut tx = self.0.begin_system("a health check reads no rows").await?;
+        sqlx::query("SELECT 1").execute(&mut *tx).await?;
+        Ok(())
+    }
+
     async fn find(
         &self,
         tenant: &TenantId,

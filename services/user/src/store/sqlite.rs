@@ -12,6 +12,12 @@ pub(super) struct SqliteStore(pub(super) Sqlite);
 
 #[async_trait]
 impl Store for SqliteStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        let mut read = self.0.read_system("a health check reads no rows").await?;
+        sqlx::query("SELECT 1").execute(&mut *read).await?;
+        Ok(())
+    }
+
     async fn find(
         &self,
         tenant: &TenantId,
