@@ -1,0 +1,141 @@
+//! A server as a child process on a core of its own, and what it costs.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::http;
+
+/// The core that servers run on; the client runs on the other (the Makefile pins it).
+const SERVER_CORE: &str = "0";
+
+/// A server process; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// Where it listens on 127.0.0.1.
+    pub(crate) port: u16,
+    /// An API key with every ordinary scope; empty for the floor.
+    pub(crate) key: String,
+    /// From `exec` until it answered.
+    pub(crate) started_in: Duration,
+    folder: tempfile::TempDir,
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn pinned(program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", SERVER_CORE]).arg(program);
+    command
+}
+
+impl Server {
+    /// Starts Carillon on embedded storage in a new folder, with its defaults, and makes a key.
+    pub(crate) fn carillon(program: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let port = free_port()?;
+        let data = folder.path().join("data");
+        let key = Command::new(program)
+            .args(["keys", "create", "--name", "bench", "--data"])
+            .arg(&data)
+            .output()
+            .context("carillon keys create")?;
+        if !key.status.success() {
+            bail!("carillon keys create: {}", String::from_utf8_lossy(&key.stderr));
+        }
+        let begin = Instant::now();
+        let child = pinned(program)
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .arg(&data)
+            .env("CARILLON_LOG__LEVEL", "warn")
+            .env("CARILLON_DISPATCHER__TOPICS__LIVE_ONLY_PREFIXES", "live.")
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(fs::File::create(folder.path().join("log"))?))
+            .spawn()
+            .context("carillon serve")?;
+        let mut server = Self {
+            child,
+            port,
+            key: String::from_utf8(key.stdout)?.trim().to_owned(),
+            started_in: Duration::ZERO,
+            folder,
+        };
+        server.wait(begin, |port| http::get(port, "/health/ready").is_ok_and(|(status, _)| status == 200))?;
+        Ok(server)
+    }
+
+    /// Starts the floor: this very program.
+    pub(crate) fn floor() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let port = free_port()?;
+        let begin = Instant::now();
+        let child = pinned(&std::env::current_exe()?)
+            .args(["floor", "--port", &port.to_string()])
+            .spawn()
+            .context("the floor")?;
+        let mut server = Self { child, port, key: String::new(), started_in: Duration::ZERO, folder };
+        server.wait(begin, |port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        Ok(server)
+    }
+
+    fn wait(&mut self, begin: Instant, ready: impl Fn(u16) -> bool) -> Result<()> {
+        while !ready(self.port) {
+            if let Some(status) = self.child.try_wait()? {
+                let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                bail!("the server ended with {status}: {log}");
+            }
+            if begin.elapsed() > Duration::from_secs(30) {
+                bail!("the server did not get ready within 30 s");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.started_in = begin.elapsed();
+        Ok(())
+    }
+
+    /// CPU time of all its threads so far, from the scheduler's own accounts (nanoseconds, not sampled).
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            nanos += text.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Its anonymous memory in bytes, shared pages counted by share (`Pss_Anon`).
+    pub(crate) fn anonymous_memory(&self) -> Result<u64> {
+        self.rollup("Pss_Anon:")
+    }
+
+    /// Its resident memory in bytes (`Rss`), the executable's pages included.
+    pub(crate) fn resident_memory(&self) -> Result<u64> {
+        self.rollup("Rss:")
+    }
+
+    fn rollup(&self, field: &str) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        text.lines()
+            .find_map(|line| line.strip_prefix(field))
+            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+            .map(|kib| kib * 1024)
+            .with_context(|| format!("{field} in smaps_rollup"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already; there is nothing to do about a failure here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,182 @@
+//! Many WebSocket connections held by one thread that never sleeps while it measures: a client that sleeps makes the
+//! server pay for waking it.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream as Blocking},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+
+/// Connections, and what arrives on them.
+pub(crate) struct Sockets {
+    poll: Poll,
+    events: Events,
+    open: Vec<Socket>,
+}
+
+struct Socket {
+    stream: TcpStream,
+    read: Vec<u8>,
+    frames: u64,
+}
+
+/// What each connection says after the handshake.
+pub(crate) struct Greeting<'a> {
+    /// A user's token; `None` for the floor, which wants no greeting.
+    pub(crate) token: Option<&'a str>,
+    /// The topic to subscribe to.
+    pub(crate) topic: &'a str,
+}
+
+impl Sockets {
+    /// Opens `count` connections one after the other, greeted and subscribed.
+    pub(crate) fn open(port: u16, count: usize, greeting: &Greeting<'_>) -> Result<Self> {
+        let mut sockets = Self { poll: Poll::new()?, events: Events::with_capacity(1024), open: Vec::new() };
+        sockets.add(port, count, greeting)?;
+        Ok(sockets)
+    }
+
+    /// Opens `count` more.
+    pub(crate) fn add(&mut self, port: u16, count: usize, greeting: &Greeting<'_>) -> Result<()> {
+        for _ in 0..count {
+            let stream = handshake(port, greeting).with_context(|| format!("connection {}", self.open.len()))?;
+            stream.set_nonblocking(true)?;
+            let mut stream = TcpStream::from_std(stream);
+            self.poll.registry().register(&mut stream, Token(self.open.len()), Interest::READABLE)?;
+            self.open.push(Socket { stream, read: Vec::new(), frames: 0 });
+        }
+        Ok(())
+    }
+
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Reads without ever sleeping until `wanted` frames with a publication have come in all, or `limit` is over.
+    pub(crate) fn read_frames(&mut self, wanted: u64, limit: Duration) -> Result<()> {
+        let begin = Instant::now();
+        let already: u64 = self.open.iter().map(|socket| socket.frames).sum();
+        let mut got = 0;
+        let mut buffer = vec![0; 64 * 1024];
+        while got < wanted {
+            if begin.elapsed() > limit {
+                bail!("{got} of {wanted} frames after {limit:?} ({already} before)");
+            }
+            self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+            for event in &self.events {
+                let socket = &mut self.open[event.token().0];
+                loop {
+                    match socket.stream.read(&mut buffer) {
+                        Ok(0) => bail!("connection {} was closed", event.token().0),
+                        Ok(count) => got += socket.take(&buffer[..count]),
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each connection has had exactly `frames`.
+    pub(crate) fn each_had(&self, frames: u64) -> bool {
+        self.open.iter().all(|socket| socket.frames == frames)
+    }
+}
+
+impl Socket {
+    /// Counts the whole frames in what came; a ping (an empty object) does not count.
+    fn take(&mut self, bytes: &[u8]) -> u64 {
+        self.read.extend_from_slice(bytes);
+        let (mut at, mut counted) = (0, 0);
+        while let Some((start, end)) = frame_at(&self.read, at) {
+            if end - start > 2 {
+                counted += 1;
+            }
+            at = end;
+        }
+        self.read.drain(..at);
+        self.frames += counted;
+        counted
+    }
+}
+
+/// The payload of the whole, unmasked frame that begins at `at`.
+fn frame_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let head = bytes.get(at..at + 2)?;
+    let (start, length) = match head[1] {
+        126 => (at + 4, usize::from(u16::from_be_bytes(bytes.get(at + 2..at + 4)?.try_into().ok()?))),
+        127 => return None,
+        short => (at + 2, usize::from(short)),
+    };
+    (bytes.len() >= start + length).then_some((start, start + length))
+}
+
+fn handshake(port: u16, greeting: &Greeting<'_>) -> Result<Blocking> {
+    let mut stream = Blocking::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let key = STANDARD.encode([7; 16]);
+    write!(
+        stream,
+        "GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    )?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    if !head.starts_with(b"HTTP/1.1 101") {
+        bail!("handshake: {}", String::from_utf8_lossy(&head));
+    }
+    if let Some(token) = greeting.token {
+        let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
+        let subscribe = format!(r#"{{"id":2,"subscribe":{{"channel":"{}"}}}}"#, greeting.topic);
+        for (command, answer) in [(connect, r#""id":1"#), (subscribe, r#""id":2"#)] {
+            stream.write_all(&masked(command.as_bytes()))?;
+            let reply = read_frame(&mut stream)?;
+            if !reply.contains(answer) || reply.contains(r#""error""#) {
+                bail!("expected the answer to {answer}, got {reply}");
+            }
+        }
+    }
+    Ok(stream)
+}
+
+fn read_frame(stream: &mut Blocking) -> Result<String> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head)?;
+    let length = if head[1] == 126 {
+        let mut extended = [0; 2];
+        stream.read_exact(&mut extended)?;
+        usize::from(u16::from_be_bytes(extended))
+    } else {
+        usize::from(head[1])
+    };
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload)?;
+    Ok(String::from_utf8(payload)?)
+}
+
+/// A client's text frame (RFC 6455 section 5.3); the mask is zero, which is valid and costs nothing.
+fn masked(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u16::try_from(payload.len()) {
+        Ok(short @ 0..126) => frame.push(0x80 | short as u8),
+        Ok(length) => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&length.to_be_bytes());
+        }
+        Err(_) => unreachable!("greetings are short"),
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
