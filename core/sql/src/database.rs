@@ -9,3 +9,13 @@ pub enum Database {
     /// A schema of its own.
     Postgres(Postgres),
 }
+
+impl Database {
+    /// Closes all connections; SQLite's last one checkpoints.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.close().await,
+            Self::Postgres(postgres) => postgres.close().await,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The composition root: opens the stores, joins the rooms by their ports, and hands out routers and workers. Built
+//! once; the roles choose what runs.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use axum::Extension;
+use carillon_auth::{Auth, AuthPorts, MasterKey};
+use carillon_backends::{BackendUrls, Backends, StoreSettings};
+use carillon_dispatcher::{Dispatcher, DispatcherPorts};
+use carillon_domain::{Clock, SystemClock, TenantId, ports::Bus};
+use carillon_hub::{Hub, HubPorts};
+use carillon_runtime::{health::Health, http::AuthenticateHandle, lifecycle::Stop};
+use carillon_sql::Database;
+use carillon_user::Users;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{config::Config, guests::DevGuests, serve::Run};
+
+/// The stores and the rooms above them, joined; nothing runs yet.
+pub(crate) struct App {
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Who is who.
+    pub(crate) users: Arc<Users>,
+    /// Identity.
+    pub(crate) auth: Arc<Auth>,
+    /// Notifications, inboxes and topics.
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    /// Between nodes.
+    pub(crate) bus: Arc<dyn Bus>,
+    databases: Vec<Database>,
+}
+
+impl App {
+    /// Opens and migrates every store, and joins the rooms.
+    ///
+    /// # Errors
+    /// Names the configuration key or the store that is at fault.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        let backends = backends(config)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (queue, bus) = (backends.queue(), backends.bus());
+        let master = match &config.data.master_key {
+            Some(secret) => MasterKey::from_secret(secret.inner()).context("data.master_key")?,
+            None => MasterKey::load_or_create(&config.data.path.join("master.key"))
+                .context("cannot use the master key")?,
+        };
+        let (user_database, auth_database, dispatcher_database) = tokio::try_join!(
+            backends.database("user"),
+            backends.database("auth"),
+            backends.database("dispatcher")
+        )?;
+        let databases = vec![user_database.clone(), auth_database.clone(), dispatcher_database.clone()];
+        let users = Users::open(
+            config.user.clone(),
+            user_database,
+            clock.clone(),
+        )
+        .await
+        .context("cannot open the user store")?;
+        let auth = Auth::open(
+            config.auth.clone(),
+            auth_database,
+            AuthPorts { directory: users.clone(), bus: bus.clone(), clock: clock.clone() },
+            master,
+        )
+        .await
+        .context("cannot open the auth store")?;
+        let dispatcher = Dispatcher::open(
+            config.dispatcher.clone(),
+            dispatcher_database,
+            DispatcherPorts { directory: users.clone(), queue, bus: bus.clone(), clock: clock.clone() },
+        )
+        .await
+        .context("cannot open the dispatcher store")?;
+        users.erases("dispatcher", dispatcher.erase());
+        users.erases("auth", auth.clone());
+        Ok(Self { clock, users, auth, dispatcher, bus, databases })
+    }
+
+    /// The node's hub, receiving from the bus.
+    pub(crate) fn hub(&self, config: &Config) -> Arc<Hub> {
+        let hub = Hub::new(
+            config.hub.clone(),
+            HubPorts {
+                authenticate: self.auth.clone(),
+                inbox: self.dispatcher.inbox(),
+                topics: self.dispatcher.topics(),
+                bus: self.bus.clone(),
+                rpc: self.dispatcher.rpc(),
+                clock: self.clock.clone(),
+            },
+        );
+        self.bus.incoming(hub.clone());
+        hub
+    }
+
+    /// Every route of the API with its description.
+    pub(crate) fn routes(&self, hub: &Arc<Hub>, stop: &Stop) -> OpenApiRouter {
+        OpenApiRouter::with_openapi(crate::openapi::document())
+            .merge(self.dispatcher.routes())
+            .merge(self.auth.routes())
+            .merge(self.users.routes())
+            .merge(hub.routes())
+            .merge(self.health(stop).routes())
+            .layer(Extension(AuthenticateHandle(self.auth.clone())))
+    }
+
+    /// Ready while the stores answer.
+    pub(crate) fn health(&self, stop: &Stop) -> Health {
+        let dispatcher = self.dispatcher.clone();
+        let auth = self.auth.clone();
+        Health::new(stop.clone())
+            .check("dispatcher_store", move || {
+                let dispatcher = dispatcher.clone();
+                async move { dispatcher.ping().await.map_err(|error| error.to_string()) }
+            })
+            .check("auth_store", move || {
+                let auth = auth.clone();
+                async move { auth.knows_tenant(&TenantId::default()).await.map(drop).map_err(|error| error.to_string()) }
+            })
+    }
+
+    /// The quickstart page's credentials.
+    ///
+    /// # Errors
+    /// When its key can be neither made nor kept.
+    pub(crate) async fn guests(&self, data: &Path) -> Result<Arc<DevGuests>> {
+        Ok(Arc::new(DevGuests::open(self.auth.clone(), data).await?))
+    }
+
+    /// Everything that runs beside requests.
+    pub(crate) fn workers(&self, hub: &Arc<Hub>) -> Vec<(&'static str, Run)> {
+        let (auth, users, hub) = (self.auth.clone(), self.users.clone(), hub.clone());
+        let mut workers: Vec<(&'static str, Run)> = vec![
+            ("auth", Box::new(move |stop| Box::pin(auth.clone().run(stop)))),
+            ("erasure", Box::new(move |stop| Box::pin(users.clone().run(stop)))),
+            ("hub", Box::new(move |stop| Box::pin(hub.clone().run(stop)))),
+        ];
+        workers.extend(self.dispatcher.workers());
+        workers
+    }
+
+    /// Closes the stores.
+    pub(crate) async fn close(&self) {
+        for database in &self.databases {
+            database.close().await;
+        }
+    }
+}
+
+/// The backends that the configuration names; connects nothing yet.
+///
+/// # Errors
+/// Names the key whose URL is none of ours.
+pub(crate) fn backends(config: &Config) -> Result<Backends> {
+    let urls = BackendUrls {
+        store: config.store.url.inner().clone(),
+        queue: config.queue.url.inner().clone(),
+        bus: config.bus.url.inner().clone(),
+    };
+    let settings = StoreSettings { data: config.data.path.clone(), connections: config.store.connections };
+    Ok(Backends::new(urls, settings)?)
+}
