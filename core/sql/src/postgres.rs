@@ -72,6 +72,22 @@ impl Postgres {
         Ok(self.pool.begin().await?)
     }
 
+    /// A transaction to read `scope`'s rows with; dropping it ends it.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub async fn read(&self, scope: TenantScope<'_>) -> Result<PostgresTransaction, StoreError> {
+        self.begin(scope).await
+    }
+
+    /// A transaction to read across tenants with; `reason` says why that is right, for the reader.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub async fn read_system(&self, reason: &'static str) -> Result<PostgresTransaction, StoreError> {
+        self.begin_system(reason).await
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;

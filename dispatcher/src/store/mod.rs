@@ -196,8 +196,6 @@ pub(crate) async fn open(database: Database, limits: StoreLimits) -> Result<Arc<
     carillon_sql::migrate(&database, MIGRATIONS).await?;
     Ok(match database {
         Database::Sqlite(sqlite) => Arc::new(sqlite::SqliteStore::open(sqlite, limits).await?),
-        Database::Postgres(_) => {
-            return Err(StoreError::Unsafe("the PostgreSQL store is not there yet".into()));
-        }
+        Database::Postgres(postgres) => Arc::new(postgres::PostgresStore::open(postgres, limits).await?),
     })
 }

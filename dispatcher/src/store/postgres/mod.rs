@@ -1,1 +1,239 @@
-//! The store in a PostgreSQL schema.
+//! The store in a PostgreSQL schema. What is appended to is locked first, always in the same order, so that nobody
+//! waits in a circle: outbox and notifications, then mailboxes, then topics, each sorted by key.
+
+mod bulk;
+mod keys;
+mod lock;
+mod mailbox;
+mod notifications;
+mod outbox;
+mod plan;
+mod topics;
+mod upkeep;
+mod write;
+
+use async_trait::async_trait;
+use carillon_domain::{
+    Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, Position, Publication, TenantId,
+    Timestamp, TopicName, UserId, ports::Since,
+};
+use carillon_sql::{Postgres, StoreError};
+
+use super::{Store, records::*};
+
+/// The store in a PostgreSQL schema.
+pub(super) struct PostgresStore {
+    postgres: Postgres,
+    limits: StoreLimits,
+    /// The life of this store; mailboxes' epochs come from it.
+    epoch: String,
+}
+
+impl PostgresStore {
+    pub(super) async fn open(postgres: Postgres, limits: StoreLimits) -> Result<Self, StoreError> {
+        let mut tx = postgres
+            .begin_system("the store's own life belongs to no tenant")
+            .await?;
+        sqlx::query("INSERT INTO meta (tenant, name, value) VALUES ('', 'epoch', $1) ON CONFLICT DO NOTHING")
+            .bind(Epoch::random().as_str())
+            .execute(&mut *tx)
+            .await?;
+        let (epoch,): (String,) =
+            sqlx::query_as("SELECT value FROM meta WHERE tenant = '' AND name = 'epoch'")
+                .fetch_one(&mut *tx)
+                .await?;
+        tx.commit().await?;
+        Ok(Self {
+            postgres,
+            limits,
+            epoch,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn accept(
+        &self,
+        now: Timestamp,
+        requests: &[AcceptRequest],
+    ) -> Result<Vec<AcceptReply>, StoreError> {
+        Self::accept(self, now, requests).await
+    }
+
+    async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
+        Self::release_leases(self, now).await
+    }
+
+    async fn lease_outbox(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        until: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        Self::lease_outbox(self, now, limit, until).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        Self::next_due(self).await
+    }
+
+    async fn postpone(&self, now: Timestamp, lease: &Lease, until: Timestamp) -> Result<(), StoreError> {
+        Self::postpone(self, now, lease, until).await
+    }
+
+    async fn load(&self, ids: &[(TenantId, NotificationId)]) -> Result<Vec<NotificationRow>, StoreError> {
+        Self::load(self, ids).await
+    }
+
+    async fn plan(
+        &self,
+        now: Timestamp,
+        jobs: &[PlanJob],
+    ) -> Result<Committed<Vec<PlanOutcome>>, StoreError> {
+        Self::plan(self, now, jobs).await
+    }
+
+    async fn cancel(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Committed<Cancelled>, StoreError> {
+        Self::cancel(self, now, tenant, id).await
+    }
+
+    async fn mutate(
+        &self,
+        now: Timestamp,
+        commands: &[MailboxCommand],
+    ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
+        Self::mutate(self, now, commands).await
+    }
+
+    async fn due_snoozes(&self, now: Timestamp, limit: usize) -> Result<Vec<MailboxCommand>, StoreError> {
+        Self::due_snoozes(self, now, limit).await
+    }
+
+    async fn next_snooze(&self) -> Result<Option<Timestamp>, StoreError> {
+        Self::next_snooze(self).await
+    }
+
+    async fn outdated_entries(
+        &self,
+        cutoff: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<MailboxCommand>, StoreError> {
+        Self::outdated_entries(self, cutoff, limit).await
+    }
+
+    async fn mailbox(&self, tenant: &TenantId, user: UserId) -> Result<(Position, Counts), StoreError> {
+        Self::mailbox(self, tenant, user).await
+    }
+
+    async fn entries(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        query: &EntryQuery,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        Self::entries(self, tenant, user, query).await
+    }
+
+    async fn entry(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        id: EntryId,
+    ) -> Result<Option<EntryRow>, StoreError> {
+        Self::entry(self, tenant, user, id).await
+    }
+
+    async fn since(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        from: &Position,
+        limit: usize,
+    ) -> Result<Since<LoggedChange>, StoreError> {
+        Self::since(self, tenant, user, from, limit).await
+    }
+
+    async fn confirmed(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: &DeviceName,
+    ) -> Result<Option<Position>, StoreError> {
+        Self::confirmed(self, tenant, user, device).await
+    }
+
+    async fn publish(
+        &self,
+        now: Timestamp,
+        publications: &[TopicAppend],
+    ) -> Result<Committed<Vec<Position>>, StoreError> {
+        Self::publish(self, now, publications).await
+    }
+
+    async fn topic_head(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        topic: &TopicName,
+    ) -> Result<Position, StoreError> {
+        Self::topic_head(self, now, tenant, topic).await
+    }
+
+    async fn topic_since(
+        &self,
+        tenant: &TenantId,
+        topic: &TopicName,
+        from: &Position,
+        limit: usize,
+    ) -> Result<Since<Publication>, StoreError> {
+        Self::topic_since(self, tenant, topic, from, limit).await
+    }
+
+    async fn notification(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Option<NotificationRow>, StoreError> {
+        Self::notification(self, tenant, id).await
+    }
+
+    async fn recipients(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<RecipientDetail>, StoreError> {
+        Self::recipients(self, tenant, id, after, limit).await
+    }
+
+    async fn notifications(
+        &self,
+        tenant: &TenantId,
+        query: &NotificationQuery,
+    ) -> Result<Vec<NotificationRow>, StoreError> {
+        Self::notifications(self, tenant, query).await
+    }
+
+    async fn erase(&self, now: Timestamp, erasure: &Erasure) -> Result<(), StoreError> {
+        Self::erase(self, now, erasure).await
+    }
+
+    async fn sweep(&self, sweep: Sweep, cutoff: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        Self::sweep(self, sweep, cutoff, limit).await
+    }
+
+    async fn tally(&self, now: Timestamp) -> Result<Tally, StoreError> {
+        Self::tally(self, now).await
+    }
+
+    fn is_serial(&self) -> bool {
+        false
+    }
+}

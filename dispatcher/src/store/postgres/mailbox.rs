@@ -1,0 +1,352 @@
+use std::collections::{HashMap, HashSet};
+
+use carillon_domain::{
+    Counts, DeviceName, EntryId, LoggedChange, Position, TenantId, Timestamp, UserId, ports::Since,
+};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
+
+use super::{PostgresStore, keys::triples, lock::mailboxes, write::write};
+use crate::store::{
+    apply::{Found, MAX_REFERENCES, apply},
+    ledger::Ledger,
+    records::{
+        Committed, EntryAction, EntryQuery, EntryRow, MailboxCommand, MailboxReply, Operation, UserKey, Which,
+    },
+    rows::{self, number, stored, word},
+};
+
+impl PostgresStore {
+    pub(super) async fn mutate(
+        &self,
+        now: Timestamp,
+        commands: &[MailboxCommand],
+    ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("changes mailboxes of several tenants in one commit")
+            .await?;
+        let users: HashSet<UserKey> = commands.iter().map(MailboxCommand::key).collect();
+        let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
+        let mut found = find(&mut tx, commands).await?;
+        let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
+        let mut value = Vec::with_capacity(commands.len());
+        for (index, command) in commands.iter().enumerate() {
+            value.push(apply(&mut ledger, &mut found, index, command)?);
+        }
+        let mut writes = ledger.finish();
+        write(&mut tx, now, self.limits.devices, &writes).await?;
+        tx.commit().await?;
+        Ok(Committed {
+            value,
+            envelopes: std::mem::take(&mut writes.envelopes),
+        })
+    }
+
+    pub(super) async fn due_snoozes(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<MailboxCommand>, StoreError> {
+        let mut read = self
+            .postgres
+            .read_system("the clock wakes entries of all tenants")
+            .await?;
+        let rows = sqlx::query_as(
+            "SELECT tenant, user_id, id FROM entries \
+             WHERE snoozed_until IS NOT NULL AND snoozed_until <= $1 ORDER BY snoozed_until LIMIT $2",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        rows::entry_commands(rows, EntryAction::Wake)
+    }
+
+    pub(super) async fn next_snooze(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = self
+            .postgres
+            .read_system("the clock wakes entries of all tenants")
+            .await?;
+        let (next,): (Option<i64>,) =
+            sqlx::query_as("SELECT MIN(snoozed_until) FROM entries WHERE snoozed_until IS NOT NULL")
+                .fetch_one(&mut *read)
+                .await?;
+        Ok(next.map(Timestamp::from_micros))
+    }
+
+    pub(super) async fn outdated_entries(
+        &self,
+        cutoff: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<MailboxCommand>, StoreError> {
+        let mut read = self
+            .postgres
+            .read_system("the janitor serves all tenants")
+            .await?;
+        let rows = sqlx::query_as(
+            "SELECT tenant, user_id, id FROM entries \
+             WHERE gone_at IS NULL AND arrived_at < $1 ORDER BY arrived_at LIMIT $2",
+        )
+        .bind(cutoff.as_micros())
+        .bind(limit as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        rows::entry_commands(rows, EntryAction::Forget)
+    }
+
+    pub(super) async fn mailbox(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+    ) -> Result<(Position, Counts), StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let row = self.mailbox_row(&mut read, tenant, user).await?;
+        Ok((row.position(), row.counts))
+    }
+
+    async fn mailbox_row(
+        &self,
+        read: &mut PgConnection,
+        tenant: &TenantId,
+        user: UserId,
+    ) -> Result<crate::store::records::MailboxRow, StoreError> {
+        let statement = format!(
+            "SELECT {} FROM mailboxes m WHERE m.tenant = $1 AND m.user_id = $2",
+            rows::MAILBOX
+        );
+        let row: Option<rows::MailboxColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(tenant.as_str())
+            .bind(user.to_string())
+            .fetch_optional(read)
+            .await?;
+        row.map_or_else(|| rows::new_mailbox(&self.epoch, tenant, user), rows::mailbox)
+    }
+
+    pub(super) async fn entries(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        query: &EntryQuery,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let mut statement =
+            QueryBuilder::<Postgres>::new(format!("SELECT {} FROM entries e WHERE ", rows::ENTRY));
+        statement.push("e.tenant = ").push_bind(tenant.as_str());
+        statement.push(" AND e.user_id = ").push_bind(user.to_string());
+        statement.push(query.view.condition());
+        if query.unread {
+            statement.push(" AND e.read_at IS NULL");
+        }
+        if let Some(category) = &query.category {
+            statement.push(" AND e.category = ").push_bind(category.as_str());
+        }
+        if let Some(before) = query.before {
+            statement.push(" AND e.seq < ").push_bind(stored(before));
+        }
+        statement
+            .push(" ORDER BY e.seq DESC LIMIT ")
+            .push_bind(i64::from(query.limit));
+        let found: Vec<rows::EntryColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
+        found.into_iter().map(EntryRow::try_from).collect()
+    }
+
+    pub(super) async fn entry(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        id: EntryId,
+    ) -> Result<Option<EntryRow>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let statement = format!(
+            "SELECT {} FROM entries e WHERE e.tenant = $1 AND e.user_id = $2 AND e.id = $3 \
+             AND e.gone_at IS NULL",
+            rows::ENTRY
+        );
+        let found: Option<rows::EntryColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(tenant.as_str())
+            .bind(user.to_string())
+            .bind(id.to_string())
+            .fetch_optional(&mut *read)
+            .await?;
+        found.map(EntryRow::try_from).transpose()
+    }
+
+    pub(super) async fn since(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        from: &Position,
+        limit: usize,
+    ) -> Result<Since<LoggedChange>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<rows::LogColumns> = sqlx::query_as(
+            "SELECT m.epoch, m.last_seq, m.floor_seq, l.seq, l.kind, l.body FROM mailboxes m \
+             LEFT JOIN mailbox_log l ON l.tenant = m.tenant AND l.user_id = m.user_id AND l.seq > $3 \
+             WHERE m.tenant = $1 AND m.user_id = $2 ORDER BY l.seq LIMIT $4",
+        )
+        .bind(tenant.as_str())
+        .bind(user.to_string())
+        .bind(stored(from.seq))
+        .bind(limit as i64 + 1)
+        .fetch_all(&mut *read)
+        .await?;
+        let slice = match rows::log_slice(rows)? {
+            Some(slice) => slice,
+            None => rows::LogSlice::empty(rows::new_mailbox(&self.epoch, tenant, user)?.epoch),
+        };
+        Ok(slice.since(from, limit))
+    }
+
+    pub(super) async fn confirmed(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: &DeviceName,
+    ) -> Result<Option<Position>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let row: Option<(String, i64)> = sqlx::query_as(
+            "SELECT m.epoch, c.seq FROM confirmations c \
+             JOIN mailboxes m ON m.tenant = c.tenant AND m.user_id = c.user_id \
+             WHERE c.tenant = $1 AND c.user_id = $2 AND c.device = $3 ORDER BY c.seq DESC LIMIT 1",
+        )
+        .bind(tenant.as_str())
+        .bind(user.to_string())
+        .bind(device.as_str())
+        .fetch_optional(&mut *read)
+        .await?;
+        row.map(|(epoch, seq)| {
+            Ok(Position {
+                epoch: word(&epoch)?,
+                seq: number(seq)?,
+            })
+        })
+        .transpose()
+    }
+}
+
+/// Reads what the commands name.
+async fn find(tx: &mut PgConnection, commands: &[MailboxCommand]) -> Result<Found, StoreError> {
+    let mut found = Found::default();
+    let mut entries: HashSet<(UserKey, EntryId)> = HashSet::new();
+    let mut notifications = HashSet::new();
+    let mut devices = HashSet::new();
+    for (index, command) in commands.iter().enumerate() {
+        for (number, operation) in command.operations.iter().enumerate() {
+            match operation {
+                Operation::Confirm(_) => {
+                    devices.extend(command.device.clone().map(|name| (command.key(), name)))
+                }
+                Operation::Entry(Which::Entry(id), _) => {
+                    entries.insert((command.key(), *id));
+                }
+                Operation::Entry(Which::Notification(id), _) => {
+                    notifications.insert((command.key(), *id));
+                }
+                Operation::ReadAll { category, before } => {
+                    let before = before.as_ref().map_or(u64::MAX, |position| position.seq);
+                    let unread = unread(tx, command, category.as_ref().map(|c| c.as_str()), before).await?;
+                    entries.extend(unread.iter().map(|id| (command.key(), *id)));
+                    found.unread.insert((index, number), unread);
+                }
+            }
+        }
+    }
+    if !notifications.is_empty() {
+        let (tenants, users, ids) = triples(
+            notifications
+                .iter()
+                .map(|((tenant, user), id): &(UserKey, _)| (tenant, user, id)),
+        );
+        let rows: Vec<(String, String, String, Option<String>)> = sqlx::query_as(
+            "SELECT r.tenant, r.user_id, r.notification, e.id \
+             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j (tenant, user_id, notification) \
+             JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.notification \
+             AND r.user_id = j.user_id \
+             LEFT JOIN entries e ON e.tenant = r.tenant AND e.user_id = r.user_id AND e.id = r.entry \
+             AND e.notification = r.notification",
+        )
+        .bind(tenants)
+        .bind(users)
+        .bind(ids)
+        .fetch_all(&mut *tx)
+        .await?;
+        for (tenant, user, notification, entry) in rows {
+            let key: UserKey = (word(&tenant)?, word(&user)?);
+            let entry: Option<EntryId> = entry.as_deref().map(word).transpose()?;
+            entries.extend(entry.map(|id| (key.clone(), id)));
+            found.notifications.insert((key, word(&notification)?), entry);
+        }
+    }
+    found.entries = named(tx, &entries).await?;
+    if !devices.is_empty() {
+        let (tenants, users, names) = triples(
+            devices
+                .iter()
+                .map(|((tenant, user), name): &(UserKey, DeviceName)| (tenant, user, name)),
+        );
+        let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+            "SELECT c.tenant, c.user_id, c.device, MAX(c.seq) \
+             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j (tenant, user_id, device) \
+             JOIN confirmations c ON c.tenant = j.tenant AND c.user_id = j.user_id \
+             AND c.device = j.device GROUP BY c.tenant, c.user_id, c.device",
+        )
+        .bind(tenants)
+        .bind(users)
+        .bind(names)
+        .fetch_all(&mut *tx)
+        .await?;
+        for (tenant, user, device, seq) in rows {
+            found
+                .confirmed
+                .insert(((word(&tenant)?, word(&user)?), word(&device)?), number(seq)?);
+        }
+    }
+    Ok(found)
+}
+
+async fn named(
+    tx: &mut PgConnection,
+    entries: &HashSet<(UserKey, EntryId)>,
+) -> Result<HashMap<(UserKey, EntryId), EntryRow>, StoreError> {
+    if entries.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let statement = format!(
+        "SELECT {} FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j (tenant, user_id, id) \
+         JOIN entries e ON e.tenant = j.tenant AND e.user_id = j.user_id AND e.id = j.id",
+        rows::ENTRY_STATE
+    );
+    let (tenants, users, ids) = triples(entries.iter().map(|((tenant, user), id)| (tenant, user, id)));
+    let rows: Vec<rows::EntryColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(tenants)
+        .bind(users)
+        .bind(ids)
+        .fetch_all(&mut *tx)
+        .await?;
+    rows.into_iter()
+        .map(|row| EntryRow::try_from(row).map(|entry| ((entry.key(), entry.id), entry)))
+        .collect()
+}
+
+/// The oldest unread entries of the inbox.
+async fn unread(
+    tx: &mut PgConnection,
+    command: &MailboxCommand,
+    category: Option<&str>,
+    before: u64,
+) -> Result<Vec<EntryId>, StoreError> {
+    let rows: Vec<(String,)> = sqlx::query_as(
+        "SELECT id FROM entries WHERE tenant = $1 AND user_id = $2 AND seq <= $3 AND read_at IS NULL \
+         AND gone_at IS NULL AND archived_at IS NULL AND snoozed_until IS NULL \
+         AND ($4 IS NULL OR category = $4) ORDER BY seq LIMIT $5",
+    )
+    .bind(command.tenant.as_str())
+    .bind(command.user.to_string())
+    .bind(stored(before))
+    .bind(category)
+    .bind(MAX_REFERENCES as i64)
+    .fetch_all(&mut *tx)
+    .await?;
+    rows.iter().map(|(id,)| word(id)).collect()
+}

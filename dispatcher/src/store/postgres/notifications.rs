@@ -1,0 +1,154 @@
+use std::collections::HashMap;
+
+use carillon_domain::{NotificationId, NotificationState, TenantId, UserId};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
+
+use super::PostgresStore;
+use crate::store::{
+    records::{NotificationQuery, NotificationRow, RecipientDetail},
+    rows::{self, word},
+};
+
+impl PostgresStore {
+    pub(super) async fn notification(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Option<NotificationRow>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let statement = format!(
+            "SELECT {} FROM notifications n WHERE n.tenant = $1 AND n.id = $2",
+            rows::NOTIFICATION
+        );
+        let row: Option<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(tenant.as_str())
+            .bind(id.to_string())
+            .fetch_optional(&mut *read)
+            .await?;
+        row.map(rows::notification).transpose()
+    }
+
+    pub(super) async fn recipients(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<RecipientDetail>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<rows::RecipientColumns> = sqlx::query_as(
+            "SELECT r.user_id, r.state, r.reason, r.entry, m.epoch, r.seq, r.acknowledgement \
+             FROM recipients r LEFT JOIN mailboxes m ON m.tenant = r.tenant AND m.user_id = r.user_id \
+             WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id > $3 ORDER BY r.user_id LIMIT $4",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(after.map_or_else(String::new, |user| user.to_string()))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *read)
+        .await?;
+        let mut details = rows
+            .into_iter()
+            .map(rows::recipient)
+            .collect::<Result<Vec<_>, _>>()?;
+        let users: Vec<String> = details.iter().map(|detail| detail.user.to_string()).collect();
+        let places: HashMap<UserId, usize> = details
+            .iter()
+            .enumerate()
+            .map(|(index, detail)| (detail.user, index))
+            .collect();
+        let place = |user: &str| word::<UserId>(user).map(|user| places.get(&user).copied().unwrap_or(0));
+        let deliveries: Vec<rows::DeliveryColumns> = sqlx::query_as(
+            "SELECT user_id, id, channel, address, state, reason, created_at FROM deliveries \
+             WHERE tenant = $1 AND notification = $2 AND user_id = ANY($3) \
+             ORDER BY user_id, step, channel, address",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(&users)
+        .fetch_all(&mut *read)
+        .await?;
+        for row in deliveries {
+            let place = place(&row.0)?;
+            details[place].deliveries.push(rows::delivery(row)?);
+        }
+        let receipts: Vec<rows::ReceiptColumns> = sqlx::query_as(
+            "SELECT user_id, kind, at, device FROM receipts \
+             WHERE tenant = $1 AND notification = $2 AND user_id = ANY($3) \
+             ORDER BY user_id, at, kind",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(&users)
+        .fetch_all(&mut *read)
+        .await?;
+        for row in receipts {
+            let place = place(&row.0)?;
+            details[place].receipts.push(rows::receipt(row)?);
+        }
+        let confirmed: Vec<rows::ConfirmedColumns> = sqlx::query_as(
+            "SELECT r.user_id, c.device, MIN(c.at) FROM recipients r JOIN confirmations c \
+             ON c.tenant = r.tenant AND c.user_id = r.user_id AND c.seq >= r.seq \
+             WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id = ANY($3) \
+             GROUP BY r.user_id, c.device ORDER BY r.user_id, MIN(c.at)",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(&users)
+        .fetch_all(&mut *read)
+        .await?;
+        for row in confirmed {
+            let place = place(&row.0)?;
+            details[place].confirmed.push(rows::confirmed(row)?);
+        }
+        Ok(details)
+    }
+
+    pub(super) async fn notifications(
+        &self,
+        tenant: &TenantId,
+        query: &NotificationQuery,
+    ) -> Result<Vec<NotificationRow>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let mut statement = QueryBuilder::<Postgres>::new(format!("SELECT {} FROM ", rows::NOTIFICATION));
+        match query.user {
+            None => statement
+                .push("notifications n WHERE n.tenant = ")
+                .push_bind(tenant.as_str()),
+            Some(user) => statement
+                .push(
+                    "recipients r JOIN notifications n ON n.tenant = r.tenant AND n.id = r.notification \
+                     WHERE r.tenant = ",
+                )
+                .push_bind(tenant.as_str())
+                .push(" AND r.user_id = ")
+                .push_bind(user.to_string()),
+        };
+        let id = if query.user.is_some() {
+            "r.notification"
+        } else {
+            "n.id"
+        };
+        if let Some(before) = query.before {
+            statement
+                .push(format!(" AND {id} < "))
+                .push_bind(before.to_string());
+        }
+        if let Some(state) = query.state {
+            statement.push(" AND n.state = ").push_bind(state.as_str());
+            if state != NotificationState::Planned {
+                // So that the index of the few that are not planned serves.
+                statement.push(" AND n.state <> 'planned'");
+            }
+        }
+        if let Some(category) = &query.category {
+            statement.push(" AND n.category = ").push_bind(category.as_str());
+        }
+        statement
+            .push(format!(" ORDER BY {id} DESC LIMIT "))
+            .push_bind(i64::from(query.limit));
+        let rows: Vec<rows::NotificationColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
+        rows.into_iter().map(rows::notification).collect()
+    }
+}

@@ -1,0 +1,316 @@
+use std::time::Duration;
+
+use carillon_domain::Timestamp;
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::PgConnection;
+
+use super::PostgresStore;
+use crate::store::{
+    records::{Erasure, Sweep, Tally},
+    rows::{self, first_id_at, number},
+};
+
+impl PostgresStore {
+    pub(super) async fn erase(&self, now: Timestamp, erasure: &Erasure) -> Result<(), StoreError> {
+        let mut tx = self.postgres.begin(TenantScope::new(&erasure.tenant)).await?;
+        let (tenant, user) = (erasure.tenant.as_str(), erasure.user.to_string());
+        sqlx::query("INSERT INTO erased (tenant, user_id, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(tenant)
+            .bind(user.as_str())
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?;
+        // Who bears the name later is somebody else: what came after the first pass is his.
+        let (until,): (i64,) = sqlx::query_as("SELECT at FROM erased WHERE tenant = $1 AND user_id = $2")
+            .bind(tenant)
+            .bind(user.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
+        if let Some(name) = &erasure.name {
+            let mentions: Vec<(String, String)> = sqlx::query_as(
+                "SELECT id, targets FROM notifications WHERE tenant = $1 AND id IN \
+                 (SELECT notification FROM recipients WHERE tenant = $1 AND user_id = $2) UNION ALL \
+                 SELECT id, targets FROM notifications WHERE tenant = $1 AND state = 'accepted' \
+                 AND state <> 'planned' AND created_at <= $3",
+            )
+            .bind(tenant)
+            .bind(user.as_str())
+            .bind(until)
+            .fetch_all(&mut *tx)
+            .await?;
+            for (id, targets) in mentions {
+                let Some((targets, alone)) = rows::without(&targets, name)? else {
+                    continue;
+                };
+                sqlx::query(
+                    "UPDATE notifications SET targets = $3, content = CASE WHEN $4 = 1 THEN $5 ELSE content END, \
+                     collapse_key = CASE WHEN $4 = 1 THEN NULL ELSE collapse_key END \
+                     WHERE tenant = $1 AND id = $2",
+                )
+                .bind(tenant)
+                .bind(id.as_str())
+                .bind(targets)
+                .bind(i64::from(alone))
+                .bind(rows::ERASED_CONTENT)
+                .execute(&mut *tx)
+                .await?;
+                // Whoever planned it as it was must look again.
+                sqlx::query(
+                    "UPDATE outbox SET lease = lease + 1, due_at = GREATEST($3, \
+                     (SELECT send_at FROM notifications WHERE tenant = $1 AND id = $2)) \
+                     WHERE tenant = $1 AND notification = $2",
+                )
+                .bind(tenant)
+                .bind(id)
+                .bind(now.as_micros())
+                .execute(&mut *tx)
+                .await?;
+            }
+            sqlx::query(
+                "UPDATE topic_log SET publisher = NULL \
+                 WHERE tenant = $1 AND publisher IS NOT NULL AND publisher::jsonb ->> 'user' = $2 AND at <= $3",
+            )
+            .bind(tenant)
+            .bind(name.as_str())
+            .bind(until)
+            .execute(&mut *tx)
+            .await?;
+        }
+        // Whoever plans for the mailbox now either is done before, or sees that the user is erased.
+        let users = std::iter::once((erasure.tenant.clone(), erasure.user)).collect();
+        super::lock::mailboxes(&mut tx, &self.epoch, &users).await?;
+        for statement in [
+            "DELETE FROM receipts WHERE (tenant, notification, user_id) IN \
+             (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
+            "DELETE FROM deliveries WHERE (tenant, notification, user_id) IN \
+             (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
+            "UPDATE recipients SET state = 'erased', reason = NULL, entry = NULL, seq = NULL, \
+             acknowledgement = NULL WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM confirmations WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM mailbox_log WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM entries WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM mailboxes WHERE tenant = $1 AND user_id = $2",
+        ] {
+            sqlx::query(statement)
+                .bind(tenant)
+                .bind(user.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn sweep(
+        &self,
+        sweep: Sweep,
+        cutoff: Timestamp,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the janitor serves all tenants")
+            .await?;
+        let limit = limit as i64;
+        let removed = match sweep {
+            Sweep::Notifications => notifications(&mut tx, cutoff, limit).await?,
+            Sweep::Idempotency => {
+                let statement = "DELETE FROM idempotency WHERE (tenant, route, key) IN \
+                     (SELECT tenant, route, key FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
+            Sweep::Log => cut_logs(&mut tx, &MAILBOX_CUT, cutoff, limit).await?,
+            Sweep::GoneEntries => {
+                let statement = "DELETE FROM entries WHERE (tenant, user_id, id) IN (SELECT tenant, user_id, id FROM entries \
+                     WHERE gone_at IS NOT NULL AND gone_at < $1 ORDER BY gone_at LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
+            Sweep::TopicLog => cut_logs(&mut tx, &TOPIC_CUT, cutoff, limit).await?,
+            Sweep::Topics => {
+                let statement = "DELETE FROM topics WHERE (tenant, topic) IN (SELECT tenant, topic FROM topics \
+                     WHERE oldest_at IS NULL AND used_at < $1 ORDER BY used_at LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
+            Sweep::Confirmations => {
+                let statement = "DELETE FROM confirmations WHERE (tenant, user_id, device, seq) IN \
+                     (SELECT c.tenant, c.user_id, c.device, c.seq FROM confirmations c WHERE c.at < $1 \
+                     AND EXISTS (SELECT 1 FROM confirmations newer WHERE newer.tenant = c.tenant \
+                     AND newer.user_id = c.user_id AND newer.device = c.device AND newer.seq > c.seq) \
+                     ORDER BY c.at LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
+            Sweep::Devices => {
+                let statement = "DELETE FROM confirmations WHERE (tenant, user_id, device, seq) IN \
+                     (SELECT tenant, user_id, device, seq FROM confirmations WHERE at < $1 ORDER BY at LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
+            Sweep::Erased => {
+                let statement = "DELETE FROM erased WHERE (tenant, user_id) IN \
+                     (SELECT tenant, user_id FROM erased WHERE at < $1 ORDER BY at LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
+        };
+        tx.commit().await?;
+        Ok(removed)
+    }
+
+    pub(super) async fn tally(&self, now: Timestamp) -> Result<Tally, StoreError> {
+        let mut read = self.postgres.read_system("metrics count all tenants").await?;
+        // One statement, so that all numbers are of one moment.
+        let row: (i64, i64, i64, i64, i64, Option<i64>) = sqlx::query_as(
+            "SELECT (SELECT COUNT(*) FROM notifications), \
+             (SELECT COUNT(*) FROM notifications WHERE state = 'accepted' AND state <> 'planned'), \
+             (SELECT COUNT(*) FROM notifications WHERE state = 'cancelled' AND state <> 'planned'), \
+             (SELECT COUNT(*) FROM notifications WHERE state = 'expired' AND state <> 'planned'), \
+             (SELECT COUNT(*) FROM outbox), (SELECT MIN(due_at) FROM outbox)",
+        )
+        .fetch_one(&mut *read)
+        .await?;
+        let (all, accepted, cancelled, expired, outbox, oldest) = row;
+        Ok(Tally {
+            accepted: number(accepted)?,
+            planned: number(all - accepted - cancelled - expired)?,
+            cancelled: number(cancelled)?,
+            expired: number(expired)?,
+            outbox: number(outbox)?,
+            lag: oldest.map_or(Duration::ZERO, |oldest| now.since(Timestamp::from_micros(oldest))),
+        })
+    }
+}
+
+async fn delete(
+    tx: &mut PgConnection,
+    statement: &'static str,
+    cutoff: Timestamp,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    Ok(sqlx::query(statement)
+        .bind(cutoff.as_micros())
+        .bind(limit)
+        .execute(tx)
+        .await?
+        .rows_affected())
+}
+
+/// Notifications go tenant by tenant, the oldest first, each with everything below it.
+async fn notifications(tx: &mut PgConnection, cutoff: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    let mut removed = 0;
+    let mut tenant = String::new();
+    loop {
+        let (next,): (Option<String>,) =
+            sqlx::query_as("SELECT MIN(tenant) FROM notifications WHERE tenant > $1")
+                .bind(tenant.as_str())
+                .fetch_one(&mut *tx)
+                .await?;
+        let Some(next) = next else { return Ok(removed) };
+        tenant = next;
+        let ids: Vec<(String,)> = sqlx::query_as(
+            "SELECT id FROM notifications WHERE tenant = $1 AND id < $2 AND state <> 'accepted' \
+             AND ended_at < $3 AND expires_at < $3 ORDER BY id LIMIT $4",
+        )
+        .bind(tenant.as_str())
+        .bind(first_id_at(cutoff))
+        .bind(cutoff.as_micros())
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await?;
+        if ids.is_empty() {
+            continue;
+        }
+        let ids: Vec<String> = ids.into_iter().map(|(id,)| id).collect();
+        for statement in [
+            "DELETE FROM receipts WHERE tenant = $1 AND notification = ANY($2)",
+            "DELETE FROM deliveries WHERE tenant = $1 AND notification = ANY($2)",
+            "DELETE FROM recipients WHERE tenant = $1 AND notification = ANY($2)",
+            "DELETE FROM notifications WHERE tenant = $1 AND id = ANY($2)",
+        ] {
+            let done = sqlx::query(statement)
+                .bind(tenant.as_str())
+                .bind(&ids)
+                .execute(&mut *tx)
+                .await?;
+            removed += done.rows_affected();
+        }
+        if removed >= limit.unsigned_abs() {
+            return Ok(removed);
+        }
+    }
+}
+
+/// The statements that cut one kind of log.
+struct Cut {
+    /// The logs with something too old.
+    outdated: &'static str,
+    /// Raises the floors of logs by at most so many.
+    raise: &'static str,
+    /// Deletes what lies below.
+    delete: &'static str,
+    /// Notes what is the oldest now.
+    oldest: &'static str,
+}
+
+const MAILBOX_CUT: Cut = Cut {
+    outdated: "SELECT tenant, user_id FROM mailboxes WHERE oldest_at IS NOT NULL AND oldest_at < $1 \
+               ORDER BY oldest_at LIMIT 64 FOR UPDATE SKIP LOCKED",
+    raise: "UPDATE mailboxes SET floor_seq = GREATEST(floor_seq, COALESCE((SELECT MAX(l.seq) FROM mailbox_log l \
+            WHERE l.tenant = mailboxes.tenant AND l.user_id = mailboxes.user_id AND l.at < $3 \
+            AND l.seq <= mailboxes.floor_seq + $4), 0)) WHERE (tenant, user_id) IN \
+            (SELECT * FROM UNNEST($1::text[], $2::text[]))",
+    delete: "DELETE FROM mailbox_log l USING UNNEST($1::text[], $2::text[]) AS j (tenant, user_id), mailboxes m \
+             WHERE m.tenant = j.tenant AND m.user_id = j.user_id AND l.tenant = m.tenant \
+             AND l.user_id = m.user_id AND l.seq <= m.floor_seq",
+    oldest: "UPDATE mailboxes SET oldest_at = (SELECT l.at FROM mailbox_log l \
+             WHERE l.tenant = mailboxes.tenant AND l.user_id = mailboxes.user_id ORDER BY l.seq LIMIT 1) \
+             WHERE (tenant, user_id) IN (SELECT * FROM UNNEST($1::text[], $2::text[]))",
+};
+
+const TOPIC_CUT: Cut = Cut {
+    outdated: "SELECT tenant, topic FROM topics WHERE oldest_at IS NOT NULL AND oldest_at < $1 \
+               ORDER BY oldest_at LIMIT 64 FOR UPDATE SKIP LOCKED",
+    raise: "UPDATE topics SET floor_seq = GREATEST(floor_seq, COALESCE((SELECT MAX(l.seq) FROM topic_log l \
+            WHERE l.tenant = topics.tenant AND l.topic = topics.topic AND l.at < $3 \
+            AND l.seq <= topics.floor_seq + $4), 0)) WHERE (tenant, topic) IN \
+            (SELECT * FROM UNNEST($1::text[], $2::text[]))",
+    delete: "DELETE FROM topic_log l USING UNNEST($1::text[], $2::text[]) AS j (tenant, topic), topics t \
+             WHERE t.tenant = j.tenant AND t.topic = j.topic AND l.tenant = t.tenant \
+             AND l.topic = t.topic AND l.seq <= t.floor_seq",
+    oldest: "UPDATE topics SET oldest_at = (SELECT l.at FROM topic_log l \
+             WHERE l.tenant = topics.tenant AND l.topic = topics.topic ORDER BY l.seq LIMIT 1) \
+             WHERE (tenant, topic) IN (SELECT * FROM UNNEST($1::text[], $2::text[]))",
+};
+
+async fn cut_logs(
+    tx: &mut PgConnection,
+    cut: &Cut,
+    cutoff: Timestamp,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let logs: Vec<(String, String)> = sqlx::query_as(cut.outdated)
+        .bind(cutoff.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+    if logs.is_empty() {
+        return Ok(0);
+    }
+    let count = logs.len() as u64;
+    let (tenants, names): (Vec<String>, Vec<String>) = logs.into_iter().unzip();
+    sqlx::query(cut.raise)
+        .bind(&tenants)
+        .bind(&names)
+        .bind(cutoff.as_micros())
+        .bind(limit)
+        .execute(&mut *tx)
+        .await?;
+    let removed = sqlx::query(cut.delete)
+        .bind(&tenants)
+        .bind(&names)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    sqlx::query(cut.oldest)
+        .bind(&tenants)
+        .bind(&names)
+        .execute(&mut *tx)
+        .await?;
+    // A log whose note of its oldest change was too old counts as work done: its note is right now.
+    Ok(removed.max(count))
+}

@@ -1,0 +1,368 @@
+use carillon_domain::Timestamp;
+use carillon_sql::StoreError;
+use sqlx::PgConnection;
+
+use super::{bulk::Bulk, keys::pairs};
+use crate::store::{
+    ledger::{Writes, encode},
+    records::RecipientState,
+    rows::{stored, text},
+};
+
+static MAILBOXES: Bulk = Bulk::new(
+    "INSERT INTO mailboxes (tenant, user_id, epoch, last_seq, floor_seq, total, unread, unseen, oldest_at) VALUES ",
+    9,
+    " ON CONFLICT (tenant, user_id) DO UPDATE SET last_seq = excluded.last_seq, floor_seq = excluded.floor_seq, \
+     total = excluded.total, unread = excluded.unread, unseen = excluded.unseen, oldest_at = excluded.oldest_at",
+);
+static LOG: Bulk = Bulk::new(
+    "INSERT INTO mailbox_log (tenant, user_id, seq, kind, body, at) VALUES ",
+    6,
+    "",
+);
+static ENTRIES: Bulk = Bulk::new(
+    "INSERT INTO entries (tenant, user_id, id, notification, category, collapse_key, priority, content, \
+     created_at, updated_at, arrived_at, seq) VALUES ",
+    12,
+    " ON CONFLICT (tenant, user_id, id) DO UPDATE SET notification = excluded.notification, \
+     priority = excluded.priority, content = excluded.content, updated_at = excluded.updated_at, \
+     arrived_at = excluded.arrived_at, seen_at = NULL, read_at = NULL, snoozed_until = NULL, \
+     acknowledgement = NULL, seq = excluded.seq",
+);
+static ENTRY_STATES: Bulk = Bulk::new(
+    "UPDATE entries SET updated_at = v.column4, seen_at = v.column5, read_at = v.column6, \
+     archived_at = v.column7, snoozed_until = v.column8, acknowledgement = v.column9, gone_at = v.column10, \
+     content = CASE WHEN v.column10 IS NULL THEN entries.content ELSE '' END FROM (VALUES ",
+    10,
+    ") AS v WHERE entries.tenant = v.column1 AND entries.user_id = v.column2 AND entries.id = v.column3",
+);
+static RECIPIENTS: Bulk = Bulk::new(
+    "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq) VALUES ",
+    7,
+    "",
+);
+static RECIPIENT_ENDS: Bulk = Bulk::new(
+    "UPDATE recipients SET state = v.column4, reason = v.column5, acknowledgement = v.column6 FROM (VALUES ",
+    6,
+    ") AS v WHERE recipients.tenant = v.column1 AND recipients.notification = v.column2 \
+     AND recipients.user_id = v.column3 AND recipients.state = 'open'",
+);
+static UNSENT_DELIVERIES: Bulk = Bulk::new(
+    "UPDATE deliveries SET state = v.column4, reason = v.column5 FROM (VALUES ",
+    5,
+    ") AS v WHERE deliveries.tenant = v.column1 AND deliveries.notification = v.column2 \
+     AND deliveries.user_id = v.column3 AND deliveries.state = 'pending'",
+);
+static DELIVERIES: Bulk = Bulk::new(
+    "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, created_at) VALUES ",
+    9,
+    "",
+);
+static RECEIPTS: Bulk = Bulk::new(
+    "INSERT INTO receipts (tenant, notification, user_id, kind, at, device) VALUES ",
+    6,
+    " ON CONFLICT DO NOTHING",
+);
+static CONFIRMATIONS: Bulk = Bulk::new(
+    "INSERT INTO confirmations (tenant, user_id, device, seq, at) VALUES ",
+    5,
+    " ON CONFLICT DO NOTHING",
+);
+static TOPICS: Bulk = Bulk::new(
+    "INSERT INTO topics (tenant, topic, epoch, last_seq, floor_seq, oldest_at, used_at) VALUES ",
+    7,
+    " ON CONFLICT (tenant, topic) DO UPDATE SET last_seq = excluded.last_seq, floor_seq = excluded.floor_seq, \
+     oldest_at = excluded.oldest_at, used_at = excluded.used_at",
+);
+static TOPIC_LOG: Bulk = Bulk::new(
+    "INSERT INTO topic_log (tenant, topic, seq, data, publisher, at) VALUES ",
+    6,
+    "",
+);
+static ENDED: Bulk = Bulk::new(
+    "UPDATE notifications SET state = v.column3, ended_at = v.column4, topics = v.column5 FROM (VALUES ",
+    5,
+    ") AS v WHERE notifications.tenant = v.column1 AND notifications.id = v.column2",
+);
+
+/// Writes everything, in the order of the fields.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    devices: usize,
+    writes: &Writes,
+) -> Result<(), StoreError> {
+    mailboxes(connection, writes).await?;
+    entries(connection, writes).await?;
+    recipients(connection, writes).await?;
+    confirmations(connection, devices, writes).await?;
+    topics(connection, writes).await?;
+    let ended = &writes.ended;
+    ENDED
+        .run(connection, ended, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.id.to_string())
+                .bind(row.state.as_str())
+                .bind(now.as_micros())
+                .bind(row.topics.as_deref())
+        })
+        .await?;
+    if !ended.is_empty() {
+        let (tenants, ids) = pairs(ended.iter().map(|row| (&row.tenant, row.id)));
+        sqlx::query(
+            "DELETE FROM outbox WHERE (tenant, notification) IN \
+             (SELECT * FROM UNNEST($1::text[], $2::text[]))",
+        )
+        .bind(tenants)
+        .bind(ids)
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn mailboxes(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
+    MAILBOXES
+        .run(connection, &writes.mailboxes, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.user.to_string())
+                .bind(row.epoch.as_str())
+                .bind(stored(row.last_seq))
+                .bind(stored(row.floor_seq))
+                .bind(stored(row.counts.total))
+                .bind(stored(row.counts.unread))
+                .bind(stored(row.counts.unseen))
+                .bind(row.oldest_at.map(Timestamp::as_micros))
+        })
+        .await?;
+    for row in &writes.log {
+        text(&row.body)?;
+    }
+    LOG.run(connection, &writes.log, |query, row| {
+        query
+            .bind(row.tenant.as_str())
+            .bind(row.user.to_string())
+            .bind(stored(row.seq))
+            .bind(row.kind.as_str())
+            .bind(text(&row.body).unwrap_or_default())
+            .bind(row.at.as_micros())
+    })
+    .await?;
+    if !writes.log_cuts.is_empty() {
+        let (tenants, users) = pairs(writes.log_cuts.iter().map(|row| (&row.tenant, row.user)));
+        let floors: Vec<i64> = writes.log_cuts.iter().map(|row| stored(row.floor_seq)).collect();
+        sqlx::query(
+            "DELETE FROM mailbox_log l USING UNNEST($1::text[], $2::text[], $3::bigint[]) \
+             AS j (tenant, user_id, floor_seq) \
+             WHERE l.tenant = j.tenant AND l.user_id = j.user_id AND l.seq <= j.floor_seq",
+        )
+        .bind(tenants)
+        .bind(users)
+        .bind(floors)
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn entries(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
+    ENTRIES
+        .run(connection, &writes.entries, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.user.to_string())
+                .bind(row.id.to_string())
+                .bind(row.notification.to_string())
+                .bind(row.category.as_str())
+                .bind(row.collapse_key.as_ref().map(|key| key.as_str()))
+                .bind(row.priority.as_str())
+                .bind(row.content.clone())
+                .bind(row.created_at.as_micros())
+                .bind(row.updated_at.as_micros())
+                .bind(row.arrived_at.as_micros())
+                .bind(stored(row.seq))
+        })
+        .await?;
+    let states: Vec<_> = writes
+        .entry_states
+        .iter()
+        .map(|row| Ok((row, row.acknowledgement.as_ref().map(encode).transpose()?)))
+        .collect::<Result<_, StoreError>>()?;
+    ENTRY_STATES
+        .run(connection, &states, |query, (row, acknowledgement)| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.user.to_string())
+                .bind(row.id.to_string())
+                .bind(row.updated_at.as_micros())
+                .bind(row.seen_at.map(Timestamp::as_micros))
+                .bind(row.read_at.map(Timestamp::as_micros))
+                .bind(row.archived_at.map(Timestamp::as_micros))
+                .bind(row.snoozed_until.map(Timestamp::as_micros))
+                .bind(acknowledgement.as_deref())
+                .bind(row.gone_at.map(Timestamp::as_micros))
+        })
+        .await?;
+    Ok(())
+}
+
+async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
+    RECIPIENTS
+        .run(connection, &writes.recipients, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.notification.to_string())
+                .bind(row.user.to_string())
+                .bind(row.state.as_str())
+                .bind(row.reason)
+                .bind(row.entry.map(|id| id.to_string()))
+                .bind(row.seq.map(stored))
+        })
+        .await?;
+    let ends: Vec<_> = writes
+        .recipient_ends
+        .iter()
+        .map(|row| Ok((row, row.acknowledgement.as_ref().map(encode).transpose()?)))
+        .collect::<Result<_, StoreError>>()?;
+    RECIPIENT_ENDS
+        .run(connection, &ends, |query, (row, acknowledgement)| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.notification.to_string())
+                .bind(row.user.to_string())
+                .bind(row.state.as_str())
+                .bind(row.reason)
+                .bind(acknowledgement.as_deref())
+        })
+        .await?;
+    let superseded: Vec<_> = writes
+        .recipient_ends
+        .iter()
+        .filter(|row| row.state == RecipientState::Superseded)
+        .collect();
+    UNSENT_DELIVERIES
+        .run(connection, &superseded, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.notification.to_string())
+                .bind(row.user.to_string())
+                .bind(row.state.as_str())
+                .bind(row.reason)
+        })
+        .await?;
+    DELIVERIES
+        .run(connection, &writes.deliveries, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.notification.to_string())
+                .bind(row.user.to_string())
+                .bind(0_i64)
+                .bind("in_app")
+                .bind("inbox")
+                .bind(row.id.to_string())
+                .bind("accepted")
+                .bind(row.created_at.as_micros())
+        })
+        .await?;
+    RECEIPTS
+        .run(connection, &writes.receipts, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.notification.to_string())
+                .bind(row.user.to_string())
+                .bind(row.kind)
+                .bind(row.at.as_micros())
+                .bind(row.device.as_ref().map(|device| device.as_str()))
+        })
+        .await?;
+    Ok(())
+}
+
+async fn confirmations(
+    connection: &mut PgConnection,
+    devices: usize,
+    writes: &Writes,
+) -> Result<(), StoreError> {
+    CONFIRMATIONS
+        .run(connection, &writes.confirmations, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.user.to_string())
+                .bind(row.device.as_str())
+                .bind(stored(row.seq))
+                .bind(row.at.as_micros())
+        })
+        .await?;
+    // A user's devices are bounded: the ones that were silent the longest go.
+    for row in writes.confirmations.iter().filter(|row| row.new_device) {
+        sqlx::query(
+            "DELETE FROM confirmations WHERE tenant = $1 AND user_id = $2 AND device IN (SELECT device \
+             FROM confirmations WHERE tenant = $1 AND user_id = $2 GROUP BY device \
+             ORDER BY MAX(at) DESC, device OFFSET $3)",
+        )
+        .bind(row.tenant.as_str())
+        .bind(row.user.to_string())
+        .bind(stored(devices as u64))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn topics(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
+    TOPICS
+        .run(connection, &writes.topics, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.topic.as_str())
+                .bind(row.epoch.as_str())
+                .bind(stored(row.last_seq))
+                .bind(stored(row.floor_seq))
+                .bind(row.oldest_at.map(Timestamp::as_micros))
+                .bind(row.used_at.as_micros())
+        })
+        .await?;
+    let publications: Vec<_> = writes
+        .topic_log
+        .iter()
+        .map(|row| {
+            Ok((
+                row,
+                text(&row.data)?,
+                row.publisher.as_ref().map(encode).transpose()?,
+            ))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    TOPIC_LOG
+        .run(connection, &publications, |query, (row, data, publisher)| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.topic.as_str())
+                .bind(stored(row.seq))
+                .bind(*data)
+                .bind(publisher.as_deref())
+                .bind(row.at.as_micros())
+        })
+        .await?;
+    if !writes.topic_cuts.is_empty() {
+        let (tenants, topics) = pairs(writes.topic_cuts.iter().map(|row| (&row.tenant, &row.topic)));
+        let floors: Vec<i64> = writes
+            .topic_cuts
+            .iter()
+            .map(|row| stored(row.floor_seq))
+            .collect();
+        sqlx::query(
+            "DELETE FROM topic_log l USING UNNEST($1::text[], $2::text[], $3::bigint[]) \
+             AS j (tenant, topic, floor_seq) \
+             WHERE l.tenant = j.tenant AND l.topic = j.topic AND l.seq <= j.floor_seq",
+        )
+        .bind(tenants)
+        .bind(topics)
+        .bind(floors)
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
