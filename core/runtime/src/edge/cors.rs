@@ -1,6 +1,6 @@
 //! Cross-origin access by browsers (the Fetch standard's CORS protocol).
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 use carillon_domain::Invalid;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -49,8 +49,11 @@ impl FromStr for Origin {
 
 /// The configured policy. In every request's extensions, for handlers that must look at `Origin` themselves (a
 /// WebSocket's handshake with a cookie).
-#[derive(Debug, Clone, Default)]
-pub struct Cors {
+#[derive(Debug, Clone)]
+pub struct Cors(Arc<Policy>);
+
+#[derive(Debug, Default)]
+struct Policy {
     any: bool,
     exact: Vec<String>,
     credentials: bool,
@@ -60,24 +63,24 @@ pub struct Cors {
 impl Cors {
     /// From its configuration; origins that are none are left out ([`super::EdgeConfig::validate`] refuses them).
     pub fn new(config: &CorsConfig) -> Self {
-        let mut cors = Self {
+        let mut policy = Policy {
             credentials: config.credentials,
             max_age: config.max_age.duration().as_secs(),
-            ..Self::default()
+            ..Policy::default()
         };
         for origin in config.origins.iter().filter_map(|text| text.parse().ok()) {
             match origin {
-                Origin::Any => cors.any = true,
-                Origin::Exact(origin) => cors.exact.push(origin),
+                Origin::Any => policy.any = true,
+                Origin::Exact(origin) => policy.exact.push(origin),
             }
         }
-        cors
+        Self(Arc::new(policy))
     }
 
     /// Whether a page of `origin` (the header's value, as it came) may call. `null` never may.
     pub fn allows(&self, origin: &str) -> bool {
         origin != "null"
-            && (self.exact.iter().any(|known| known == origin) || (self.any && !self.credentials))
+            && (self.0.exact.iter().any(|known| known == origin) || (self.0.any && !self.0.credentials))
     }
 
     /// The answer to a preflight; `None` when the request is none.
@@ -99,7 +102,7 @@ impl Cors {
 
     /// Adds what a browser needs to hand the answer to the page.
     pub(super) fn decorate(&self, origin: Option<&HeaderValue>, preflight: bool, answer: &mut HeaderMap) {
-        if !self.any && self.exact.is_empty() {
+        if !self.0.any && self.0.exact.is_empty() {
             return;
         }
         answer.append(header::VARY, HeaderValue::from_static("origin"));
@@ -115,15 +118,15 @@ impl Cors {
         } else {
             set(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         }
-        if self.credentials {
+        if self.0.credentials {
             set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
         }
         if preflight {
-            answer.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age));
+            answer.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.0.max_age));
         }
         let listed = origin
             .to_str()
-            .is_ok_and(|text| self.exact.iter().any(|known| known == text));
+            .is_ok_and(|text| self.0.exact.iter().any(|known| known == text));
         let value = if listed {
             origin.clone()
         } else {

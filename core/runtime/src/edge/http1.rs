@@ -14,11 +14,11 @@ use tokio::{
 };
 
 use super::{
-    ConnectionGuard, LimitsConfig, Peer, Socket, TakeOver, Taken, TraceId,
+    ConnectionGuard, LimitsConfig, Peer, Socket, Taken, TraceId,
     connections::Slot,
     pass::{self, Pass},
     stream::{Phase, Stream, Watch, Watched},
-    take_over::Claim,
+    take_over::{Claim, claims},
 };
 use crate::{http::Problem, lifecycle::Stop};
 
@@ -40,9 +40,10 @@ enum End {
 
 /// Drives a connection to its end. `ahead` was read from it to learn its protocol.
 pub(super) async fn drive(stream: Stream, ahead: Bytes, mut pass: Pass, slot: Slot, stop: Stop) {
-    let (take_over, mut claims) = TakeOver::new();
+    let (claims, mut claimed) = claims();
+    // The owner of a stream knows TCP sockets only.
     if matches!(pass.peer, Peer::Tcp(_)) {
-        pass.take_over = Some(take_over);
+        pass.claims = Some(claims);
     }
     let (shared, watch, peer) = (Arc::clone(&pass.shared), Arc::clone(&pass.watch), pass.peer);
     let limits = &shared.limits;
@@ -56,7 +57,7 @@ pub(super) async fn drive(stream: Stream, ahead: Bytes, mut pass: Pass, slot: Sl
         .header_read_timeout(None)
         .max_buf_size(head_limit(limits))
         .serve_connection(io, service);
-    let end = poll_to_end(&mut connection, &mut claims, &watch, limits, &stop).await;
+    let end = poll_to_end(&mut connection, &mut claimed, &watch, limits, &stop).await;
     let parts = connection.into_parts();
     drop(parts.service);
     let (stream, ahead) = parts.io.into_inner().into_parts();
@@ -101,8 +102,8 @@ where
     let of_phase = |phase| match phase {
         Phase::New => Some(limits.first_byte.duration()),
         Phase::Head => Some(limits.header.duration()),
-        Phase::Idle => Some(limits.idle.duration()),
-        Phase::Busy | Phase::Ending => None,
+        Phase::Idle | Phase::Ending => Some(limits.idle.duration()),
+        Phase::Busy => None,
     };
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + limits.first_byte.duration()));
     let mut finishing = std::pin::pin!(stop.finishing());

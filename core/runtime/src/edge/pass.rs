@@ -12,9 +12,12 @@ use axum::{
     extract::{ConnectInfo, MatchedPath, OriginalUri},
     response::{IntoResponse as _, Response},
 };
+use bytes::Bytes;
 use carillon_domain::{Caller, Principal};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header, request::Parts,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::Service as _;
@@ -23,6 +26,7 @@ use tracing::Instrument as _;
 use super::{
     Access, Cors, LimitsConfig, Peer, TakeOver, TraceId,
     stream::{InProgress, Watch},
+    take_over::Claims,
     tenant_path,
     unread::UnreadBody,
 };
@@ -56,7 +60,7 @@ pub(super) struct Pass {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
     pub(super) watch: Arc<Watch>,
-    pub(super) take_over: Option<TakeOver>,
+    pub(super) claims: Option<Claims>,
 }
 
 /// What the way back needs to know about the request.
@@ -197,12 +201,17 @@ impl Pass {
             extensions.insert(ConnectInfo(address));
         }
         // What would be left of a body belongs to the request and not to the stream that follows.
-        if let Some(take_over) = self
-            .take_over
+        if let Some(claims) = self
+            .claims
             .as_ref()
             .filter(|_| whole && parts.version == Version::HTTP_11)
         {
-            extensions.insert(take_over.clone());
+            let stamp = Stamp {
+                shared: Arc::clone(shared),
+                trace: asked.trace,
+                origin: asked.origin.clone(),
+            };
+            extensions.insert(TakeOver::new(claims, stamp));
         }
         Ok(Admitted::Request(Request::from_parts(parts, body)))
     }
@@ -315,11 +324,13 @@ fn finish(shared: &Shared, asked: &Asked, response: Response) -> Response {
     let mut response = with_context(asked, response);
     let status = response.status();
     let headers = response.headers_mut();
-    set_security_headers(headers, shared.tls);
-    headers.insert("x-trace-id", asked.trace.header());
-    shared
-        .cors
-        .decorate(asked.origin.as_ref(), asked.preflight, headers);
+    stamp(
+        shared,
+        asked.trace,
+        asked.origin.as_ref(),
+        asked.preflight,
+        headers,
+    );
     // What is left of such a request is not worth reading.
     let spoilt = matches!(
         status,
@@ -392,6 +403,62 @@ fn standard_problem(status: StatusCode) -> Problem {
     }
 }
 
+/// What every answer carries.
+fn stamp(
+    shared: &Shared,
+    trace: TraceId,
+    origin: Option<&HeaderValue>,
+    preflight: bool,
+    headers: &mut HeaderMap,
+) {
+    set_security_headers(headers, shared.tls);
+    headers.insert("x-trace-id", trace.header());
+    shared.cors.decorate(origin, preflight, headers);
+}
+
+/// What every answer carries, for one that a handler writes itself.
+#[derive(Clone)]
+pub(super) struct Stamp {
+    shared: Arc<Shared>,
+    trace: TraceId,
+    origin: Option<HeaderValue>,
+}
+
+impl Stamp {
+    /// Adds to a response head what it does not have.
+    pub(super) fn put_on(&self, head: &[u8]) -> Bytes {
+        let mut headers = HeaderMap::new();
+        stamp(
+            &self.shared,
+            self.trace,
+            self.origin.as_ref(),
+            false,
+            &mut headers,
+        );
+        let known: Vec<String> = head
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| line.split(|byte| *byte == b':').next())
+            .map(|name| String::from_utf8_lossy(name).to_ascii_lowercase())
+            .collect();
+        let mut stamped = head.strip_suffix(b"\r\n").unwrap_or(head).to_vec();
+        for (name, value) in &headers {
+            if !known.iter().any(|known| known == name.as_str()) {
+                push_line(&mut stamped, name, value);
+            }
+        }
+        stamped.extend_from_slice(b"\r\n");
+        stamped.into()
+    }
+}
+
+/// One line of a head.
+pub(super) fn push_line(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    head.extend_from_slice(name.as_str().as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value.as_bytes());
+    head.extend_from_slice(b"\r\n");
+}
+
 pub(super) fn set_security_headers(headers: &mut HeaderMap, tls: bool) {
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -444,7 +511,7 @@ pub(super) struct AnswerBody {
 }
 
 impl http_body::Body for AnswerBody {
-    type Data = bytes::Bytes;
+    type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(

@@ -161,7 +161,7 @@ impl Door {
             shared: Arc::clone(&self.shared),
             peer,
             watch,
-            take_over: None,
+            claims: None,
         };
         let (acceptor, stop, tasks) = (self.acceptor.clone(), self.stop.clone(), self.tasks.clone());
         self.tasks.spawn(async move {

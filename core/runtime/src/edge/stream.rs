@@ -227,7 +227,13 @@ impl Watched {
             Poll::Pending => {
                 seen.stalled.get_or_insert_with(Instant::now);
             }
-            Poll::Ready(_) => seen.stalled = None,
+            Poll::Ready(_) => {
+                seen.stalled = None;
+                // An answer that is still going out is no pause.
+                if seen.phase == Phase::Ending {
+                    seen.since = Instant::now();
+                }
+            }
         }
     }
 

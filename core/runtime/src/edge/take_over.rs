@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use rustls::ServerConnection;
 use tokio::{net::TcpStream, sync::oneshot};
 
+use super::pass::Stamp;
+
 /// A socket as hyper gave it back.
 pub enum Socket {
     /// Plain TCP.
@@ -25,7 +27,7 @@ pub enum Socket {
 
 /// What counts an open connection; dropping it uncounts it (per-address limits, the drain).
 pub struct ConnectionGuard(
-    #[expect(dead_code, reason = "held for its drop")] pub(crate) Option<Box<dyn Send + Sync>>,
+    #[expect(dead_code, reason = "held for its drop")] pub(super) Option<Box<dyn Send + Sync>>,
 );
 
 /// What the new owner of a socket gets. The response head is already written.
@@ -41,31 +43,46 @@ pub struct Taken {
 }
 
 /// What the driver does with a socket that it took back.
-pub(crate) struct Claim {
+pub(super) struct Claim {
     /// The whole response head, from the status line to the empty line.
-    pub(crate) head: Bytes,
+    pub(super) head: Bytes,
     /// Who owns the socket from then on.
-    pub(crate) owner: Box<dyn FnOnce(Taken) + Send>,
+    pub(super) owner: Box<dyn FnOnce(Taken) + Send>,
 }
+
+/// Where a connection's claim goes. There is one: with it hyper's part ends.
+pub(super) type Claims = Arc<Mutex<Option<oneshot::Sender<Claim>>>>;
 
 /// Lets a handler take the socket away from hyper. In the request's extensions on HTTP/1.1, absent on HTTP/2.
 #[derive(Clone)]
-pub struct TakeOver(Arc<Mutex<Option<oneshot::Sender<Claim>>>>);
+pub struct TakeOver {
+    claims: Claims,
+    stamp: Stamp,
+}
+
+/// For the driver: where handlers claim, and where their claim arrives.
+pub(super) fn claims() -> (Claims, oneshot::Receiver<Claim>) {
+    let (sender, receiver) = oneshot::channel();
+    (Arc::new(Mutex::new(Some(sender))), receiver)
+}
 
 impl TakeOver {
-    /// For the driver: the handle for one request, and where its claim arrives.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Claim>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+    pub(super) fn new(claims: &Claims, stamp: Stamp) -> Self {
+        Self {
+            claims: Arc::clone(claims),
+            stamp,
+        }
     }
 
-    /// Writes `head`, which must be a whole HTTP/1.1 response head, and gives the socket to `owner`. Never answers:
-    /// the driver drops the request's future with hyper's connection. Return what this awaits as the handler's answer.
+    /// Writes `head`, which must be a whole HTTP/1.1 response head, and gives the socket to `owner`. What every answer
+    /// carries (trace, security, CORS) is added to the head. Never answers: the driver drops the request's future with
+    /// hyper's connection. Return what this awaits as the handler's answer.
     pub async fn take(self, head: Bytes, owner: impl FnOnce(Taken) + Send + 'static) -> Response {
-        if let Some(sender) = self.0.lock().take() {
+        if let Some(sender) = self.claims.lock().take() {
+            tracing::debug!(target: "carillon::access", "taken over");
             // A driver that is gone has closed the socket: then nobody waits for an answer either.
             let _ = sender.send(Claim {
-                head,
+                head: self.stamp.put_on(&head),
                 owner: Box::new(owner),
             });
         }

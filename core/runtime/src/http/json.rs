@@ -265,7 +265,10 @@ mod tests {
         let problem = parse(r#"[{"data": {"a": [1, 2]}, "ttl": "x"}]"#).expect_err("refused");
         assert_eq!(problem.errors[0].pointer, "/0/ttl");
         let problem = parse(r#"[{"data": {"a": 1, "a": 2}, "ttl": 1}]"#).expect_err("refused");
-        assert_eq!((problem.status.as_u16(), problem.errors[0].pointer.as_str()), (400, "/0/data/a"));
+        assert_eq!(
+            (problem.status.as_u16(), problem.errors[0].pointer.as_str()),
+            (400, "/0/data/a")
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::{
 use super::{Answer, Running, config, until_closed};
 use crate::edge::{Socket, TakeOver, Taken};
 
-const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nCache-Control: no-cache\r\n\r\n";
 
 /// A route that hands its socket to the test, and a large plain one.
 fn streaming() -> (Router, mpsc::UnboundedReceiver<Taken>) {
@@ -53,13 +53,14 @@ async fn a_stream_leaves_hyper_with_what_the_client_sent_ahead() {
         panic!("plain TCP")
     };
     socket.write_all(b"data: 1\n\n").await.expect("written");
-    let expected = format!("{HEAD}data: 1\n\n");
-    let mut got = vec![0; expected.len()];
-    client
-        .read_exact(&mut got)
-        .await
-        .expect("the head and the first event");
-    assert_eq!(got, expected.as_bytes());
+    let answer = Answer::read(&mut client).await.expect("the head");
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, "text/event-stream")
+    );
+    let mut got = [0; 9];
+    client.read_exact(&mut got).await.expect("the first event");
+    assert_eq!(&got, b"data: 1\n\n");
     client.write_all(b"more").await.expect("sent");
     let mut more = [0; 4];
     socket.read_exact(&mut more).await.expect("the socket is ours");
@@ -90,7 +91,31 @@ async fn answers_before_the_stream_are_not_lost() {
     let taken = taken.recv().await.expect("taken over");
     assert_eq!(&taken.read[..], b"tail");
     drop(taken);
-    assert_eq!(until_closed(&mut client).await, HEAD.as_bytes());
+    assert_eq!(
+        Answer::read(&mut client).await.expect("the stream's head").status,
+        200
+    );
+    assert!(until_closed(&mut client).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_streams_head_carries_what_every_answer_does() {
+    let (router, mut taken) = streaming();
+    let mut config = config();
+    config.cors.origins = vec!["https://app.example.com".to_owned()];
+    let edge = Running::start(&config, router);
+    let answer = edge
+        .ask("GET /stream HTTP/1.1\r\nhost: x\r\norigin: https://app.example.com\r\n\r\n")
+        .await;
+    assert!(taken.recv().await.is_some());
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        "https://app.example.com"
+    );
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert_eq!(answer.header("referrer-policy"), "no-referrer");
+    assert_eq!(answer.header("cache-control"), "no-cache", "the handler's own");
+    assert_eq!(answer.header("x-trace-id").len(), 32);
 }
 
 #[tokio::test]
