@@ -43,28 +43,29 @@ async fn a_silent_connection_is_closed() {
 #[tokio::test]
 async fn a_slow_head_is_answered_with_408_once_there_is_a_request_line() {
     let edge = Running::start(&limits(|limits| limits.header = SHORT), router());
-    let (mut with_line, mut without) = (edge.open().await, edge.open().await);
+    let (with_line, mut without) = (edge.open().await, edge.open().await);
     without.write_all(b"GET / HTT").await.expect("sent");
-    let dribble = async {
-        for byte in format!("GET / HTTP/1.1\r\nhost: x\r\nx-slow: {}", "y".repeat(400)).bytes() {
-            if with_line.write_all(&[byte]).await.is_err() {
-                break;
+    let (mut read, mut write) = with_line.into_split();
+    let dribble = tokio::spawn(async move {
+        let _ = write.write_all(b"GET / HTTP/1.1\r\n").await;
+        for byte in format!("host: x\r\nx-slow: {}", "y".repeat(10_000)).bytes() {
+            if write.write_all(&[byte]).await.is_err() {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        until_closed(&mut with_line).await
-    };
-    let (answer, nothing) = tokio::join!(dribble, until_closed(&mut without));
-    let answer = Answer::read(&mut answer.as_slice()).await.expect("an answer");
+    });
+    let answer = Answer::read(&mut read).await.expect("an answer");
+    assert!(until_closed(&mut without).await.is_empty());
+    dribble.abort();
     assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
     assert_eq!(answer.header("connection"), "close");
-    assert!(nothing.is_empty());
 }
 
 #[tokio::test]
 async fn the_second_head_has_the_same_deadline_and_the_pause_before_it_another() {
     let edge = Running::start(
-        &limits(|limits| (limits.header, limits.idle) = (SHORT, Span::from_millis(600))),
+        &limits(|limits| (limits.header, limits.idle) = (SHORT, Span::from_secs(1))),
         router(),
     );
     let (mut slow, mut idle) = (edge.open().await, edge.open().await);
@@ -75,9 +76,9 @@ async fn the_second_head_has_the_same_deadline_and_the_pause_before_it_another()
     let began = Instant::now();
     slow.write_all(b"GET / HTTP/1.1\r\nhost").await.expect("sent");
     assert_eq!(Answer::read(&mut slow).await.expect("an answer").status, 408);
-    assert!(began.elapsed() < Duration::from_millis(500));
+    assert!(began.elapsed() < Duration::from_secs(1));
     assert!(until_closed(&mut idle).await.is_empty());
-    assert!(began.elapsed() >= Duration::from_millis(550));
+    assert!(began.elapsed() >= Duration::from_millis(900));
 }
 
 #[tokio::test]
