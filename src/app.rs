@@ -8,9 +8,13 @@ use axum::Extension;
 use carillon_auth::{Auth, AuthPorts, MasterKey};
 use carillon_backends::{BackendUrls, Backends, StoreSettings};
 use carillon_dispatcher::{Dispatcher, DispatcherPorts};
-use carillon_domain::{Clock, SystemClock, TenantId, ports::Bus};
+use carillon_domain::{Clock, SystemClock, ports::Bus};
 use carillon_hub::{Hub, HubPorts};
-use carillon_runtime::{health::Health, http::AuthenticateHandle, lifecycle::Stop};
+use carillon_runtime::{
+    health::Health,
+    http::{AuthenticateHandle, SecureCookies},
+    lifecycle::Stop,
+};
 use carillon_sql::Database;
 use carillon_user::Users;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,6 +34,7 @@ pub(crate) struct App {
     /// Between nodes.
     pub(crate) bus: Arc<dyn Bus>,
     databases: Vec<Database>,
+    secure_cookies: SecureCookies,
 }
 
 impl App {
@@ -51,18 +56,22 @@ impl App {
             backends.database("auth"),
             backends.database("dispatcher")
         )?;
-        let databases = vec![user_database.clone(), auth_database.clone(), dispatcher_database.clone()];
-        let users = Users::open(
-            config.user.clone(),
-            user_database,
-            clock.clone(),
-        )
-        .await
-        .context("cannot open the user store")?;
+        let databases = vec![
+            user_database.clone(),
+            auth_database.clone(),
+            dispatcher_database.clone(),
+        ];
+        let users = Users::open(config.user.clone(), user_database, clock.clone())
+            .await
+            .context("cannot open the user store")?;
         let auth = Auth::open(
             config.auth.clone(),
             auth_database,
-            AuthPorts { directory: users.clone(), bus: bus.clone(), clock: clock.clone() },
+            AuthPorts {
+                directory: users.clone(),
+                bus: bus.clone(),
+                clock: clock.clone(),
+            },
             master,
         )
         .await
@@ -70,13 +79,26 @@ impl App {
         let dispatcher = Dispatcher::open(
             config.dispatcher.clone(),
             dispatcher_database,
-            DispatcherPorts { directory: users.clone(), queue, bus: bus.clone(), clock: clock.clone() },
+            DispatcherPorts {
+                directory: users.clone(),
+                queue,
+                bus: bus.clone(),
+                clock: clock.clone(),
+            },
         )
         .await
         .context("cannot open the dispatcher store")?;
         users.erases("dispatcher", dispatcher.erase());
         users.erases("auth", auth.clone());
-        Ok(Self { clock, users, auth, dispatcher, bus, databases })
+        Ok(Self {
+            clock,
+            users,
+            auth,
+            dispatcher,
+            bus,
+            databases,
+            secure_cookies: config.auth.cookie_secure,
+        })
     }
 
     /// The node's hub, receiving from the bus.
@@ -98,19 +120,25 @@ impl App {
 
     /// Every route of the API with its description.
     pub(crate) fn routes(&self, hub: &Arc<Hub>, stop: &Stop) -> OpenApiRouter {
+        self.rooms()
+            .merge(hub.routes())
+            .merge(self.health(stop).routes())
+            .layer(Extension(AuthenticateHandle(self.auth.clone())))
+            .layer(Extension(self.secure_cookies))
+    }
+
+    /// The routes that need no running server.
+    pub(crate) fn rooms(&self) -> OpenApiRouter {
         OpenApiRouter::with_openapi(crate::openapi::document())
             .merge(self.dispatcher.routes())
             .merge(self.auth.routes())
             .merge(self.users.routes())
-            .merge(hub.routes())
-            .merge(self.health(stop).routes())
-            .layer(Extension(AuthenticateHandle(self.auth.clone())))
     }
 
     /// Ready while the stores answer.
     pub(crate) fn health(&self, stop: &Stop) -> Health {
         let dispatcher = self.dispatcher.clone();
-        let auth = self.auth.clone();
+        let (auth, users) = (self.auth.clone(), self.users.clone());
         Health::new(stop.clone())
             .check("dispatcher_store", move || {
                 let dispatcher = dispatcher.clone();
@@ -118,7 +146,11 @@ impl App {
             })
             .check("auth_store", move || {
                 let auth = auth.clone();
-                async move { auth.knows_tenant(&TenantId::default()).await.map(drop).map_err(|error| error.to_string()) }
+                async move { auth.ping().await.map_err(|error| error.to_string()) }
+            })
+            .check("user_store", move || {
+                let users = users.clone();
+                async move { users.ping().await.map_err(|error| error.to_string()) }
             })
     }
 
@@ -133,12 +165,11 @@ impl App {
     /// Everything that runs beside requests.
     pub(crate) fn workers(&self, hub: &Arc<Hub>) -> Vec<(&'static str, Run)> {
         let (auth, users, hub) = (self.auth.clone(), self.users.clone(), hub.clone());
-        let mut workers: Vec<(&'static str, Run)> = vec![
+        let workers: Vec<(&'static str, Run)> = vec![
             ("auth", Box::new(move |stop| Box::pin(auth.clone().run(stop)))),
             ("erasure", Box::new(move |stop| Box::pin(users.clone().run(stop)))),
             ("hub", Box::new(move |stop| Box::pin(hub.clone().run(stop)))),
         ];
-        workers.extend(self.dispatcher.workers());
         workers
     }
 
@@ -160,6 +191,9 @@ pub(crate) fn backends(config: &Config) -> Result<Backends> {
         queue: config.queue.url.inner().clone(),
         bus: config.bus.url.inner().clone(),
     };
-    let settings = StoreSettings { data: config.data.path.clone(), connections: config.store.connections };
+    let settings = StoreSettings {
+        data: config.data.path.clone(),
+        connections: config.store.connections,
+    };
     Ok(Backends::new(urls, settings)?)
 }

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use carillon_auth::AuthConfig;
 use carillon_dispatcher::DispatcherConfig;
 use carillon_hub::HubConfig;
-use carillon_runtime::{config::{Secret, Span}, edge::EdgeConfig, telemetry::LogConfig};
+use carillon_runtime::{
+    config::{Secret, Span},
+    edge::EdgeConfig,
+    telemetry::LogConfig,
+};
 use carillon_user::UserConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,7 +56,10 @@ impl Config {
             return Err(("store.connections".to_owned(), "must be at least 1".to_owned()));
         }
         if self.shutdown.grace.duration() < self.shutdown.drain.duration() {
-            return Err(("shutdown.grace".to_owned(), "must not be shorter than shutdown.drain".to_owned()));
+            return Err((
+                "shutdown.grace".to_owned(),
+                "must not be shorter than shutdown.drain".to_owned(),
+            ));
         }
         self.server.validate().map_err(within("server"))?;
         self.auth.validate().map_err(within("auth"))?;
@@ -81,7 +88,10 @@ pub(crate) struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { path: PathBuf::from("data"), master_key: None }
+        Self {
+            path: PathBuf::from("data"),
+            master_key: None,
+        }
     }
 }
 
@@ -106,7 +116,10 @@ pub(crate) struct ShutdownConfig {
 
 impl Default for ShutdownConfig {
     fn default() -> Self {
-        Self { drain: Span::from_secs(10), grace: Span::from_secs(25) }
+        Self {
+            drain: Span::from_secs(10),
+            grace: Span::from_secs(25),
+        }
     }
 }
 
@@ -122,7 +135,10 @@ pub(crate) struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { url: "sqlite:".into(), connections: 8 }
+        Self {
+            url: "sqlite:".into(),
+            connections: 8,
+        }
     }
 }
 
@@ -136,7 +152,9 @@ pub(crate) struct QueueConfig {
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        Self { url: "embedded:".into() }
+        Self {
+            url: "embedded:".into(),
+        }
     }
 }
 
@@ -150,6 +168,8 @@ pub(crate) struct BusConfig {
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { url: "embedded:".into() }
+        Self {
+            url: "embedded:".into(),
+        }
     }
 }

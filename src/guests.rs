@@ -27,7 +27,10 @@ impl DevGuests {
     pub(crate) async fn open(auth: Arc<Auth>, data: &Path) -> Result<Self> {
         let tenant = TenantId::default();
         let path = data.join("quickstart.key");
-        let kept = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+        let kept = std::fs::read_to_string(&path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         if !kept.is_empty() && auth.bearer(&tenant, &kept).await.is_ok() {
             return Ok(Self { auth, key: kept });
         }
@@ -70,7 +73,10 @@ impl Guests for DevGuests {
             user: user.clone(),
             ttl: Some(life),
             device: Some(device.clone()),
-            topics: TopicGrants { subscribe: everything(), publish: everything() },
+            topics: TopicGrants {
+                subscribe: everything(),
+                publish: everything(),
+            },
         };
         let minted = self
             .auth

@@ -35,7 +35,10 @@ impl DataLock {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => {
-                bail!("data.path: another process uses the data folder {}", data.display())
+                bail!(
+                    "data.path: another process uses the data folder {}",
+                    data.display()
+                )
             }
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("data.path: cannot lock {}", path.display()))

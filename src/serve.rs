@@ -48,9 +48,15 @@ pub(crate) async fn serve(
     let stop = Stop::new();
     // Bound before the stores open: an address that is taken ends the program before anything was touched.
     let public = Edge::bind(&config.server, Access::Public)?;
-    let internal = Edge::bind(&listening(ListenAddress::Unix(config.socket()), &config), Access::Operator)?;
+    let internal = Edge::bind(
+        &listening(ListenAddress::Unix(config.socket()), &config),
+        Access::Operator,
+    )?;
     let collector = match config.internal.listen {
-        Some(listen) => Some(Edge::bind(&listening(ListenAddress::Tcp(listen), &config), Access::Public)?),
+        Some(listen) => Some(Edge::bind(
+            &listening(ListenAddress::Tcp(listen), &config),
+            Access::Public,
+        )?),
         None => None,
     };
     let app = Arc::new(App::open(&config).await?);
@@ -61,7 +67,10 @@ pub(crate) async fn serve(
 
     let (routes, document) = app.routes(&hub, &stop).split_for_parts();
     let routes = routes.merge(reference::router(&document)?);
-    let mut serving = Serving { url: base_url(&public), key: None };
+    let mut serving = Serving {
+        url: base_url(&public),
+        key: None,
+    };
     let public_routes = if options.dev {
         let guests = app.clone().guests(&config.data.path).await?;
         serving.key = Some(guests.key_text().to_owned());
@@ -71,21 +80,50 @@ pub(crate) async fn serve(
     };
     let (health, _) = app.health(&stop).routes().split_for_parts();
 
+    let info = crate::server_info::ServerInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        url: serving.url.clone(),
+        dev: options.dev,
+        started_at: app.clock.now(),
+    };
     let supervisor = Supervisor::new(stop.clone());
     // Requests in progress still need the workers: these end last.
-    let late = CancellationToken::new();
+    let late = Stop::new();
     for (name, run) in app.workers(&hub) {
-        supervisor.start_critical(Arc::new(Part { name, run, late: late.clone() }));
+        supervisor.start_critical(Arc::new(Part {
+            name,
+            run,
+            late: late.clone(),
+        }));
+    }
+    for worker in app.dispatcher.commit_workers() {
+        supervisor.start_critical(Arc::new(Late {
+            worker,
+            late: late.clone(),
+        }));
+    }
+    for worker in app.dispatcher.upkeep_workers() {
+        supervisor.start_critical(worker);
     }
     let upkeep = metrics.clone();
     let upkeep_stop = stop.clone();
     supervisor.spawn_critical("metrics", async move { upkeep.keep(upkeep_stop).await });
     let mut edges: Vec<BoxFuture<'static, ()>> = vec![
         Box::pin(public.serve(public_routes, stop.clone())),
-        Box::pin(internal.serve(routes.merge(metrics.routes()), stop.clone())),
+        Box::pin(
+            internal.serve(
+                routes
+                    .merge(metrics.routes())
+                    .merge(crate::server_info::router(info)),
+                stop.clone(),
+            ),
+        ),
     ];
     if let Some(collector) = collector {
-        edges.push(Box::pin(collector.serve(metrics.routes().merge(Router::from(health)), stop.clone())));
+        edges.push(Box::pin(
+            collector.serve(metrics.routes().merge(Router::from(health)), stop.clone()),
+        ));
     }
     let grace = config.shutdown.grace.duration();
     let drain = config.shutdown.drain.duration();
@@ -97,12 +135,15 @@ pub(crate) async fn serve(
     }));
     supervisor.spawn_critical("edges", async move {
         join_all(edges).await;
-        late.cancel();
+        late.finish();
     });
     ready(&serving);
     let ending = supervisor.run(grace).await?;
     // Whoever still holds a connection after the hard stop has half a second; then the process ends anyway.
-    if tokio::time::timeout(Duration::from_millis(500), app.close()).await.is_err() {
+    if tokio::time::timeout(Duration::from_millis(500), app.close())
+        .await
+        .is_err()
+    {
         tracing::warn!("the stores did not close in time");
     }
     Ok(ending.code())
@@ -113,7 +154,9 @@ fn check(config: &Config, options: &ServeOptions) -> Result<()> {
     if options.dev
         && let Some(address) = config.server.listen.iter().find(|address| !address.is_local())
     {
-        bail!("server.listen: --dev serves a page that can send, so it refuses {address}, which is not loopback");
+        bail!(
+            "server.listen: --dev serves a page that can send, so it refuses {address}, which is not loopback"
+        );
     }
     if !options.roles.is_empty() && !Role::ALL.iter().all(|role| options.roles.contains(role)) {
         bail!("bus.url: with embedded: one process runs every role; fewer need a bus between processes");
@@ -124,12 +167,20 @@ fn check(config: &Config, options: &ServeOptions) -> Result<()> {
 
 /// The configured edge on another address: plain, since it does not leave the host.
 fn listening(address: ListenAddress, config: &Config) -> EdgeConfig {
-    EdgeConfig { listen: vec![address], limits: config.server.limits.clone(), ..EdgeConfig::default() }
+    EdgeConfig {
+        listen: vec![address],
+        limits: config.server.limits.clone(),
+        ..EdgeConfig::default()
+    }
 }
 
 fn base_url(edge: &Edge) -> String {
     let scheme = if edge.is_tls() { "https" } else { "http" };
-    match edge.addresses().into_iter().find(|address| matches!(address, ListenAddress::Tcp(_))) {
+    match edge
+        .addresses()
+        .into_iter()
+        .find(|address| matches!(address, ListenAddress::Tcp(_)))
+    {
         Some(address) => format!("{scheme}://{address}"),
         None => format!("{scheme}://localhost"),
     }
@@ -141,7 +192,7 @@ pub(crate) type Run = Box<dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + 
 struct Part {
     name: &'static str,
     run: Run,
-    late: CancellationToken,
+    late: Stop,
 }
 
 #[async_trait]
@@ -151,7 +202,24 @@ impl Worker for Part {
     }
 
     async fn run(&self, _: Stop) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        (self.run)(self.late.clone()).await;
+        (self.run)(self.late.soft().clone()).await;
         Ok(())
+    }
+}
+
+/// A worker that ends after all requests have.
+struct Late {
+    worker: Arc<dyn Worker>,
+    late: Stop,
+}
+
+#[async_trait]
+impl Worker for Late {
+    fn name(&self) -> &'static str {
+        self.worker.name()
+    }
+
+    async fn run(&self, _: Stop) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.worker.run(self.late.clone()).await
     }
 }

@@ -105,6 +105,15 @@ impl Dispatcher {
         }))
     }
 
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), carillon_domain::ports::Unavailable> {
+        self.store.next_due().await?;
+        Ok(())
+    }
+
     /// `/v1/notifications`, `/v1/inbox`, `/v1/acks` and `/v1/topics`.
     pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
         routes::router(Arc::clone(self))

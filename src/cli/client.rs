@@ -5,7 +5,10 @@ use std::{path::Path, time::Duration};
 
 use axum::Router;
 use carillon_domain::{Caller, Principal, TenantId};
-use carillon_runtime::http::BodyLimit;
+use carillon_runtime::{
+    http::BodyLimit,
+    lifecycle::{Stop, Supervisor},
+};
 use http::{Method, Request, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
@@ -17,6 +20,7 @@ use super::{
     exit::{Failure, Problem},
     target::Place,
 };
+use crate::{app::App, config::Config, lock::DataLock};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -24,8 +28,38 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take. A stream's time is not counted.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// The internal listener's name within the data folder.
-const SOCKET: &str = "carillon.sock";
+/// The stores of a data folder on which no server runs, and the handlers above them. What commits in groups runs beside.
+struct Here {
+    router: Router,
+    app: App,
+    stop: Stop,
+    supervisor: Supervisor,
+    _lock: DataLock,
+}
+
+impl Here {
+    async fn open(config: &Config) -> Result<Self, Failure> {
+        let failed = |error: anyhow::Error| Failure::Failed(format!("{error:#}"));
+        let lock = DataLock::take(&config.data.path).map_err(failed)?;
+        let app = App::open(config).await.map_err(failed)?;
+        let stop = Stop::new();
+        let supervisor = Supervisor::new(stop.clone());
+        for worker in app.dispatcher.commit_workers() {
+            supervisor.start_critical(worker);
+        }
+        let (router, _) = app.rooms().split_for_parts();
+        Ok(Self {
+            router,
+            app,
+            stop,
+            supervisor,
+            _lock: lock,
+        })
+    }
+}
+
+/// How long the stores may take to close.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// Somebody who answers.
 pub(super) struct Client {
@@ -41,7 +75,7 @@ enum Reach {
         key: Option<SecretString>,
     },
     /// In this process; the caller is the operator, as on the socket.
-    Here(Box<Router>),
+    Here(Box<Here>),
 }
 
 impl Client {
@@ -70,8 +104,8 @@ impl Client {
     /// # Errors
     /// When the configuration is at fault or the store cannot be opened.
     pub(super) async fn local(place: &Place, tenant: TenantId) -> Result<Self, Failure> {
-        let data = place.data.clone().unwrap_or_else(|| "data".into());
-        let socket = data.join(SOCKET);
+        let config = place.load(Vec::new())?.config;
+        let socket = config.socket();
         if is_answered(&socket).await {
             let reach = Reach::Http {
                 http: http_client(Some(&socket))?,
@@ -80,10 +114,11 @@ impl Client {
             };
             return Ok(Self { reach, tenant });
         }
-        Err(Failure::Unreachable(format!(
-            "no server runs on {}",
-            data.display()
-        )))
+        let here = Here::open(&config).await?;
+        Ok(Self {
+            reach: Reach::Here(Box::new(here)),
+            tenant,
+        })
     }
 
     /// Sends `body` to `path` and reads the answer.
@@ -99,7 +134,7 @@ impl Client {
     ) -> Result<T, Failure> {
         let (status, bytes) = match &self.reach {
             Reach::Http { .. } => self.over_http(method, path, body, headers).await?,
-            Reach::Here(router) => self.here(router, method, path, body, headers).await?,
+            Reach::Here(here) => self.here(&here.router, method, path, body, headers).await?,
         };
         if !(200..300).contains(&status) {
             return Err(Failure::Refused(Box::new(Problem::read(status, &bytes))));
@@ -107,6 +142,16 @@ impl Client {
         let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
         serde_json::from_slice(text)
             .map_err(|error| Failure::Failed(format!("the server's answer is not understood: {error}")))
+    }
+
+    /// Ends what [`Client::local`] began.
+    pub(super) async fn close(self) {
+        if let Reach::Here(here) = self.reach {
+            here.stop.finish();
+            // Nothing waits for signals any more; what was answered is committed.
+            let _ = here.supervisor.run(CLOSE).await;
+            here.app.close().await;
+        }
     }
 
     /// Opens a stream with `credential`, from `last_event_id` on.
@@ -214,7 +259,7 @@ impl Client {
     }
 }
 
-fn http_client(socket: Option<&Path>) -> Result<reqwest::Client, Failure> {
+pub(super) fn http_client(socket: Option<&Path>) -> Result<reqwest::Client, Failure> {
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT)
         .user_agent(concat!("carillon/", env!("CARGO_PKG_VERSION")))
@@ -227,7 +272,7 @@ fn http_client(socket: Option<&Path>) -> Result<reqwest::Client, Failure> {
 }
 
 /// Whether somebody listens: a file alone may be what a killed server left.
-async fn is_answered(socket: &Path) -> bool {
+pub(super) async fn is_answered(socket: &Path) -> bool {
     let connect = tokio::net::UnixStream::connect(socket);
     matches!(tokio::time::timeout(CONNECT, connect).await, Ok(Ok(_)))
 }
@@ -238,7 +283,7 @@ pub(super) fn unreachable(error: &reqwest::Error) -> Failure {
 }
 
 /// An error with what caused it: reqwest's own words end where it becomes interesting.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

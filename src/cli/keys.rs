@@ -69,7 +69,9 @@ async fn create(arguments: Create) -> Result<(), Failure> {
         body["scopes"] = json!(arguments.scope);
     }
     let client = arguments.target.connect().await?;
-    let made: Value = client.call(Method::POST, "/v1/keys", Some(&body), &[]).await?;
+    let made: Result<Value, _> = client.call(Method::POST, "/v1/keys", Some(&body), &[]).await;
+    client.close().await;
+    let made = made?;
     if arguments.json {
         return output::json(&made);
     }
@@ -107,6 +109,7 @@ async fn list(arguments: List) -> Result<(), Failure> {
             None => break,
         }
     }
+    client.close().await;
     if arguments.json {
         return keys.iter().try_for_each(output::json);
     }
@@ -139,7 +142,9 @@ async fn list(arguments: List) -> Result<(), Failure> {
 async fn revoke(arguments: Revoke) -> Result<(), Failure> {
     let client = arguments.target.connect().await?;
     let path = format!("/v1/keys/{}", arguments.id);
-    client.call::<Value>(Method::DELETE, &path, None, &[]).await?;
+    let revoked = client.call::<Value>(Method::DELETE, &path, None, &[]).await;
+    client.close().await;
+    revoked?;
     output::note(format_args!("{} is revoked", arguments.id));
     Ok(())
 }

@@ -1,10 +1,15 @@
 //! The command line. One file per command; `client.rs` reaches a server, near or far.
 
 mod client;
+mod config;
+mod doctor;
 mod exit;
 mod keys;
+mod migrate;
+mod openapi;
 mod output;
 mod send;
+mod serve;
 mod sse;
 mod tail;
 mod target;
@@ -26,6 +31,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the server
+    Serve(serve::Arguments),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Command),
@@ -35,16 +42,31 @@ enum Command {
     Send(send::Arguments),
     /// Follow a user's stream, one line each
     Tail(tail::Arguments),
+    /// Say what is reachable and what is misconfigured
+    Doctor(doctor::Arguments),
+    /// Bring the stores' schemas up to date
+    Migrate(migrate::Arguments),
+    /// Check and print the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print the API's description (OpenAPI)
+    Openapi,
 }
 
 impl Command {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<ExitCode, Failure> {
         match self {
+            Self::Serve(arguments) => return serve::run(arguments).await,
             Self::Keys(command) => keys::run(command).await,
             Self::Token(arguments) => token::run(arguments).await,
             Self::Send(arguments) => send::run(arguments).await,
             Self::Tail(arguments) => tail::run(arguments).await,
+            Self::Doctor(arguments) => doctor::run(arguments).await,
+            Self::Migrate(arguments) => migrate::run(arguments).await,
+            Self::Config(command) => config::run(command),
+            Self::Openapi => openapi::run().await,
         }
+        .map(|()| ExitCode::SUCCESS)
     }
 }
 
@@ -57,7 +79,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => Err(Failure::Failed(format!("cannot start the runtime: {error}"))),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             output::complain(&failure);
             failure.code()

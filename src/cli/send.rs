@@ -97,9 +97,11 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
         .map(|key| ("idempotency-key", key));
     let client = arguments.target.connect().await?;
     let headers: Vec<_> = key.into_iter().collect();
-    let accepted: Value = client
+    let accepted: Result<Value, _> = client
         .call(Method::POST, "/v1/notifications", Some(&body), &headers)
-        .await?;
+        .await;
+    client.close().await;
+    let accepted = accepted?;
     if arguments.json {
         return output::json(&accepted);
     }

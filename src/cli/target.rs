@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use carillon_domain::TenantId;
+use carillon_runtime::config::{Flag, Loaded, Sources};
 use clap::Args;
 use secrecy::SecretString;
 use url::Url;
 
 use super::{client::Client, exit::Failure};
+use crate::config::Config;
 
 /// Which server: the one of a data folder on this machine, or one at a URL.
 #[derive(Debug, Clone, Args)]
@@ -37,8 +39,32 @@ pub(super) struct Place {
     pub(super) data: Option<PathBuf>,
 
     /// The configuration file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "CARILLON_CONFIG")]
     pub(super) config: Option<PathBuf>,
+}
+
+impl Place {
+    /// Reads the configuration; `flags` are a flag's name, the key that it sets, and the value.
+    ///
+    /// # Errors
+    /// At the first key or value that does not do.
+    pub(super) fn load(&self, flags: Vec<(&str, &str, String)>) -> Result<Loaded<Config>, Failure> {
+        let data = self
+            .data
+            .as_ref()
+            .map(|path| ("--data", "data.path", path.display().to_string()));
+        let flags = data
+            .into_iter()
+            .chain(flags)
+            .map(|(name, key, value)| Flag {
+                name: name.to_owned(),
+                key: key.to_owned(),
+                value,
+            })
+            .collect();
+        carillon_runtime::config::load(&Sources::of_process(self.config.clone(), flags), Config::validate)
+            .map_err(|error| Failure::Misconfigured(error.to_string()))
+    }
 }
 
 impl Target {

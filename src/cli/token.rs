@@ -49,7 +49,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         body["topics"] = json!({"subscribe": arguments.subscribe, "publish": arguments.publish});
     }
     let client = arguments.target.connect().await?;
-    let minted: Value = client.call(Method::POST, "/v1/tokens", Some(&body), &[]).await?;
+    let minted: Result<Value, _> = client.call(Method::POST, "/v1/tokens", Some(&body), &[]).await;
+    client.close().await;
+    let minted = minted?;
     if arguments.json {
         return output::json(&minted);
     }

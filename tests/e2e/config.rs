@@ -50,11 +50,7 @@ async fn an_unknown_key_or_a_bad_value_is_named_with_its_reason() {
             "hub.ping_interval",
             "integer",
         ),
-        (
-            "[hub]\nping_interval_ms = 1500\n",
-            "hub.ping_interval",
-            "seconds",
-        ),
+        ("[hub]\nping_interval_ms = 1500\n", "hub.ping_interval", "seconds"),
         ("[server]\nlisten = [\"nowhere\"]\n", "server.listen", "address"),
         (
             "[server.limits]\nbody = \"1KiB\"\nheader = \"0s\"\n",
