@@ -16,7 +16,9 @@ use crate::{
     revoke::Revocations,
     session::{Session, Token},
     shared::Shared,
-    sse, ws,
+    sse,
+    wheel::Wheel,
+    ws,
 };
 
 /// What the hub needs from the other rooms.
@@ -77,21 +79,11 @@ impl Hub {
 
     /// Counts a new connection and puts it on the wheel.
     pub(crate) fn opened(&self, connection: &Connection) {
-        let config = &self.shared.config;
         match connection.encoding {
-            Encoding::WebSocketJson => {
-                self.shared.metrics.websockets.increment(1);
-                self.shared
-                    .wheel
-                    .after(config.stale_close_delay.duration(), connection.id);
-            }
-            Encoding::EventStream => {
-                self.shared.metrics.streams.increment(1);
-                self.shared
-                    .wheel
-                    .after(config.ping_interval.duration(), connection.id);
-            }
+            Encoding::WebSocketJson => self.shared.metrics.websockets.increment(1),
+            Encoding::EventStream => self.shared.metrics.streams.increment(1),
         }
+        connection.wake_after(Wheel::STEP);
     }
 
     /// Notes whose a connection is; false when the credential was revoked while it was being looked at.

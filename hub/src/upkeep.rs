@@ -36,34 +36,39 @@ impl Hub {
             }
             self.shared.turned();
             for id in self.shared.wheel.turn() {
-                if let Some(connection) = self.table.get(id)
-                    && let Some(next) = self.tick(&connection)
-                {
-                    self.shared.wheel.after(next, id);
+                if let Some(connection) = self.table.get(id).filter(|connection| connection.is_awaited()) {
+                    self.tick(&connection);
                 }
             }
         }
         let _ = sweeper.await;
     }
 
-    /// What is due for one connection, and when to look again.
-    fn tick(self: &Arc<Self>, connection: &Arc<Connection>) -> Option<Duration> {
+    /// Does what is due for one connection, and says when to look again.
+    fn tick(self: &Arc<Self>, connection: &Arc<Connection>) {
         if connection.is_over() {
             let patience = self.shared.config.close_timeout.duration();
-            return (!connection.give_up_after(patience)).then_some(patience);
+            if !connection.give_up_after(patience) {
+                connection.wake_after(patience);
+            }
+            return;
         }
         let mut role = connection.role.lock();
-        match &mut *role {
+        let next = match &mut *role {
             Role::Session(session) => {
                 let (effects, next) = session.tick(self.moment(), &self.shared.config);
                 self.apply(connection, effects, &mut Vec::new());
                 next
             }
-            Role::Stream(stream) => {
-                let expires_at = stream.expires_at();
-                drop(role);
-                self.tick_stream(connection, expires_at)
-            }
+            Role::Stream(stream) => self.tick_stream(connection, stream.expires_at()),
+        };
+        // Under the lock: a session that asks to be woken earlier does so behind this.
+        if let Some(next) = next {
+            connection.wake_after(next);
+        }
+        if connection.is_over() {
+            // Somebody cut it off meanwhile, and wants to see it gone sooner than that.
+            connection.wake_after(self.shared.config.close_timeout.duration());
         }
     }
 
@@ -76,7 +81,8 @@ impl Hub {
         let now = self.ports.clock.now();
         let end = expires_at.map(|expires_at| expires_at.after(config.expired_close_delay.duration()));
         if end.is_some_and(|end| now >= end) {
-            self.bye(connection, "expired");
+            connection.end(event::bye("expired", self.shared.retry_ms()));
+            self.release_subscriptions(connection);
             return None;
         }
         let (silent, waiting) = connection.silence();

@@ -1,5 +1,5 @@
-//! One timer for all connections: a ring of buckets, one turned at a time. A connection stands in it once, at its
-//! next deadline, and holds no timer and no memory of its own for it.
+//! One timer for all connections: a ring of buckets, one turned at a time. A connection stands in it at its next
+//! deadline (and maybe at later ones that no longer count), and holds no timer and no memory of its own for it.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -20,6 +20,8 @@ pub(crate) struct Wheel {
 impl Wheel {
     /// How much time one bucket is.
     pub(crate) const STEP: Duration = Duration::from_millis(250);
+    /// How far ahead the ring reaches.
+    pub(crate) const REACH: Duration = Duration::from_millis(250 * (BUCKETS as u64 - 1));
 
     pub(crate) fn new() -> Self {
         Self {
@@ -28,7 +30,7 @@ impl Wheel {
         }
     }
 
-    /// Wakes `id` after `delay`, rounded up to a step; a delay beyond the ring wakes it early, to ask again.
+    /// Wakes `id` after `delay`, rounded up to a step; at most [`Self::REACH`].
     pub(crate) fn after(&self, delay: Duration, id: ConnectionId) {
         let steps = delay
             .as_millis()

@@ -9,7 +9,10 @@ mod pipe;
 mod table;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,7 @@ use crate::{
     session::Session,
     shared::Shared,
     sse::{self, Stream},
+    wheel::Wheel,
     ws::frame,
 };
 
@@ -44,6 +48,8 @@ pub(crate) struct Connection {
     drained: Notify,
     pub(crate) role: Mutex<Role>,
     pub(crate) subscriptions: Mutex<Subscriptions>,
+    /// In the hub's milliseconds: the one place in the wheel that counts.
+    wake_at: AtomicU64,
     /// Whose it is, once that is known.
     pub(crate) person: OnceLock<Principal>,
     /// Counts the connection at the edge while it lives.
@@ -131,9 +137,23 @@ impl Connection {
             drained: Notify::new(),
             role: Mutex::new(role),
             subscriptions: Mutex::default(),
+            wake_at: AtomicU64::new(0),
             person: OnceLock::new(),
             _guard: guard,
         }
+    }
+
+    /// Has the hub look at this connection after `delay`, and not before.
+    pub(crate) fn wake_after(&self, delay: Duration) {
+        let delay = delay.min(Wheel::REACH);
+        self.wake_at
+            .store(self.shared.millis() + delay.as_millis() as u64, Ordering::Relaxed);
+        self.shared.wheel.after(delay, self.id);
+    }
+
+    /// Whether the wheel woke it for a reason that still counts.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.shared.millis() + Wheel::STEP.as_millis() as u64 >= self.wake_at.load(Ordering::Relaxed)
     }
 
     /// Says `bytes`, whole frames, now or as soon as the peer reads; cuts the peer off when too much waits already.
@@ -280,9 +300,7 @@ impl Connection {
         }
         if out.phase == Phase::Ending {
             out.moved_at = self.shared.millis();
-            self.shared
-                .wheel
-                .after(self.shared.config.close_timeout.duration(), self.id);
+            self.wake_after(self.shared.config.close_timeout.duration());
         }
     }
 

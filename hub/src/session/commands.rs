@@ -344,6 +344,9 @@ impl Connected {
         reply.ttl = ttl(subscribing.expires_at, now.wall);
         effects.push(Effect::Send(json::subscribed(subscribing.id, &reply)));
         effects.push(Effect::Start(subscribing.token));
+        if subscribing.expires_at.is_some() {
+            effects.push(Effect::Wake);
+        }
         self.subscriptions.push(Subscribed {
             token: subscribing.token,
             channel: subscribing.channel,
@@ -367,6 +370,7 @@ impl Connected {
                     self.principal = principal;
                     self.user = user;
                     effects.push(Effect::Send(json::refreshed(id, "refresh", ttl)));
+                    effects.push(Effect::Wake);
                 }
                 _ => effects.push(Effect::Close(Close::INVALID_TOKEN)),
             },

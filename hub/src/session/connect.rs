@@ -173,6 +173,7 @@ impl Connecting {
         };
         effects.push(Effect::Send(json::connected(self.id, &reply)));
         effects.extend(self.requests.iter().map(|request| Effect::Start(request.token)));
+        effects.push(Effect::Wake);
         let ping = config.ping_interval.duration();
         // Clients that came back together are not pinged together.
         let jitter = ping.mul_f64(f64::from(client.as_u128() as u16) / f64::from(u16::MAX));

@@ -45,6 +45,8 @@ pub(crate) enum Effect {
     Start(Token),
     /// Give up the subscription.
     Leave(Token),
+    /// Ask soon what is due: a deadline may have come nearer.
+    Wake,
     /// Close with this code. The last effect.
     Close(Close),
     /// Do this and come back with its [`Answer`]. The last effect.

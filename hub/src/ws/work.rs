@@ -17,6 +17,7 @@ use crate::{
     session::{
         Answer, Channel, Effect, Input, Moment, OpenRequest, Opened, PublishFailed, Refusal, Token, Work,
     },
+    wheel::Wheel,
 };
 
 /// How much of what was missed comes within the reply; the rest follows as it would live, as fast as the client reads.
@@ -63,6 +64,7 @@ impl Hub {
             match effect {
                 Effect::Send(line) => connection.send(&frame::text(line.as_bytes())),
                 Effect::Start(token) => self.start(connection, token, openings),
+                Effect::Wake => connection.wake_after(Wheel::STEP),
                 Effect::Leave(token) => {
                     openings.retain(|(other, _)| *other != token);
                     self.drop_subscription(connection, token);
