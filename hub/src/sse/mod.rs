@@ -120,7 +120,7 @@ pub(crate) async fn stream(
     // Without chunks: an event is written to all its readers as the same bytes, and the end of the connection is the
     // end of the stream.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let head = [stream_head(StatusCode::OK, headers, &request), retry.into()].concat();
+    let head = [stream_head(StatusCode::OK, &headers), retry.into()].concat();
     Ok(take_over
         .take(head.into(), move |taken| hub.adopt_stream(taken, stream, plan))
         .await)

@@ -14,10 +14,12 @@ use tokio::{
 };
 
 use super::{
-    ConnectionGuard, LimitsConfig, Peer, Socket, Taken, TraceId,
+    ConnectionGuard, LimitsConfig, Peer, Socket, Taken, TraceId, checks,
     connections::Slot,
-    pass::{self, Pass},
+    pass::{AnswerBody, Pass},
+    stamp::set_security_headers,
     stream::{Phase, Stream, Watch, Watched},
+    stream_head::stream_head,
     take_over::{Claim, claims},
 };
 use crate::{http::Problem, lifecycle::Stop};
@@ -95,7 +97,7 @@ async fn poll_to_end<S>(
     stop: &Stop,
 ) -> End
 where
-    S: hyper::service::HttpService<Incoming, ResBody = pass::AnswerBody> + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = AnswerBody> + Unpin,
     S::Future: Unpin,
     S::Error: Into<axum::BoxError>,
 {
@@ -213,9 +215,9 @@ fn fault(error: &hyper::Error, read: &[u8], limits: &LimitsConfig) -> Problem {
     if error.is_parse_too_large() {
         let first_line = read.iter().position(|byte| *byte == b'\n').unwrap_or(read.len());
         return if first_line > limits.uri.as_usize() {
-            pass::uri_too_long()
+            checks::uri_too_long()
         } else {
-            pass::headers_too_large()
+            checks::headers_too_large()
         };
     }
     Problem::malformed("This is not a well-formed HTTP request.")
@@ -239,23 +241,11 @@ fn bare_answer(problem: Problem, tls: bool) -> Vec<u8> {
     .increment(1);
     let mut response: Response = problem.into_response();
     let headers = response.headers_mut();
-    pass::set_security_headers(headers, tls);
+    set_security_headers(headers, tls);
     headers.insert("x-trace-id", trace.header());
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let mut bytes = format!(
-        "HTTP/1.1 {} {}\r\n",
-        status.as_u16(),
-        status.canonical_reason().unwrap_or("Error")
-    );
-    for (name, value) in headers.iter() {
-        bytes.push_str(name.as_str());
-        bytes.push_str(": ");
-        bytes.push_str(value.to_str().unwrap_or_default());
-        bytes.push_str("\r\n");
-    }
-    bytes.push_str("\r\n");
-    let mut bytes = bytes.into_bytes();
+    let mut bytes = stream_head(status, headers).to_vec();
     bytes.extend_from_slice(&body);
     bytes
 }

@@ -4,9 +4,11 @@
 //! protocol, lets hyper drive HTTP/1.1 or HTTP/2 under our deadlines, and on HTTP/1.1 hands the socket over when a
 //! handler asks for it by [`TakeOver`].
 
+mod checks;
 mod config;
 mod connections;
 mod cors;
+mod finish;
 mod head_scan;
 mod http1;
 mod http2;
@@ -14,6 +16,7 @@ mod listener;
 mod pass;
 mod route_label;
 mod serve;
+mod stamp;
 mod stream;
 mod stream_head;
 mod take_over;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustls::ServerConnection;
 use tokio::{net::TcpStream, sync::oneshot};
 
-use super::pass::Stamp;
+use super::stamp::Stamp;
 
 /// A socket as hyper gave it back.
 pub enum Socket {
@@ -74,8 +74,8 @@ impl TakeOver {
         }
     }
 
-    /// Writes `head`, which must be a whole HTTP/1.1 response head, and gives the socket to `owner`. What every answer
-    /// carries (trace, security, CORS) is added to the head. Never answers: the driver drops the request's future with
+    /// Writes `head`, which must be a whole HTTP/1.1 response head and may have the stream's first bytes behind it, and
+    /// gives the socket to `owner`. What every answer carries (trace, security, CORS) is added to the head. Never answers: the driver drops the request's future with
     /// hyper's connection. Return what this awaits as the handler's answer.
     pub async fn take(self, head: Bytes, owner: impl FnOnce(Taken) + Send + 'static) -> Response {
         if let Some(sender) = self.claims.lock().take() {

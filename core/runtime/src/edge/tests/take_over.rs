@@ -26,7 +26,9 @@ fn streaming() -> (Router, mpsc::UnboundedReceiver<Taken>) {
         let owner = move |taken| {
             let _ = sender.send(taken);
         };
-        let answer: Response = take_over.take(Bytes::from_static(HEAD.as_bytes()), owner).await;
+        let answer: Response = take_over
+            .take(Bytes::from(format!("{HEAD}retry: 1\n\n")), owner)
+            .await;
         answer
     };
     let router = Router::new()
@@ -58,9 +60,9 @@ async fn a_stream_leaves_hyper_with_what_the_client_sent_ahead() {
         (answer.status, answer.header("content-type")),
         (200, "text/event-stream")
     );
-    let mut got = [0; 9];
-    client.read_exact(&mut got).await.expect("the first event");
-    assert_eq!(&got, b"data: 1\n\n");
+    let mut got = [0; 19];
+    client.read_exact(&mut got).await.expect("the first bytes");
+    assert_eq!(&got, b"retry: 1\n\ndata: 1\n\n");
     client.write_all(b"more").await.expect("sent");
     let mut more = [0; 4];
     socket.read_exact(&mut more).await.expect("the socket is ours");
@@ -95,7 +97,7 @@ async fn answers_before_the_stream_are_not_lost() {
         Answer::read(&mut client).await.expect("the stream's head").status,
         200
     );
-    assert!(until_closed(&mut client).await.is_empty());
+    assert_eq!(until_closed(&mut client).await, b"retry: 1\n\n");
 }
 
 #[tokio::test]
