@@ -16,7 +16,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DATA ?= data
 LISTEN ?= 127.0.0.1:8080
 
-.PHONY: help run build test lint fmt bench soak
+.PHONY: help run build test lint fmt bench soak reference
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -43,6 +43,11 @@ fmt: ## Format the code
 bench: ## Measure; prints a table beside a floor measured in the same run
 	cargo build --profile bench-ci -p carillon -p carillon-loadtests
 	$(TARGET)/bench-ci/carillon-loadtests bench --server $(TARGET)/bench-ci/carillon
+
+reference: ## Write docs/configuration.md anew from the configuration's types
+	cargo build
+	sed -i '/^## /,$$d' docs/configuration.md
+	$(TARGET)/debug/carillon config document >>docs/configuration.md
 
 soak: ## The kill -9 tests with long counts (SOAK_CYCLES, SOAK_ACCEPTED per store)
 	CARILLON_CRASH_CYCLES=$${SOAK_CYCLES:-1000} CARILLON_CRASH_ACCEPTED=$${SOAK_ACCEPTED:-1000000} \

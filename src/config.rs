@@ -127,7 +127,7 @@ impl Default for ShutdownConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StoreConfig {
-    /// `sqlite:` (files in the data folder), `sqlite:FOLDER`, or `postgres://user:password@host/database`.
+    /// `sqlite:` (the default: files in the data folder), `sqlite:FOLDER`, or `postgres://user:password@host/database`.
     pub(crate) url: Secret,
     /// Connections per service: readers of a SQLite file, or all connections of a PostgreSQL pool.
     pub(crate) connections: u32,
@@ -146,7 +146,7 @@ impl Default for StoreConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct QueueConfig {
-    /// `embedded:`.
+    /// `embedded:`, the default.
     pub(crate) url: Secret,
 }
 
@@ -162,7 +162,7 @@ impl Default for QueueConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BusConfig {
-    /// `embedded:`.
+    /// `embedded:`, the default.
     pub(crate) url: Secret,
 }
 

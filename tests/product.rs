@@ -5,4 +5,5 @@ mod crash;
 mod e2e;
 mod harness;
 mod imports;
+mod reference;
 mod sync;

@@ -25,7 +25,9 @@ pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
     let (mut singles, mut batches) = (Pairs::default(), Pairs::default());
     for _ in 0..rounds {
         singles.floor.push(floor(SINGLES / 4, 1)?);
-        singles.carillon.push(carillon(program, CONNECTIONS, SINGLES / CONNECTIONS, 1)?);
+        singles
+            .carillon
+            .push(carillon(program, CONNECTIONS, SINGLES / CONNECTIONS, 1)?);
         batches.floor.push(floor(BATCHES, BATCH)?);
         batches.carillon.push(carillon(program, 2, BATCHES / 2, BATCH)?);
     }
@@ -43,7 +45,12 @@ struct Pairs {
 
 impl Pairs {
     fn figure(self, name: &'static str, floor: &str) -> Figure {
-        let ratios = self.carillon.iter().zip(&self.floor).map(|(ours, floor)| ours / floor).collect();
+        let ratios = self
+            .carillon
+            .iter()
+            .zip(&self.floor)
+            .map(|(ours, floor)| ours / floor)
+            .collect();
         Figure {
             name,
             carillon: format!("{:.0}/s", median(self.carillon)),
@@ -58,7 +65,10 @@ fn carillon(program: &Path, connections: usize, requests: usize, size: usize) ->
     let server = Server::carillon(program)?;
     let (path, body) = match size {
         1 => ("/v1/notifications", ITEM.to_owned()),
-        _ => ("/v1/notifications/batch", format!(r#"{{"notifications":[{}]}}"#, vec![ITEM; size].join(","))),
+        _ => (
+            "/v1/notifications/batch",
+            format!(r#"{{"notifications":[{}]}}"#, vec![ITEM; size].join(",")),
+        ),
     };
     let begin = Instant::now();
     std::thread::scope(|scope| {
@@ -69,13 +79,19 @@ fn carillon(program: &Path, connections: usize, requests: usize, size: usize) ->
                     let request = client.prepare(path, &body);
                     for _ in 0..requests {
                         let (status, answer) = client.exchange(&request)?;
-                        ensure!(status == 202, "accept: {status} {}", String::from_utf8_lossy(&answer));
+                        ensure!(
+                            status == 202,
+                            "accept: {status} {}",
+                            String::from_utf8_lossy(&answer)
+                        );
                     }
                     Ok(())
                 })
             })
             .collect();
-        workers.into_iter().try_for_each(|worker| worker.join().ok().context("a client thread panicked")?)
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().ok().context("a client thread panicked")?)
     })?;
     Ok((connections * requests * size) as f64 / begin.elapsed().as_secs_f64())
 }

@@ -24,8 +24,22 @@ pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
     let bare = Server::floor()?;
     let carillon = Server::carillon(program)?;
     let token = http::token(carillon.port, &carillon.key, "ada")?;
-    let mut bare_sockets = Sockets::open(bare.port, SUBSCRIBERS, &Greeting { token: None, topic: "" })?;
-    let mut sockets = Sockets::open(carillon.port, SUBSCRIBERS, &Greeting { token: Some(&token), topic: TOPIC })?;
+    let mut bare_sockets = Sockets::open(
+        bare.port,
+        SUBSCRIBERS,
+        &Greeting {
+            token: None,
+            topic: "",
+        },
+    )?;
+    let mut sockets = Sockets::open(
+        carillon.port,
+        SUBSCRIBERS,
+        &Greeting {
+            token: Some(&token),
+            topic: TOPIC,
+        },
+    )?;
     let mut control = TcpStream::connect(("127.0.0.1", bare.port))?;
     control.set_nodelay(true)?;
     control.write_all(b"GET /control HTTP/1.1\r\n\r\n")?;
@@ -33,8 +47,10 @@ pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
     let mut publisher = http::Client::connect(carillon.port, &carillon.key)?;
     // The frame on the wire is as long as the floor's: the payload is what the protocol's own words leave.
     let data = "x".repeat(floor::PAYLOAD - r#"{"push":{"channel":"live.bench","pub":{"data":""}}}"#.len());
-    let request =
-        publisher.prepare(&format!("/v1/topics/{TOPIC}/publish"), &format!(r#"{{"publications":[{{"data":"{data}"}}]}}"#));
+    let request = publisher.prepare(
+        &format!("/v1/topics/{TOPIC}/publish"),
+        &format!(r#"{{"publications":[{{"data":"{data}"}}]}}"#),
+    );
     let limit = Duration::from_secs(30);
     let (mut ours, mut floors) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -47,14 +63,27 @@ pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
         let before = carillon.cpu()?;
         for _ in 0..PUBLICATIONS {
             let (status, body) = publisher.exchange(&request)?;
-            anyhow::ensure!(status == 200, "publish: {status} {}", String::from_utf8_lossy(&body));
+            anyhow::ensure!(
+                status == 200,
+                "publish: {status} {}",
+                String::from_utf8_lossy(&body)
+            );
             sockets.read_frames(SUBSCRIBERS as u64, limit)?;
         }
-        ours.push((carillon.cpu()? - before).as_secs_f64() * 1e6 / (PUBLICATIONS as f64 * SUBSCRIBERS as f64));
+        ours.push(
+            (carillon.cpu()? - before).as_secs_f64() * 1e6 / (PUBLICATIONS as f64 * SUBSCRIBERS as f64),
+        );
     }
     let expected = PUBLICATIONS * rounds as u64;
-    anyhow::ensure!(sockets.each_had(expected), "a subscriber missed a frame or had one too many");
-    let ratios = ours.iter().zip(&floors).map(|(ours, floor)| ours / floor).collect();
+    anyhow::ensure!(
+        sockets.each_had(expected),
+        "a subscriber missed a frame or had one too many"
+    );
+    let ratios = ours
+        .iter()
+        .zip(&floors)
+        .map(|(ours, floor)| ours / floor)
+        .collect();
     Ok(vec![Figure {
         name: "CPU per delivery, 1 to 1,000 WebSockets",
         carillon: format!("{:.2} us", median(ours)),

@@ -14,7 +14,8 @@ use mio::{
 };
 
 /// The answer to every handshake.
-const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+const SWITCHING: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
 /// How long a frame's payload is; as the fan-out scenario's.
 pub(crate) const PAYLOAD: usize = 128;
@@ -32,7 +33,8 @@ pub(crate) fn serve(port: u16) -> Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1024);
     let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut greeting: HashMap<usize, TcpStream> = HashMap::new();
     let mut sockets: HashMap<usize, TcpStream> = HashMap::new();
     let mut control: HashMap<usize, TcpStream> = HashMap::new();
@@ -45,7 +47,8 @@ pub(crate) fn serve(port: u16) -> Result<()> {
             if event.token() == LISTENER {
                 while let Ok((mut stream, _)) = listener.accept() {
                     stream.set_nodelay(true)?;
-                    poll.registry().register(&mut stream, Token(next), Interest::READABLE)?;
+                    poll.registry()
+                        .register(&mut stream, Token(next), Interest::READABLE)?;
                     greeting.insert(next, stream);
                     next += 1;
                 }

@@ -23,7 +23,12 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self { stream, read: Vec::new(), port, key: key.to_owned() })
+        Ok(Self {
+            stream,
+            read: Vec::new(),
+            port,
+            key: key.to_owned(),
+        })
     }
 
     /// A whole POST request, to be sent again and again.
@@ -68,9 +73,15 @@ impl Client {
 
 /// Status, body and length of the first whole answer in `bytes`, which must have a Content-Length or no body.
 fn parse(bytes: &[u8]) -> Result<Option<(u16, Vec<u8>, usize)>> {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
     let head = std::str::from_utf8(&bytes[..end]).context("the answer's head")?;
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("the answer's status")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .context("the answer's status")?;
     let length = head
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -92,5 +103,8 @@ pub(crate) fn get(port: u16, path: &str) -> Result<(u16, Vec<u8>)> {
 pub(crate) fn token(port: u16, key: &str, user: &str) -> Result<String> {
     let body = format!(r#"{{"user":"{user}","ttl":3600,"topics":{{"subscribe":["*"]}}}}"#);
     let answer = Client::connect(port, key)?.post("/v1/tokens", &body)?;
-    Ok(answer["token"].as_str().context("a token in the answer")?.to_owned())
+    Ok(answer["token"]
+        .as_str()
+        .context("a token in the answer")?
+        .to_owned())
 }

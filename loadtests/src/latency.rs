@@ -26,15 +26,17 @@ pub(crate) fn measure(program: &Path) -> Result<Vec<Figure>> {
     let floor = floor()?;
     let carillon = carillon(program)?;
     let at = |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
-    Ok([("POST to SSE frame, p50", 0.5), ("POST to SSE frame, p99", 0.99)]
-        .into_iter()
-        .map(|(name, quantile)| Figure {
-            name,
-            carillon: format!("{:.2} ms", at(&carillon, quantile)),
-            floor: format!("{:.2} ms, round trip + 2 fdatasync", at(&floor, quantile)),
-            ratio: spread(vec![at(&carillon, quantile) / at(&floor, quantile)]),
-        })
-        .collect())
+    Ok(
+        [("POST to SSE frame, p50", 0.5), ("POST to SSE frame, p99", 0.99)]
+            .into_iter()
+            .map(|(name, quantile)| Figure {
+                name,
+                carillon: format!("{:.2} ms", at(&carillon, quantile)),
+                floor: format!("{:.2} ms, round trip + 2 fdatasync", at(&floor, quantile)),
+                ratio: spread(vec![at(&carillon, quantile) / at(&floor, quantile)]),
+            })
+            .collect(),
+    )
 }
 
 fn carillon(program: &Path) -> Result<Histogram<u64>> {
@@ -56,7 +58,9 @@ fn carillon(program: &Path) -> Result<Histogram<u64>> {
     let (sender, arrivals) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
-            if line.strip_prefix("event:").is_some_and(|name| name.trim() == "added")
+            if line
+                .strip_prefix("event:")
+                .is_some_and(|name| name.trim() == "added")
                 && sender.send(Instant::now()).is_err()
             {
                 break;
@@ -64,7 +68,10 @@ fn carillon(program: &Path) -> Result<Histogram<u64>> {
         }
     });
     let mut client = http::Client::connect(server.port, &server.key)?;
-    let request = client.prepare("/v1/notifications", r#"{"targets":[{"user":"ada"}],"content":{"title":"ding"}}"#);
+    let request = client.prepare(
+        "/v1/notifications",
+        r#"{"targets":[{"user":"ada"}],"content":{"title":"ding"}}"#,
+    );
     let mut histogram = Histogram::new(3)?;
     let begin = Instant::now() + Duration::from_millis(100);
     for event in 0..EVENTS {
@@ -74,7 +81,9 @@ fn carillon(program: &Path) -> Result<Histogram<u64>> {
         if status != 202 {
             bail!("POST: {status} {}", String::from_utf8_lossy(&body));
         }
-        let arrival = arrivals.recv_timeout(Duration::from_secs(10)).context("no frame within 10 s")?;
+        let arrival = arrivals
+            .recv_timeout(Duration::from_secs(10))
+            .context("no frame within 10 s")?;
         histogram.record(u64::try_from(arrival.saturating_duration_since(due).as_nanos())?)?;
     }
     drop(server);
@@ -113,6 +122,7 @@ fn floor() -> Result<Histogram<u64>> {
         histogram.record(u64::try_from(due.elapsed().as_nanos())?)?;
     }
     drop(stream);
-    echo.join().map_err(|_| anyhow::anyhow!("the floor's thread panicked"))??;
+    echo.join()
+        .map_err(|_| anyhow::anyhow!("the floor's thread panicked"))??;
     Ok(histogram)
 }

@@ -1,7 +1,11 @@
 //! Measures a running Carillon from outside, each figure beside a floor measured in the same run: the same client, the
 //! same sockets, but the barest server that could do the job. Ratios carry over between machines; absolute figures do
 //! not.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to its terminal"
+)]
 
 mod accept;
 mod fanout;
@@ -51,7 +55,11 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Floor { port } => floor::serve(port),
-        Command::Bench { server, report, rounds } => {
+        Command::Bench {
+            server,
+            report,
+            rounds,
+        } => {
             let mut figures = report::Report::new(&server)?;
             eprintln!("start-up and idle memory");
             figures.add(startup::measure(&server, rounds)?);

@@ -17,12 +17,24 @@ const LARGE: usize = 5_000;
 pub(crate) fn measure(program: &Path) -> Result<Vec<Figure>> {
     let floor = {
         let server = Server::floor()?;
-        slope(&server, &Greeting { token: None, topic: "" })?
+        slope(
+            &server,
+            &Greeting {
+                token: None,
+                topic: "",
+            },
+        )?
     };
     let carillon = {
         let server = Server::carillon(program)?;
         let token = http::token(server.port, &server.key, "ada")?;
-        slope(&server, &Greeting { token: Some(&token), topic: "live.bench" })?
+        slope(
+            &server,
+            &Greeting {
+                token: Some(&token),
+                topic: "live.bench",
+            },
+        )?
     };
     Ok(vec![Figure {
         name: "memory per idle WebSocket, user space",

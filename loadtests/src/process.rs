@@ -56,7 +56,7 @@ impl Server {
         let child = pinned(program)
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(&data)
-            .env("CARILLON_LOG__LEVEL", "warn")
+            .env("CARILLON_LOG__FILTER", "warn")
             .env("CARILLON_DISPATCHER__TOPICS__LIVE_ONLY_PREFIXES", "live.")
             .stdout(Stdio::null())
             .stderr(Stdio::from(fs::File::create(folder.path().join("log"))?))
@@ -69,7 +69,9 @@ impl Server {
             started_in: Duration::ZERO,
             folder,
         };
-        server.wait(begin, |port| http::get(port, "/health/ready").is_ok_and(|(status, _)| status == 200))?;
+        server.wait(begin, |port| {
+            http::get(port, "/health/ready").is_ok_and(|(status, _)| status == 200)
+        })?;
         Ok(server)
     }
 
@@ -82,8 +84,16 @@ impl Server {
             .args(["floor", "--port", &port.to_string()])
             .spawn()
             .context("the floor")?;
-        let mut server = Self { child, port, key: String::new(), started_in: Duration::ZERO, folder };
-        server.wait(begin, |port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        let mut server = Self {
+            child,
+            port,
+            key: String::new(),
+            started_in: Duration::ZERO,
+            folder,
+        };
+        server.wait(begin, |port| {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })?;
         Ok(server)
     }
 
@@ -106,8 +116,14 @@ impl Server {
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut nanos = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            nanos += text.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0);
+            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+                continue;
+            };
+            nanos += text
+                .split(' ')
+                .next()
+                .and_then(|field| field.parse().ok())
+                .unwrap_or(0);
         }
         Ok(Duration::from_nanos(nanos))
     }

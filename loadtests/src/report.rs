@@ -27,9 +27,13 @@ impl Report {
     pub(crate) fn new(server: &Path) -> Result<Self> {
         let version = std::process::Command::new(server).arg("--version").output()?;
         let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?
+            .trim()
+            .to_owned();
         let cores = std::thread::available_parallelism()?;
-        let online = fs::read_to_string("/proc/cpuinfo")?.matches("processor\t").count();
+        let online = fs::read_to_string("/proc/cpuinfo")?
+            .matches("processor\t")
+            .count();
         let memory = fs::read_to_string("/proc/meminfo")?
             .lines()
             .next()
@@ -39,21 +43,34 @@ impl Report {
         let machine = format!(
             "{version}; {online} cores (server pinned to core 0, client to {cores} other), {memory} GiB, Linux {kernel}"
         );
-        Ok(Self { machine, figures: Vec::new() })
+        Ok(Self {
+            machine,
+            figures: Vec::new(),
+        })
     }
 
     /// Adds a scenario's figures.
     pub(crate) fn add(&mut self, figures: Vec<Figure>) {
         for figure in &figures {
-            eprintln!("  {}: {} | {} | {}", figure.name, figure.carillon, figure.floor, figure.ratio);
+            eprintln!(
+                "  {}: {} | {} | {}",
+                figure.name, figure.carillon, figure.floor, figure.ratio
+            );
         }
         self.figures.extend(figures);
     }
 
     /// The table in Markdown.
     pub(crate) fn table(&self) -> String {
-        let mut table = String::from("| | Carillon | floor of the same run | ratio (spread) |\n|---|---|---|---|\n");
-        for Figure { name, carillon, floor, ratio } in &self.figures {
+        let mut table =
+            String::from("| | Carillon | floor of the same run | ratio (spread) |\n|---|---|---|---|\n");
+        for Figure {
+            name,
+            carillon,
+            floor,
+            ratio,
+        } in &self.figures
+        {
             let _ = writeln!(table, "| {name} | {carillon} | {floor} | {ratio} |");
         }
         table

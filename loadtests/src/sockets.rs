@@ -35,7 +35,11 @@ pub(crate) struct Greeting<'a> {
 impl Sockets {
     /// Opens `count` connections one after the other, greeted and subscribed.
     pub(crate) fn open(port: u16, count: usize, greeting: &Greeting<'_>) -> Result<Self> {
-        let mut sockets = Self { poll: Poll::new()?, events: Events::with_capacity(1024), open: Vec::new() };
+        let mut sockets = Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            open: Vec::new(),
+        };
         sockets.add(port, count, greeting)?;
         Ok(sockets)
     }
@@ -43,11 +47,18 @@ impl Sockets {
     /// Opens `count` more.
     pub(crate) fn add(&mut self, port: u16, count: usize, greeting: &Greeting<'_>) -> Result<()> {
         for _ in 0..count {
-            let stream = handshake(port, greeting).with_context(|| format!("connection {}", self.open.len()))?;
+            let stream =
+                handshake(port, greeting).with_context(|| format!("connection {}", self.open.len()))?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
-            self.poll.registry().register(&mut stream, Token(self.open.len()), Interest::READABLE)?;
-            self.open.push(Socket { stream, read: Vec::new(), frames: 0 });
+            self.poll
+                .registry()
+                .register(&mut stream, Token(self.open.len()), Interest::READABLE)?;
+            self.open.push(Socket {
+                stream,
+                read: Vec::new(),
+                frames: 0,
+            });
         }
         Ok(())
     }
@@ -110,7 +121,10 @@ impl Socket {
 fn frame_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let head = bytes.get(at..at + 2)?;
     let (start, length) = match head[1] {
-        126 => (at + 4, usize::from(u16::from_be_bytes(bytes.get(at + 2..at + 4)?.try_into().ok()?))),
+        126 => (
+            at + 4,
+            usize::from(u16::from_be_bytes(bytes.get(at + 2..at + 4)?.try_into().ok()?)),
+        ),
         127 => return None,
         short => (at + 2, usize::from(short)),
     };

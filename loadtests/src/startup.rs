@@ -18,7 +18,12 @@ pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
         std::thread::sleep(Duration::from_secs(3));
         memory.push(server.resident_memory()? as f64 / (1024.0 * 1024.0));
     }
-    let figure = |name, carillon| Figure { name, carillon, floor: "-".into(), ratio: "-".into() };
+    let figure = |name, carillon| Figure {
+        name,
+        carillon,
+        floor: "-".into(),
+        ratio: "-".into(),
+    };
     Ok(vec![
         figure("start-up to ready", format!("{:.0} ms", median(starts))),
         figure("idle process, resident", format!("{:.1} MiB", median(memory))),

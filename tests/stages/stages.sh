@@ -85,6 +85,7 @@ stage_unit() {
     (cd "$folder" && "$executable" --quiet) || status=1
   done <"$OUTPUT/executables"
   product imports:: || status=1
+  product reference:: || status=1
   return $status
 }
 
