@@ -69,7 +69,7 @@ impl Default for PlannerConfig {
         Self {
             batch: 1_000,
             batch_recipients: 2_000,
-            lease: Span::from_secs(60),
+            lease: Span::from_secs(30),
             poll: Span::from_secs(5),
             retry_first: Span::from_secs(1),
             retry_longest: Span::from_secs(300),

@@ -11,8 +11,9 @@ use carillon_sql::StoreError;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::records::{
-    AcceptReply, Claim, DeliveryDetail, EntryAction, EntryRow, MailboxCommand, MailboxRow, NotificationRow,
-    Operation, ReceiptDetail, RecipientDetail, RecipientState, StoredTarget, TopicRow, UserKey, Which,
+    AcceptReply, Claim, DeliveryDetail, EntryAction, EntryRow, Lease, MailboxCommand, MailboxRow,
+    NotificationRow, Operation, ReceiptDetail, RecipientDetail, RecipientState, StoredTarget, TopicRow,
+    UserKey, Which,
 };
 
 /// The columns of [`notification`].
@@ -556,4 +557,21 @@ pub(super) type ConfirmedColumns = (String, String, i64);
 pub(super) fn confirmed(row: ConfirmedColumns) -> Result<(DeviceName, Timestamp), StoreError> {
     let (_, device, at) = row;
     Ok((word(&device)?, Timestamp::from_micros(at)))
+}
+
+/// Leases, the oldest notification first: ids begin with their time.
+pub(super) fn leases(rows: Vec<(String, String, i64)>) -> Result<Vec<Lease>, StoreError> {
+    let lease = |(tenant, notification, token): (String, String, i64)| {
+        Ok(Lease {
+            tenant: word(&tenant)?,
+            notification: word(&notification)?,
+            token,
+        })
+    };
+    let mut leases = rows
+        .into_iter()
+        .map(lease)
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    leases.sort_unstable_by_key(|lease| lease.notification);
+    Ok(leases)
 }

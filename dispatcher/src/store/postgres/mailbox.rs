@@ -6,7 +6,7 @@ use carillon_domain::{
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 
-use super::{PostgresStore, keys::triples, lock::mailboxes, write::write};
+use super::{PostgresStore, column::column, plan::mailboxes, write::write};
 use crate::store::{
     apply::{Found, MAX_REFERENCES, apply},
     ledger::Ledger,
@@ -48,9 +48,9 @@ impl PostgresStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<MailboxCommand>, StoreError> {
-        let mut read = self
+        let mut tx = self
             .postgres
-            .read_system("the clock wakes entries of all tenants")
+            .begin_system("the clock wakes entries of all tenants")
             .await?;
         let rows = sqlx::query_as(
             "SELECT tenant, user_id, id FROM entries \
@@ -58,19 +58,19 @@ impl PostgresStore {
         )
         .bind(now.as_micros())
         .bind(limit as i64)
-        .fetch_all(&mut *read)
+        .fetch_all(&mut *tx)
         .await?;
         rows::entry_commands(rows, EntryAction::Wake)
     }
 
     pub(super) async fn next_snooze(&self) -> Result<Option<Timestamp>, StoreError> {
-        let mut read = self
+        let mut tx = self
             .postgres
-            .read_system("the clock wakes entries of all tenants")
+            .begin_system("the clock wakes entries of all tenants")
             .await?;
         let (next,): (Option<i64>,) =
             sqlx::query_as("SELECT MIN(snoozed_until) FROM entries WHERE snoozed_until IS NOT NULL")
-                .fetch_one(&mut *read)
+                .fetch_one(&mut *tx)
                 .await?;
         Ok(next.map(Timestamp::from_micros))
     }
@@ -80,9 +80,9 @@ impl PostgresStore {
         cutoff: Timestamp,
         limit: usize,
     ) -> Result<Vec<MailboxCommand>, StoreError> {
-        let mut read = self
+        let mut tx = self
             .postgres
-            .read_system("the janitor serves all tenants")
+            .begin_system("the janitor serves all tenants")
             .await?;
         let rows = sqlx::query_as(
             "SELECT tenant, user_id, id FROM entries \
@@ -90,7 +90,7 @@ impl PostgresStore {
         )
         .bind(cutoff.as_micros())
         .bind(limit as i64)
-        .fetch_all(&mut *read)
+        .fetch_all(&mut *tx)
         .await?;
         rows::entry_commands(rows, EntryAction::Forget)
     }
@@ -100,8 +100,8 @@ impl PostgresStore {
         tenant: &TenantId,
         user: UserId,
     ) -> Result<(Position, Counts), StoreError> {
-        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
-        let row = self.mailbox_row(&mut read, tenant, user).await?;
+        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let row = self.mailbox_row(&mut tx, tenant, user).await?;
         Ok((row.position(), row.counts))
     }
 
@@ -129,7 +129,7 @@ impl PostgresStore {
         user: UserId,
         query: &EntryQuery,
     ) -> Result<Vec<EntryRow>, StoreError> {
-        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
         let mut statement =
             QueryBuilder::<Postgres>::new(format!("SELECT {} FROM entries e WHERE ", rows::ENTRY));
         statement.push("e.tenant = ").push_bind(tenant.as_str());
@@ -147,7 +147,7 @@ impl PostgresStore {
         statement
             .push(" ORDER BY e.seq DESC LIMIT ")
             .push_bind(i64::from(query.limit));
-        let found: Vec<rows::EntryColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
+        let found: Vec<rows::EntryColumns> = statement.build_query_as().fetch_all(&mut *tx).await?;
         found.into_iter().map(EntryRow::try_from).collect()
     }
 
@@ -157,7 +157,7 @@ impl PostgresStore {
         user: UserId,
         id: EntryId,
     ) -> Result<Option<EntryRow>, StoreError> {
-        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
         let statement = format!(
             "SELECT {} FROM entries e WHERE e.tenant = $1 AND e.user_id = $2 AND e.id = $3 \
              AND e.gone_at IS NULL",
@@ -167,7 +167,7 @@ impl PostgresStore {
             .bind(tenant.as_str())
             .bind(user.to_string())
             .bind(id.to_string())
-            .fetch_optional(&mut *read)
+            .fetch_optional(&mut *tx)
             .await?;
         found.map(EntryRow::try_from).transpose()
     }
@@ -179,7 +179,7 @@ impl PostgresStore {
         from: &Position,
         limit: usize,
     ) -> Result<Since<LoggedChange>, StoreError> {
-        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
         let rows: Vec<rows::LogColumns> = sqlx::query_as(
             "SELECT m.epoch, m.last_seq, m.floor_seq, l.seq, l.kind, l.body FROM mailboxes m \
              LEFT JOIN mailbox_log l ON l.tenant = m.tenant AND l.user_id = m.user_id AND l.seq > $3 \
@@ -189,7 +189,7 @@ impl PostgresStore {
         .bind(user.to_string())
         .bind(stored(from.seq))
         .bind(limit as i64 + 1)
-        .fetch_all(&mut *read)
+        .fetch_all(&mut *tx)
         .await?;
         let slice = match rows::log_slice(rows)? {
             Some(slice) => slice,
@@ -204,7 +204,7 @@ impl PostgresStore {
         user: UserId,
         device: &DeviceName,
     ) -> Result<Option<Position>, StoreError> {
-        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
         let row: Option<(String, i64)> = sqlx::query_as(
             "SELECT m.epoch, c.seq FROM confirmations c \
              JOIN mailboxes m ON m.tenant = c.tenant AND m.user_id = c.user_id \
@@ -213,7 +213,7 @@ impl PostgresStore {
         .bind(tenant.as_str())
         .bind(user.to_string())
         .bind(device.as_str())
-        .fetch_optional(&mut *read)
+        .fetch_optional(&mut *tx)
         .await?;
         row.map(|(epoch, seq)| {
             Ok(Position {
@@ -253,22 +253,17 @@ async fn find(tx: &mut PgConnection, commands: &[MailboxCommand]) -> Result<Foun
         }
     }
     if !notifications.is_empty() {
-        let (tenants, users, ids) = triples(
-            notifications
-                .iter()
-                .map(|((tenant, user), id): &(UserKey, _)| (tenant, user, id)),
-        );
         let rows: Vec<(String, String, String, Option<String>)> = sqlx::query_as(
             "SELECT r.tenant, r.user_id, r.notification, e.id \
-             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j (tenant, user_id, notification) \
+             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, notification, user_id) \
              JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.notification \
              AND r.user_id = j.user_id \
              LEFT JOIN entries e ON e.tenant = r.tenant AND e.user_id = r.user_id AND e.id = r.entry \
              AND e.notification = r.notification",
         )
-        .bind(tenants)
-        .bind(users)
-        .bind(ids)
+        .bind(column!(notifications, ((tenant, _), _) => tenant.as_str()))
+        .bind(column!(notifications, (_, id) => id.to_string()))
+        .bind(column!(notifications, ((_, user), _) => user.to_string()))
         .fetch_all(&mut *tx)
         .await?;
         for (tenant, user, notification, entry) in rows {
@@ -280,20 +275,15 @@ async fn find(tx: &mut PgConnection, commands: &[MailboxCommand]) -> Result<Foun
     }
     found.entries = named(tx, &entries).await?;
     if !devices.is_empty() {
-        let (tenants, users, names) = triples(
-            devices
-                .iter()
-                .map(|((tenant, user), name): &(UserKey, DeviceName)| (tenant, user, name)),
-        );
         let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
             "SELECT c.tenant, c.user_id, c.device, MAX(c.seq) \
-             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j (tenant, user_id, device) \
+             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, user_id, device) \
              JOIN confirmations c ON c.tenant = j.tenant AND c.user_id = j.user_id \
              AND c.device = j.device GROUP BY c.tenant, c.user_id, c.device",
         )
-        .bind(tenants)
-        .bind(users)
-        .bind(names)
+        .bind(column!(devices, ((tenant, _), _) => tenant.as_str()))
+        .bind(column!(devices, ((_, user), _) => user.to_string()))
+        .bind(column!(devices, (_, name) => name.as_str()))
         .fetch_all(&mut *tx)
         .await?;
         for (tenant, user, device, seq) in rows {
@@ -313,15 +303,14 @@ async fn named(
         return Ok(HashMap::new());
     }
     let statement = format!(
-        "SELECT {} FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j (tenant, user_id, id) \
+        "SELECT {} FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, user_id, id) \
          JOIN entries e ON e.tenant = j.tenant AND e.user_id = j.user_id AND e.id = j.id",
         rows::ENTRY_STATE
     );
-    let (tenants, users, ids) = triples(entries.iter().map(|((tenant, user), id)| (tenant, user, id)));
     let rows: Vec<rows::EntryColumns> = sqlx::query_as(AssertSqlSafe(statement))
-        .bind(tenants)
-        .bind(users)
-        .bind(ids)
+        .bind(column!(entries, ((tenant, _), _) => tenant.as_str()))
+        .bind(column!(entries, ((_, user), _) => user.to_string()))
+        .bind(column!(entries, (_, id) => id.to_string()))
         .fetch_all(&mut *tx)
         .await?;
     rows.into_iter()

@@ -1,13 +1,13 @@
-//! The store in a PostgreSQL schema. What is appended to is locked first, always in the same order, so that nobody
-//! waits in a circle: outbox and notifications, then mailboxes, then topics, each sorted by key.
+//! The store in a PostgreSQL schema. Several processes may write: whoever appends to a mailbox or topic holds its row,
+//! and rows are locked in one order everywhere: notifications, outbox, mailboxes, topics, each by key.
 
-mod bulk;
-mod keys;
-mod lock;
+mod column;
 mod mailbox;
 mod notifications;
 mod outbox;
 mod plan;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod topics;
 mod upkeep;
 mod write;

@@ -1,20 +1,15 @@
+use std::collections::HashMap;
+
 use carillon_domain::{NotificationId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{PostgresStore, bulk::Bulk, keys::pairs};
+use super::{PostgresStore, column::column};
 use crate::store::{
     records::{AcceptReply, AcceptRequest, Claim, Lease, NotificationRow},
-    rows::{self, word},
+    rows,
 };
 
-static NOTIFICATIONS: Bulk = Bulk::new(
-    "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
-     created_at, send_at, expires_at) VALUES ",
-    11,
-    "",
-);
-static OUTBOX: Bulk = Bulk::new("INSERT INTO outbox (tenant, notification, due_at) VALUES ", 3, "");
 impl PostgresStore {
     pub(super) async fn accept(
         &self,
@@ -32,30 +27,40 @@ impl PostgresStore {
             .filter(|(_, reply)| **reply == AcceptReply::Accepted)
             .flat_map(|(request, _)| request.notifications.iter().map(|row| (&request.tenant, row)))
             .collect();
-        NOTIFICATIONS
-            .run(&mut tx, &accepted, |query, (tenant, row)| {
-                query
-                    .bind(tenant.as_str())
-                    .bind(row.id.to_string())
-                    .bind("accepted")
-                    .bind(row.category.as_str())
-                    .bind(row.priority.as_str())
-                    .bind(row.collapse_key.as_ref().map(|key| key.as_str()))
-                    .bind(row.content.clone())
-                    .bind(row.targets.clone())
-                    .bind(row.created_at.as_micros())
-                    .bind(row.send_at.as_micros())
-                    .bind(row.expires_at.as_micros())
-            })
+        if !accepted.is_empty() {
+            let tenants = column!(accepted, (tenant, _) => tenant.as_str());
+            let ids = column!(accepted, (_, row) => row.id.to_string());
+            let send_at = column!(accepted, (_, row) => row.send_at.as_micros());
+            sqlx::query(
+                "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
+                 created_at, send_at, expires_at) SELECT v.tenant, v.id, 'accepted', v.category, v.priority, \
+                 v.collapse_key, v.content, v.targets, v.created_at, v.send_at, v.expires_at \
+                 FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+                 $8::bigint[], $9::bigint[], $10::bigint[]) AS v(tenant, id, category, priority, collapse_key, \
+                 content, targets, created_at, send_at, expires_at)",
+            )
+            .bind(&tenants)
+            .bind(&ids)
+            .bind(column!(accepted, (_, row) => row.category.as_str()))
+            .bind(column!(accepted, (_, row) => row.priority.as_str()))
+            .bind(column!(accepted, (_, row) => row.collapse_key.as_ref().map(|key| key.as_str())))
+            .bind(column!(accepted, (_, row) => &*row.content))
+            .bind(column!(accepted, (_, row) => &*row.targets))
+            .bind(column!(accepted, (_, row) => row.created_at.as_micros()))
+            .bind(&send_at)
+            .bind(column!(accepted, (_, row) => row.expires_at.as_micros()))
+            .execute(&mut *tx)
             .await?;
-        OUTBOX
-            .run(&mut tx, &accepted, |query, (tenant, row)| {
-                query
-                    .bind(tenant.as_str())
-                    .bind(row.id.to_string())
-                    .bind(row.send_at.as_micros())
-            })
+            sqlx::query(
+                "INSERT INTO outbox (tenant, notification, due_at) \
+                 SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[])",
+            )
+            .bind(&tenants)
+            .bind(&ids)
+            .bind(&send_at)
+            .execute(&mut *tx)
             .await?;
+        }
         tx.commit().await?;
         Ok(replies)
     }
@@ -81,11 +86,16 @@ impl PostgresStore {
         until: Timestamp,
     ) -> Result<Vec<Lease>, StoreError> {
         let mut tx = self.postgres.begin_system("the relay serves all tenants").await?;
+        #[cfg(feature = "planted-bugs")]
+        if let Some(leases) = super::planted::lease(&mut tx, now, limit).await? {
+            tx.commit().await?;
+            return Ok(leases);
+        }
         let rows: Vec<(String, String, i64)> = sqlx::query_as(
-            "UPDATE outbox SET lease = lease + 1, due_at = $3 WHERE (tenant, notification) IN \
+            "UPDATE outbox o SET lease = o.lease + 1, due_at = $3 FROM \
              (SELECT tenant, notification FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2 \
-             FOR UPDATE SKIP LOCKED) \
-             RETURNING tenant, notification, lease",
+             FOR UPDATE SKIP LOCKED) d WHERE o.tenant = d.tenant AND o.notification = d.notification \
+             RETURNING o.tenant, o.notification, o.lease",
         )
         .bind(now.as_micros())
         .bind(limit as i64)
@@ -93,13 +103,13 @@ impl PostgresStore {
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        leases(rows)
+        rows::leases(rows)
     }
 
     pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let mut read = self.postgres.read_system("the relay serves all tenants").await?;
+        let mut tx = self.postgres.begin_system("the relay serves all tenants").await?;
         let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM outbox")
-            .fetch_one(&mut *read)
+            .fetch_one(&mut *tx)
             .await?;
         Ok(due.map(Timestamp::from_micros))
     }
@@ -114,11 +124,18 @@ impl PostgresStore {
             .postgres
             .begin_system("the planner serves all tenants")
             .await?;
+        let (tenant, id) = (lease.tenant.as_str(), lease.notification.to_string());
+        // Notifications are locked before outbox rows.
+        sqlx::query("SELECT 1 FROM notifications WHERE tenant = $1 AND id = $2 FOR UPDATE")
+            .bind(tenant)
+            .bind(id.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
         let held = sqlx::query(
             "UPDATE outbox SET due_at = $4 WHERE tenant = $1 AND notification = $2 AND lease = $3",
         )
-        .bind(lease.tenant.as_str())
-        .bind(lease.notification.to_string())
+        .bind(tenant)
+        .bind(id.as_str())
         .bind(lease.token)
         .bind(until.as_micros())
         .execute(&mut *tx)
@@ -128,15 +145,15 @@ impl PostgresStore {
                 "UPDATE notifications SET state = 'expired', ended_at = $3 \
                  WHERE tenant = $1 AND id = $2 AND state = 'accepted' AND expires_at <= $3",
             )
-            .bind(lease.tenant.as_str())
-            .bind(lease.notification.to_string())
+            .bind(tenant)
+            .bind(id.as_str())
             .bind(now.as_micros())
             .execute(&mut *tx)
             .await?;
             if expired.rows_affected() > 0 {
                 sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND notification = $2")
-                    .bind(lease.tenant.as_str())
-                    .bind(lease.notification.to_string())
+                    .bind(tenant)
+                    .bind(id.as_str())
                     .execute(&mut *tx)
                     .await?;
             }
@@ -148,44 +165,26 @@ impl PostgresStore {
         &self,
         ids: &[(TenantId, NotificationId)],
     ) -> Result<Vec<NotificationRow>, StoreError> {
-        let mut read = self
+        let mut tx = self
             .postgres
-            .read_system("the planner serves all tenants")
+            .begin_system("the planner serves all tenants")
             .await?;
         let statement = format!(
-            "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j (tenant, id) \
+            "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
              JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id",
             rows::NOTIFICATION
         );
-        let (tenants, keys) = pairs(ids.iter().map(|(tenant, id)| (tenant, id)));
         let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
-            .bind(tenants)
-            .bind(keys)
-            .fetch_all(&mut *read)
+            .bind(column!(ids, (tenant, _) => tenant.as_str()))
+            .bind(column!(ids, (_, id) => id.to_string()))
+            .fetch_all(&mut *tx)
             .await?;
         found.into_iter().map(rows::notification).collect()
     }
 }
 
-pub(super) fn leases(rows: Vec<(String, String, i64)>) -> Result<Vec<Lease>, StoreError> {
-    let lease = |(tenant, notification, token): (String, String, i64)| {
-        Ok(Lease {
-            tenant: word(&tenant)?,
-            notification: word(&notification)?,
-            token,
-        })
-    };
-    let mut leases = rows
-        .into_iter()
-        .map(lease)
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    // Ids begin with their time: what was accepted first goes first.
-    leases.sort_unstable_by_key(|lease| lease.notification);
-    Ok(leases)
-}
-
-/// Takes the requests' idempotency keys where they are free, and looks up the others. A key that somebody else takes
-/// at the same time is waited for: it is taken or free once he has committed or not.
+/// Looks up the requests' idempotency keys and takes those that are free. Another node that takes one at the same time
+/// makes us wait for its commit; then its answer is there.
 async fn claim(
     tx: &mut PgConnection,
     now: Timestamp,
@@ -197,37 +196,57 @@ async fn claim(
         .enumerate()
         .filter_map(|(index, request)| Some((index, &request.tenant, request.claim.as_ref()?)))
         .collect();
-    // All take keys in the same order, so that nobody waits in a circle.
-    claims.sort_unstable_by(|(_, a_tenant, a), (_, b_tenant, b)| {
-        (a_tenant, a.route, &a.key).cmp(&(b_tenant, b.route, &b.key))
-    });
+    if claims.is_empty() {
+        return Ok(replies);
+    }
+    // One order on every node, so that two nodes cannot wait for each other.
+    claims.sort_unstable_by_key(|(_, tenant, claim)| (*tenant, claim.route, claim.key.clone()));
+    let tenants = column!(claims, (_, tenant, _) => tenant.as_str());
+    let routes = column!(claims, (_, _, claim) => claim.route);
+    let keys = column!(claims, (_, _, claim) => &*claim.key);
+    let taken: Vec<(String, String, String)> = sqlx::query_as(
+        "INSERT INTO idempotency (tenant, route, key, fingerprint, status, body, expires_at) SELECT * FROM \
+         UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[]) \
+         ON CONFLICT (tenant, route, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
+         status = excluded.status, body = excluded.body, expires_at = excluded.expires_at \
+         WHERE idempotency.expires_at <= $8 RETURNING tenant, route, key",
+    )
+    .bind(&tenants)
+    .bind(&routes)
+    .bind(&keys)
+    .bind(column!(claims, (_, _, claim) => claim.fingerprint.as_str()))
+    .bind(column!(claims, (_, _, claim) => i64::from(claim.status)))
+    .bind(column!(claims, (_, _, claim) => &*claim.body))
+    .bind(column!(claims, (_, _, claim) => claim.expires_at.as_micros()))
+    .bind(now.as_micros())
+    .fetch_all(&mut *tx)
+    .await?;
+    if taken.len() == claims.len() {
+        return Ok(replies);
+    }
+    type Answer = (String, String, String, String, i64, String);
+    let used: Vec<Answer> = sqlx::query_as(
+        "SELECT i.tenant, i.route, i.key, i.fingerprint, i.status, i.body \
+         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, route, key) \
+         JOIN idempotency i ON i.tenant = j.tenant AND i.route = j.route AND i.key = j.key",
+    )
+    .bind(&tenants)
+    .bind(&routes)
+    .bind(&keys)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut used: HashMap<(String, String, String), (String, i64, String)> = used
+        .into_iter()
+        .map(|(tenant, route, key, fingerprint, status, body)| {
+            ((tenant, route, key), (fingerprint, status, body))
+        })
+        .collect();
+    for taken in taken {
+        used.remove(&taken);
+    }
     for (index, tenant, claim) in claims {
-        let taken = sqlx::query(
-            "INSERT INTO idempotency AS i (tenant, route, key, fingerprint, status, body, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, route, key) DO UPDATE SET \
-             fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body, \
-             expires_at = excluded.expires_at WHERE i.expires_at <= $8",
-        )
-        .bind(tenant.as_str())
-        .bind(claim.route)
-        .bind(&*claim.key)
-        .bind(claim.fingerprint.as_str())
-        .bind(i64::from(claim.status))
-        .bind(&*claim.body)
-        .bind(claim.expires_at.as_micros())
-        .bind(now.as_micros())
-        .execute(&mut *tx)
-        .await?;
-        if taken.rows_affected() == 0 {
-            let (fingerprint, status, body): (String, i64, String) = sqlx::query_as(
-                "SELECT fingerprint, status, body FROM idempotency \
-                 WHERE tenant = $1 AND route = $2 AND key = $3",
-            )
-            .bind(tenant.as_str())
-            .bind(claim.route)
-            .bind(&*claim.key)
-            .fetch_one(&mut *tx)
-            .await?;
+        let key = (tenant.to_string(), claim.route.to_owned(), claim.key.to_string());
+        if let Some((fingerprint, status, body)) = used.remove(&key) {
             replies[index] = rows::replay(claim, &fingerprint, status, body);
         }
     }

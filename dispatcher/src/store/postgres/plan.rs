@@ -1,20 +1,15 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use carillon_domain::{NotificationId, TenantId, Timestamp, UserId};
+use carillon_domain::{NotificationId, NotificationState, TenantId, Timestamp, UserId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{
-    PostgresStore,
-    keys::pairs,
-    lock::{mailboxes, topics},
-    write::write,
-};
+use super::{PostgresStore, column::column, write::write};
 use crate::store::{
     apply,
     ledger::{Ledger, NotificationEnd, TopicKey},
-    plan::{Known, plan},
-    records::{Cancelled, Committed, EntryRow, PlanJob, PlanOutcome, UserKey},
+    plan::{Known, OpenKey, plan},
+    records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
 };
 
@@ -30,9 +25,9 @@ impl PostgresStore {
             .await?;
         let live = live(&mut tx, jobs).await?;
         let users: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::mailboxes).collect();
-        let topic_keys: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();
+        let topics: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
-        let topics = topics(&mut tx, now, &topic_keys).await?;
+        let topics = self::topics(&mut tx, now, &topics).await?;
         let known = Known {
             open: open_entries(&mut tx, jobs).await?,
             erased: erased(&mut tx, &users).await?,
@@ -55,51 +50,49 @@ impl PostgresStore {
         id: NotificationId,
     ) -> Result<Committed<Cancelled>, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
-        let state: Option<(String,)> =
-            sqlx::query_as("SELECT state FROM notifications WHERE tenant = $1 AND id = $2 FOR UPDATE")
-                .bind(tenant.as_str())
-                .bind(id.to_string())
-                .fetch_optional(&mut *tx)
-                .await?;
+        let row: Option<(String, Option<String>)> = sqlx::query_as(
+            "SELECT state, topics FROM notifications WHERE tenant = $1 AND id = $2 FOR UPDATE",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .fetch_optional(&mut *tx)
+        .await?;
         let done = |value| {
             Ok(Committed {
                 value,
                 envelopes: Vec::new(),
             })
         };
-        match state.as_ref().map(|(state,)| state.as_str()) {
+        let topics = match row {
             None => return done(Cancelled::NotFound),
-            Some("expired") => return done(Cancelled::Expired),
-            Some("cancelled") => return done(Cancelled::Done { recalled: 0 }),
-            Some(_) => {}
-        }
-        let recipients: Vec<(String,)> = sqlx::query_as(
-            "SELECT user_id FROM recipients WHERE tenant = $1 AND notification = $2 AND entry IS NOT NULL",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .fetch_all(&mut *tx)
-        .await?;
-        let users = recipients
+            Some((state, _)) if state == "expired" => return done(Cancelled::Expired),
+            Some((state, _)) if state == "cancelled" => return done(Cancelled::Done { recalled: 0 }),
+            Some((_, topics)) => topics,
+        };
+        // The outbox row is locked before mailboxes are.
+        sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND notification = $2")
+            .bind(tenant.as_str())
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        let users: Vec<(String,)> =
+            sqlx::query_as("SELECT user_id FROM recipients WHERE tenant = $1 AND notification = $2")
+                .bind(tenant.as_str())
+                .bind(id.to_string())
+                .fetch_all(&mut *tx)
+                .await?;
+        let users: HashSet<UserKey> = users
             .iter()
             .map(|(user,)| Ok((tenant.clone(), word(user)?)))
             .collect::<Result<_, StoreError>>()?;
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
-        // Read under the mailboxes' locks: what they showed before may have been replaced meanwhile.
         let entries = shown_entries(&mut tx, tenant, id).await?;
         let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
         let recalled = apply::recall(&mut ledger, entries)?;
-        // Where it was published stays known.
-        let (topics,): (Option<String>,) =
-            sqlx::query_as("SELECT topics FROM notifications WHERE tenant = $1 AND id = $2")
-                .bind(tenant.as_str())
-                .bind(id.to_string())
-                .fetch_one(&mut *tx)
-                .await?;
         ledger.writes.ended.push(NotificationEnd {
             tenant: tenant.clone(),
             id,
-            state: carillon_domain::NotificationState::Cancelled,
+            state: NotificationState::Cancelled,
             topics,
         });
         let mut writes = ledger.finish();
@@ -125,35 +118,121 @@ impl PostgresStore {
     }
 }
 
-/// Whether each job's notification still waits and its lease is the last one; locks those.
+/// Whether each job's notification still waits and its lease is the last one; such rows are locked.
 async fn live(tx: &mut PgConnection, jobs: &[PlanJob]) -> Result<Vec<bool>, StoreError> {
-    let (tenants, ids) = pairs(jobs.iter().map(|job| (&job.lease.tenant, job.lease.notification)));
-    let tokens: Vec<i64> = jobs.iter().map(|job| job.lease.token).collect();
     let rows: Vec<(i64,)> = sqlx::query_as(
-        "SELECT j.place - 1 FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
-         AS j (tenant, notification, lease, place) \
-         JOIN outbox o ON o.tenant = j.tenant AND o.notification = j.notification AND o.lease = j.lease \
-         JOIN notifications n ON n.tenant = o.tenant AND n.id = o.notification AND n.state = 'accepted' \
-         ORDER BY o.tenant COLLATE \"C\", o.notification COLLATE \"C\" FOR UPDATE OF o, n",
+        "SELECT j.place FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
+         AS j(tenant, id, lease, place) JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id \
+         JOIN outbox o ON o.tenant = n.tenant AND o.notification = n.id \
+         WHERE o.lease = j.lease AND n.state = 'accepted' ORDER BY n.tenant, n.id FOR UPDATE OF n, o",
     )
-    .bind(tenants)
-    .bind(ids)
-    .bind(tokens)
+    .bind(column!(jobs, job => job.lease.tenant.as_str()))
+    .bind(column!(jobs, job => job.lease.notification.to_string()))
+    .bind(column!(jobs, job => job.lease.token))
     .fetch_all(&mut *tx)
     .await?;
     let mut live = vec![false; jobs.len()];
-    for (index,) in rows {
-        if let Some(live) = usize::try_from(index).ok().and_then(|index| live.get_mut(index)) {
+    for (place,) in rows {
+        if let Some(live) = usize::try_from(place - 1)
+            .ok()
+            .and_then(|index| live.get_mut(index))
+        {
             *live = true;
         }
     }
     Ok(live)
 }
 
+/// The mailboxes, made where they are new, and locked by key.
+pub(super) async fn mailboxes(
+    tx: &mut PgConnection,
+    store: &str,
+    users: &HashSet<UserKey>,
+) -> Result<Vec<MailboxRow>, StoreError> {
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut new = Vec::with_capacity(users.len());
+    for (tenant, user) in users {
+        new.push(rows::new_mailbox(store, tenant, *user)?);
+    }
+    // In one order on every node, new rows before old ones, so that no two wait for each other.
+    new.sort_unstable_by(|a, b| (&a.tenant, a.user).cmp(&(&b.tenant, b.user)));
+    let tenants = column!(new, row => row.tenant.as_str());
+    let ids = column!(new, row => row.user.to_string());
+    sqlx::query(
+        "INSERT INTO mailboxes (tenant, user_id, epoch, last_seq, floor_seq, total, unread, unseen) \
+         SELECT j.tenant, j.user_id, j.epoch, 0, 0, 0, 0, 0 \
+         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, user_id, epoch) \
+         WHERE NOT EXISTS (SELECT 1 FROM mailboxes m WHERE m.tenant = j.tenant AND m.user_id = j.user_id) \
+         ORDER BY j.tenant, j.user_id ON CONFLICT DO NOTHING",
+    )
+    .bind(&tenants)
+    .bind(&ids)
+    .bind(column!(new, row => row.epoch.as_str()))
+    .execute(&mut *tx)
+    .await?;
+    let statement = format!(
+        "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j(tenant, user_id) \
+         JOIN mailboxes m ON m.tenant = j.tenant AND m.user_id = j.user_id \
+         ORDER BY m.tenant, m.user_id FOR UPDATE OF m",
+        rows::MAILBOX
+    );
+    let found: Vec<rows::MailboxColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(&tenants)
+        .bind(&ids)
+        .fetch_all(&mut *tx)
+        .await?;
+    found.into_iter().map(rows::mailbox).collect()
+}
+
+/// The topics, made where they are new, and locked by key.
+pub(super) async fn topics(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    keys: &HashSet<TopicKey>,
+) -> Result<Vec<TopicRow>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut new: Vec<TopicRow> = keys
+        .iter()
+        .map(|(tenant, topic)| rows::new_topic(now, tenant, topic))
+        .collect();
+    new.sort_unstable_by(|a, b| (&a.tenant, &a.topic).cmp(&(&b.tenant, &b.topic)));
+    let tenants = column!(new, row => row.tenant.as_str());
+    let names = column!(new, row => row.topic.as_str());
+    sqlx::query(
+        "INSERT INTO topics (tenant, topic, epoch, last_seq, floor_seq, used_at) \
+         SELECT j.tenant, j.topic, j.epoch, 0, 0, $4 \
+         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, topic, epoch) \
+         WHERE NOT EXISTS (SELECT 1 FROM topics t WHERE t.tenant = j.tenant AND t.topic = j.topic) \
+         ORDER BY j.tenant, j.topic ON CONFLICT DO NOTHING",
+    )
+    .bind(&tenants)
+    .bind(&names)
+    .bind(column!(new, row => row.epoch.as_str()))
+    .bind(now.as_micros())
+    .execute(&mut *tx)
+    .await?;
+    let statement = format!(
+        "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j(tenant, topic) \
+         JOIN topics t ON t.tenant = j.tenant AND t.topic = j.topic \
+         ORDER BY t.tenant, t.topic FOR UPDATE OF t",
+        rows::TOPIC
+    );
+    let found: Vec<rows::TopicColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(&tenants)
+        .bind(&names)
+        .fetch_all(&mut *tx)
+        .await?;
+    found.into_iter().map(rows::topic).collect()
+}
+
 async fn open_entries(
     tx: &mut PgConnection,
     jobs: &[PlanJob],
-) -> Result<std::collections::HashMap<crate::store::plan::OpenKey, EntryRow>, StoreError> {
+) -> Result<HashMap<OpenKey, EntryRow>, StoreError> {
     let wanted: HashSet<_> = jobs
         .iter()
         .filter_map(|job| Some((job, job.notification.collapse_key.as_ref()?.as_str())))
@@ -161,50 +240,36 @@ async fn open_entries(
             let category = job.notification.category.as_str();
             job.users
                 .iter()
-                .map(move |user| (&job.lease.tenant, *user, category, collapse))
+                .map(move |user| (job.lease.tenant.as_str(), *user, category, collapse))
         })
         .collect();
     if wanted.is_empty() {
-        return Ok(Default::default());
+        return Ok(HashMap::new());
     }
     let statement = format!(
         "SELECT {} FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) \
-         AS j (tenant, user_id, category, collapse_key) \
-         JOIN entries e ON e.tenant = j.tenant AND e.user_id = j.user_id AND e.category = j.category \
-         AND e.collapse_key = j.collapse_key \
+         AS j(tenant, user_id, category, collapse_key) JOIN entries e ON e.tenant = j.tenant \
+         AND e.user_id = j.user_id AND e.category = j.category AND e.collapse_key = j.collapse_key \
          WHERE e.collapse_key IS NOT NULL AND e.archived_at IS NULL AND e.gone_at IS NULL",
         rows::ENTRY_STATE
     );
-    let wanted: Vec<_> = wanted.into_iter().collect();
-    let (tenants, users) = pairs(wanted.iter().map(|(tenant, user, ..)| (*tenant, user)));
     let found: Vec<rows::EntryColumns> = sqlx::query_as(AssertSqlSafe(statement))
-        .bind(tenants)
-        .bind(users)
-        .bind(
-            wanted
-                .iter()
-                .map(|(.., category, _)| (*category).to_owned())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            wanted
-                .iter()
-                .map(|(.., collapse)| (*collapse).to_owned())
-                .collect::<Vec<_>>(),
-        )
+        .bind(column!(wanted, (tenant, _, _, _) => *tenant))
+        .bind(column!(wanted, (_, user, _, _) => user.to_string()))
+        .bind(column!(wanted, (_, _, category, _) => *category))
+        .bind(column!(wanted, (_, _, _, collapse) => *collapse))
         .fetch_all(&mut *tx)
         .await?;
     rows::by_open_key(found)
 }
 
 async fn erased(tx: &mut PgConnection, users: &HashSet<UserKey>) -> Result<HashSet<UserKey>, StoreError> {
-    let (tenants, names) = pairs(users.iter().map(|(tenant, user)| (tenant, user)));
     let found: Vec<(String, String)> = sqlx::query_as(
-        "SELECT e.tenant, e.user_id FROM UNNEST($1::text[], $2::text[]) AS j (tenant, user_id) \
+        "SELECT e.tenant, e.user_id FROM UNNEST($1::text[], $2::text[]) AS j(tenant, user_id) \
          JOIN erased e ON e.tenant = j.tenant AND e.user_id = j.user_id",
     )
-    .bind(tenants)
-    .bind(names)
+    .bind(column!(users, (tenant, _) => tenant.as_str()))
+    .bind(column!(users, (_, user) => user.to_string()))
     .fetch_all(&mut *tx)
     .await?;
     found

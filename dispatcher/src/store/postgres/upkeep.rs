@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use carillon_domain::Timestamp;
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::PgConnection;
 
-use super::PostgresStore;
+use super::{PostgresStore, column::column, plan::mailboxes};
 use crate::store::{
     records::{Erasure, Sweep, Tally},
     rows::{self, first_id_at, number},
@@ -27,7 +27,7 @@ impl PostgresStore {
             .fetch_one(&mut *tx)
             .await?;
         if let Some(name) = &erasure.name {
-            let mentions: Vec<(String, String)> = sqlx::query_as(
+            let mut mentions: Vec<(String, String)> = sqlx::query_as(
                 "SELECT id, targets FROM notifications WHERE tenant = $1 AND id IN \
                  (SELECT notification FROM recipients WHERE tenant = $1 AND user_id = $2) UNION ALL \
                  SELECT id, targets FROM notifications WHERE tenant = $1 AND state = 'accepted' \
@@ -38,6 +38,9 @@ impl PostgresStore {
             .bind(until)
             .fetch_all(&mut *tx)
             .await?;
+            // As everywhere: notifications in one order, and before mailboxes.
+            mentions.sort_unstable();
+            mentions.dedup();
             for (id, targets) in mentions {
                 let Some((targets, alone)) = rows::without(&targets, name)? else {
                     continue;
@@ -68,7 +71,7 @@ impl PostgresStore {
             }
             sqlx::query(
                 "UPDATE topic_log SET publisher = NULL \
-                 WHERE tenant = $1 AND publisher IS NOT NULL AND publisher::jsonb ->> 'user' = $2 AND at <= $3",
+                 WHERE tenant = $1 AND publisher IS NOT NULL AND publisher::json ->> 'user' = $2 AND at <= $3",
             )
             .bind(tenant)
             .bind(name.as_str())
@@ -76,9 +79,13 @@ impl PostgresStore {
             .execute(&mut *tx)
             .await?;
         }
-        // Whoever plans for the mailbox now either is done before, or sees that the user is erased.
-        let users = std::iter::once((erasure.tenant.clone(), erasure.user)).collect();
-        super::lock::mailboxes(&mut tx, &self.epoch, &users).await?;
+        // From here on nobody appends; who waited for the mailbox finds the note that he is erased.
+        mailboxes(
+            &mut tx,
+            &self.epoch,
+            &HashSet::from([(erasure.tenant.clone(), erasure.user)]),
+        )
+        .await?;
         for statement in [
             "DELETE FROM receipts WHERE (tenant, notification, user_id) IN \
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
@@ -154,7 +161,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn tally(&self, now: Timestamp) -> Result<Tally, StoreError> {
-        let mut read = self.postgres.read_system("metrics count all tenants").await?;
+        let mut tx = self.postgres.begin_system("metrics count all tenants").await?;
         // One statement, so that all numbers are of one moment.
         let row: (i64, i64, i64, i64, i64, Option<i64>) = sqlx::query_as(
             "SELECT (SELECT COUNT(*) FROM notifications), \
@@ -163,7 +170,7 @@ impl PostgresStore {
              (SELECT COUNT(*) FROM notifications WHERE state = 'expired' AND state <> 'planned'), \
              (SELECT COUNT(*) FROM outbox), (SELECT MIN(due_at) FROM outbox)",
         )
-        .fetch_one(&mut *read)
+        .fetch_one(&mut *tx)
         .await?;
         let (all, accepted, cancelled, expired, outbox, oldest) = row;
         Ok(Tally {
@@ -216,7 +223,7 @@ async fn notifications(tx: &mut PgConnection, cutoff: Timestamp, limit: i64) -> 
         if ids.is_empty() {
             continue;
         }
-        let ids: Vec<String> = ids.into_iter().map(|(id,)| id).collect();
+        let ids = column!(ids, (id,) => id.as_str());
         for statement in [
             "DELETE FROM receipts WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM deliveries WHERE tenant = $1 AND notification = ANY($2)",
@@ -255,9 +262,9 @@ const MAILBOX_CUT: Cut = Cut {
             WHERE l.tenant = mailboxes.tenant AND l.user_id = mailboxes.user_id AND l.at < $3 \
             AND l.seq <= mailboxes.floor_seq + $4), 0)) WHERE (tenant, user_id) IN \
             (SELECT * FROM UNNEST($1::text[], $2::text[]))",
-    delete: "DELETE FROM mailbox_log l USING UNNEST($1::text[], $2::text[]) AS j (tenant, user_id), mailboxes m \
-             WHERE m.tenant = j.tenant AND m.user_id = j.user_id AND l.tenant = m.tenant \
-             AND l.user_id = m.user_id AND l.seq <= m.floor_seq",
+    delete: "DELETE FROM mailbox_log l USING mailboxes m WHERE (m.tenant, m.user_id) IN \
+             (SELECT * FROM UNNEST($1::text[], $2::text[])) \
+             AND l.tenant = m.tenant AND l.user_id = m.user_id AND l.seq <= m.floor_seq",
     oldest: "UPDATE mailboxes SET oldest_at = (SELECT l.at FROM mailbox_log l \
              WHERE l.tenant = mailboxes.tenant AND l.user_id = mailboxes.user_id ORDER BY l.seq LIMIT 1) \
              WHERE (tenant, user_id) IN (SELECT * FROM UNNEST($1::text[], $2::text[]))",
@@ -270,9 +277,9 @@ const TOPIC_CUT: Cut = Cut {
             WHERE l.tenant = topics.tenant AND l.topic = topics.topic AND l.at < $3 \
             AND l.seq <= topics.floor_seq + $4), 0)) WHERE (tenant, topic) IN \
             (SELECT * FROM UNNEST($1::text[], $2::text[]))",
-    delete: "DELETE FROM topic_log l USING UNNEST($1::text[], $2::text[]) AS j (tenant, topic), topics t \
-             WHERE t.tenant = j.tenant AND t.topic = j.topic AND l.tenant = t.tenant \
-             AND l.topic = t.topic AND l.seq <= t.floor_seq",
+    delete: "DELETE FROM topic_log l USING topics t WHERE (t.tenant, t.topic) IN \
+             (SELECT * FROM UNNEST($1::text[], $2::text[])) \
+             AND l.tenant = t.tenant AND l.topic = t.topic AND l.seq <= t.floor_seq",
     oldest: "UPDATE topics SET oldest_at = (SELECT l.at FROM topic_log l \
              WHERE l.tenant = topics.tenant AND l.topic = topics.topic ORDER BY l.seq LIMIT 1) \
              WHERE (tenant, topic) IN (SELECT * FROM UNNEST($1::text[], $2::text[]))",
@@ -291,8 +298,8 @@ async fn cut_logs(
     if logs.is_empty() {
         return Ok(0);
     }
-    let count = logs.len() as u64;
-    let (tenants, names): (Vec<String>, Vec<String>) = logs.into_iter().unzip();
+    let tenants = column!(logs, (tenant, _) => tenant.as_str());
+    let names = column!(logs, (_, name) => name.as_str());
     sqlx::query(cut.raise)
         .bind(&tenants)
         .bind(&names)
@@ -312,5 +319,5 @@ async fn cut_logs(
         .execute(&mut *tx)
         .await?;
     // A log whose note of its oldest change was too old counts as work done: its note is right now.
-    Ok(removed.max(count))
+    Ok(removed.max(logs.len() as u64))
 }

@@ -2,88 +2,12 @@ use carillon_domain::Timestamp;
 use carillon_sql::StoreError;
 use sqlx::PgConnection;
 
-use super::{bulk::Bulk, keys::pairs};
+use super::column::column;
 use crate::store::{
     ledger::{Writes, encode},
     records::RecipientState,
     rows::{stored, text},
 };
-
-static MAILBOXES: Bulk = Bulk::new(
-    "INSERT INTO mailboxes (tenant, user_id, epoch, last_seq, floor_seq, total, unread, unseen, oldest_at) VALUES ",
-    9,
-    " ON CONFLICT (tenant, user_id) DO UPDATE SET last_seq = excluded.last_seq, floor_seq = excluded.floor_seq, \
-     total = excluded.total, unread = excluded.unread, unseen = excluded.unseen, oldest_at = excluded.oldest_at",
-);
-static LOG: Bulk = Bulk::new(
-    "INSERT INTO mailbox_log (tenant, user_id, seq, kind, body, at) VALUES ",
-    6,
-    "",
-);
-static ENTRIES: Bulk = Bulk::new(
-    "INSERT INTO entries (tenant, user_id, id, notification, category, collapse_key, priority, content, \
-     created_at, updated_at, arrived_at, seq) VALUES ",
-    12,
-    " ON CONFLICT (tenant, user_id, id) DO UPDATE SET notification = excluded.notification, \
-     priority = excluded.priority, content = excluded.content, updated_at = excluded.updated_at, \
-     arrived_at = excluded.arrived_at, seen_at = NULL, read_at = NULL, snoozed_until = NULL, \
-     acknowledgement = NULL, seq = excluded.seq",
-);
-static ENTRY_STATES: Bulk = Bulk::new(
-    "UPDATE entries SET updated_at = v.column4, seen_at = v.column5, read_at = v.column6, \
-     archived_at = v.column7, snoozed_until = v.column8, acknowledgement = v.column9, gone_at = v.column10, \
-     content = CASE WHEN v.column10 IS NULL THEN entries.content ELSE '' END FROM (VALUES ",
-    10,
-    ") AS v WHERE entries.tenant = v.column1 AND entries.user_id = v.column2 AND entries.id = v.column3",
-);
-static RECIPIENTS: Bulk = Bulk::new(
-    "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq) VALUES ",
-    7,
-    "",
-);
-static RECIPIENT_ENDS: Bulk = Bulk::new(
-    "UPDATE recipients SET state = v.column4, reason = v.column5, acknowledgement = v.column6 FROM (VALUES ",
-    6,
-    ") AS v WHERE recipients.tenant = v.column1 AND recipients.notification = v.column2 \
-     AND recipients.user_id = v.column3 AND recipients.state = 'open'",
-);
-static UNSENT_DELIVERIES: Bulk = Bulk::new(
-    "UPDATE deliveries SET state = v.column4, reason = v.column5 FROM (VALUES ",
-    5,
-    ") AS v WHERE deliveries.tenant = v.column1 AND deliveries.notification = v.column2 \
-     AND deliveries.user_id = v.column3 AND deliveries.state = 'pending'",
-);
-static DELIVERIES: Bulk = Bulk::new(
-    "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, created_at) VALUES ",
-    9,
-    "",
-);
-static RECEIPTS: Bulk = Bulk::new(
-    "INSERT INTO receipts (tenant, notification, user_id, kind, at, device) VALUES ",
-    6,
-    " ON CONFLICT DO NOTHING",
-);
-static CONFIRMATIONS: Bulk = Bulk::new(
-    "INSERT INTO confirmations (tenant, user_id, device, seq, at) VALUES ",
-    5,
-    " ON CONFLICT DO NOTHING",
-);
-static TOPICS: Bulk = Bulk::new(
-    "INSERT INTO topics (tenant, topic, epoch, last_seq, floor_seq, oldest_at, used_at) VALUES ",
-    7,
-    " ON CONFLICT (tenant, topic) DO UPDATE SET last_seq = excluded.last_seq, floor_seq = excluded.floor_seq, \
-     oldest_at = excluded.oldest_at, used_at = excluded.used_at",
-);
-static TOPIC_LOG: Bulk = Bulk::new(
-    "INSERT INTO topic_log (tenant, topic, seq, data, publisher, at) VALUES ",
-    6,
-    "",
-);
-static ENDED: Bulk = Bulk::new(
-    "UPDATE notifications SET state = v.column3, ended_at = v.column4, topics = v.column5 FROM (VALUES ",
-    5,
-    ") AS v WHERE notifications.tenant = v.column1 AND notifications.id = v.column2",
-);
 
 /// Writes everything, in the order of the fields.
 pub(super) async fn write(
@@ -98,24 +22,27 @@ pub(super) async fn write(
     confirmations(connection, devices, writes).await?;
     topics(connection, writes).await?;
     let ended = &writes.ended;
-    ENDED
-        .run(connection, ended, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.id.to_string())
-                .bind(row.state.as_str())
-                .bind(now.as_micros())
-                .bind(row.topics.as_deref())
-        })
-        .await?;
     if !ended.is_empty() {
-        let (tenants, ids) = pairs(ended.iter().map(|row| (&row.tenant, row.id)));
+        let tenants = column!(ended, row => row.tenant.as_str());
+        let ids = column!(ended, row => row.id.to_string());
         sqlx::query(
-            "DELETE FROM outbox WHERE (tenant, notification) IN \
-             (SELECT * FROM UNNEST($1::text[], $2::text[]))",
+            "UPDATE notifications SET state = v.state, ended_at = $5, topics = v.topics \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS v(tenant, id, state, topics) \
+             WHERE notifications.tenant = v.tenant AND notifications.id = v.id",
         )
-        .bind(tenants)
-        .bind(ids)
+        .bind(&tenants)
+        .bind(&ids)
+        .bind(column!(ended, row => row.state.as_str()))
+        .bind(column!(ended, row => row.topics.as_deref()))
+        .bind(now.as_micros())
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query(
+            "DELETE FROM outbox USING UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
+             WHERE outbox.tenant = v.tenant AND outbox.notification = v.id",
+        )
+        .bind(&tenants)
+        .bind(&ids)
         .execute(connection)
         .await?;
     }
@@ -123,44 +50,54 @@ pub(super) async fn write(
 }
 
 async fn mailboxes(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
-    MAILBOXES
-        .run(connection, &writes.mailboxes, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.user.to_string())
-                .bind(row.epoch.as_str())
-                .bind(stored(row.last_seq))
-                .bind(stored(row.floor_seq))
-                .bind(stored(row.counts.total))
-                .bind(stored(row.counts.unread))
-                .bind(stored(row.counts.unseen))
-                .bind(row.oldest_at.map(Timestamp::as_micros))
-        })
-        .await?;
-    for row in &writes.log {
-        text(&row.body)?;
-    }
-    LOG.run(connection, &writes.log, |query, row| {
-        query
-            .bind(row.tenant.as_str())
-            .bind(row.user.to_string())
-            .bind(stored(row.seq))
-            .bind(row.kind.as_str())
-            .bind(text(&row.body).unwrap_or_default())
-            .bind(row.at.as_micros())
-    })
-    .await?;
-    if !writes.log_cuts.is_empty() {
-        let (tenants, users) = pairs(writes.log_cuts.iter().map(|row| (&row.tenant, row.user)));
-        let floors: Vec<i64> = writes.log_cuts.iter().map(|row| stored(row.floor_seq)).collect();
+    let rows = &writes.mailboxes;
+    if !rows.is_empty() {
+        // Their rows are there and locked.
         sqlx::query(
-            "DELETE FROM mailbox_log l USING UNNEST($1::text[], $2::text[], $3::bigint[]) \
-             AS j (tenant, user_id, floor_seq) \
-             WHERE l.tenant = j.tenant AND l.user_id = j.user_id AND l.seq <= j.floor_seq",
+            "UPDATE mailboxes SET last_seq = v.last_seq, floor_seq = v.floor_seq, total = v.total, \
+             unread = v.unread, unseen = v.unseen, oldest_at = v.oldest_at \
+             FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
+             $7::bigint[], $8::bigint[]) \
+             AS v(tenant, user_id, last_seq, floor_seq, total, unread, unseen, oldest_at) \
+             WHERE mailboxes.tenant = v.tenant AND mailboxes.user_id = v.user_id",
         )
-        .bind(tenants)
-        .bind(users)
-        .bind(floors)
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => stored(row.last_seq)))
+        .bind(column!(rows, row => stored(row.floor_seq)))
+        .bind(column!(rows, row => stored(row.counts.total)))
+        .bind(column!(rows, row => stored(row.counts.unread)))
+        .bind(column!(rows, row => stored(row.counts.unseen)))
+        .bind(column!(rows, row => row.oldest_at.map(Timestamp::as_micros)))
+        .execute(&mut *connection)
+        .await?;
+    }
+    let rows = &writes.log;
+    if !rows.is_empty() {
+        let bodies: Vec<&str> = rows.iter().map(|row| text(&row.body)).collect::<Result<_, _>>()?;
+        sqlx::query(
+            "INSERT INTO mailbox_log (tenant, user_id, seq, kind, body, at) SELECT * FROM \
+             UNNEST($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => stored(row.seq)))
+        .bind(column!(rows, row => row.kind.as_str()))
+        .bind(bodies)
+        .bind(column!(rows, row => row.at.as_micros()))
+        .execute(&mut *connection)
+        .await?;
+    }
+    let rows = &writes.log_cuts;
+    if !rows.is_empty() {
+        sqlx::query(
+            "DELETE FROM mailbox_log USING UNNEST($1::text[], $2::text[], $3::bigint[]) \
+             AS v(tenant, user_id, floor_seq) WHERE mailbox_log.tenant = v.tenant \
+             AND mailbox_log.user_id = v.user_id AND mailbox_log.seq <= v.floor_seq",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => stored(row.floor_seq)))
         .execute(connection)
         .await?;
     }
@@ -168,115 +105,157 @@ async fn mailboxes(connection: &mut PgConnection, writes: &Writes) -> Result<(),
 }
 
 async fn entries(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
-    ENTRIES
-        .run(connection, &writes.entries, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.user.to_string())
-                .bind(row.id.to_string())
-                .bind(row.notification.to_string())
-                .bind(row.category.as_str())
-                .bind(row.collapse_key.as_ref().map(|key| key.as_str()))
-                .bind(row.priority.as_str())
-                .bind(row.content.clone())
-                .bind(row.created_at.as_micros())
-                .bind(row.updated_at.as_micros())
-                .bind(row.arrived_at.as_micros())
-                .bind(stored(row.seq))
-        })
+    let rows = &writes.entries;
+    if !rows.is_empty() {
+        sqlx::query(
+            "INSERT INTO entries (tenant, user_id, id, notification, category, collapse_key, priority, content, \
+             created_at, updated_at, arrived_at, seq) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], \
+             $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bigint[], \
+             $11::bigint[], $12::bigint[]) \
+             ON CONFLICT (tenant, user_id, id) DO UPDATE SET notification = excluded.notification, \
+             priority = excluded.priority, content = excluded.content, updated_at = excluded.updated_at, \
+             arrived_at = excluded.arrived_at, seen_at = NULL, read_at = NULL, snoozed_until = NULL, \
+             acknowledgement = NULL, seq = excluded.seq",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => row.id.to_string()))
+        .bind(column!(rows, row => row.notification.to_string()))
+        .bind(column!(rows, row => row.category.as_str()))
+        .bind(column!(rows, row => row.collapse_key.as_ref().map(|key| key.as_str())))
+        .bind(column!(rows, row => row.priority.as_str()))
+        .bind(column!(rows, row => &*row.content))
+        .bind(column!(rows, row => row.created_at.as_micros()))
+        .bind(column!(rows, row => row.updated_at.as_micros()))
+        .bind(column!(rows, row => row.arrived_at.as_micros()))
+        .bind(column!(rows, row => stored(row.seq)))
+        .execute(&mut *connection)
         .await?;
-    let states: Vec<_> = writes
-        .entry_states
-        .iter()
-        .map(|row| Ok((row, row.acknowledgement.as_ref().map(encode).transpose()?)))
-        .collect::<Result<_, StoreError>>()?;
-    ENTRY_STATES
-        .run(connection, &states, |query, (row, acknowledgement)| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.user.to_string())
-                .bind(row.id.to_string())
-                .bind(row.updated_at.as_micros())
-                .bind(row.seen_at.map(Timestamp::as_micros))
-                .bind(row.read_at.map(Timestamp::as_micros))
-                .bind(row.archived_at.map(Timestamp::as_micros))
-                .bind(row.snoozed_until.map(Timestamp::as_micros))
-                .bind(acknowledgement.as_deref())
-                .bind(row.gone_at.map(Timestamp::as_micros))
-        })
+    }
+    let rows = &writes.entry_states;
+    if !rows.is_empty() {
+        let acknowledgements: Vec<Option<String>> = rows
+            .iter()
+            .map(|row| row.acknowledgement.as_ref().map(encode).transpose())
+            .collect::<Result<_, _>>()?;
+        sqlx::query(
+            "UPDATE entries SET updated_at = v.updated_at, seen_at = v.seen_at, read_at = v.read_at, \
+             archived_at = v.archived_at, snoozed_until = v.snoozed_until, \
+             acknowledgement = v.acknowledgement, gone_at = v.gone_at, \
+             content = CASE WHEN v.gone_at IS NULL THEN entries.content ELSE '' END \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], \
+             $7::bigint[], $8::bigint[], $9::text[], $10::bigint[]) AS v(tenant, user_id, id, updated_at, \
+             seen_at, read_at, archived_at, snoozed_until, acknowledgement, gone_at) \
+             WHERE entries.tenant = v.tenant AND entries.user_id = v.user_id AND entries.id = v.id",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => row.id.to_string()))
+        .bind(column!(rows, row => row.updated_at.as_micros()))
+        .bind(column!(rows, row => row.seen_at.map(Timestamp::as_micros)))
+        .bind(column!(rows, row => row.read_at.map(Timestamp::as_micros)))
+        .bind(column!(rows, row => row.archived_at.map(Timestamp::as_micros)))
+        .bind(column!(rows, row => row.snoozed_until.map(Timestamp::as_micros)))
+        .bind(acknowledgements)
+        .bind(column!(rows, row => row.gone_at.map(Timestamp::as_micros)))
+        .execute(connection)
         .await?;
+    }
     Ok(())
 }
 
 async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
-    RECIPIENTS
-        .run(connection, &writes.recipients, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
-                .bind(row.state.as_str())
-                .bind(row.reason)
-                .bind(row.entry.map(|id| id.to_string()))
-                .bind(row.seq.map(stored))
-        })
+    let rows = &writes.recipients;
+    if !rows.is_empty() {
+        sqlx::query(
+            "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq) SELECT * FROM \
+             UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[])",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.notification.to_string()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => row.state.as_str()))
+        .bind(column!(rows, row => row.reason))
+        .bind(column!(rows, row => row.entry.map(|id| id.to_string())))
+        .bind(column!(rows, row => row.seq.map(stored)))
+        .execute(&mut *connection)
         .await?;
-    let ends: Vec<_> = writes
-        .recipient_ends
-        .iter()
-        .map(|row| Ok((row, row.acknowledgement.as_ref().map(encode).transpose()?)))
-        .collect::<Result<_, StoreError>>()?;
-    RECIPIENT_ENDS
-        .run(connection, &ends, |query, (row, acknowledgement)| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
-                .bind(row.state.as_str())
-                .bind(row.reason)
-                .bind(acknowledgement.as_deref())
-        })
+    }
+    let rows = &writes.recipient_ends;
+    if !rows.is_empty() {
+        let acknowledgements: Vec<Option<String>> = rows
+            .iter()
+            .map(|row| row.acknowledgement.as_ref().map(encode).transpose())
+            .collect::<Result<_, _>>()?;
+        sqlx::query(
+            "UPDATE recipients SET state = v.state, reason = v.reason, acknowledgement = v.acknowledgement \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) \
+             AS v(tenant, notification, user_id, state, reason, acknowledgement) \
+             WHERE recipients.tenant = v.tenant AND recipients.notification = v.notification \
+             AND recipients.user_id = v.user_id AND recipients.state = 'open'",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.notification.to_string()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => row.state.as_str()))
+        .bind(column!(rows, row => row.reason))
+        .bind(acknowledgements)
+        .execute(&mut *connection)
         .await?;
-    let superseded: Vec<_> = writes
+    }
+    let rows: Vec<_> = writes
         .recipient_ends
         .iter()
         .filter(|row| row.state == RecipientState::Superseded)
         .collect();
-    UNSENT_DELIVERIES
-        .run(connection, &superseded, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
-                .bind(row.state.as_str())
-                .bind(row.reason)
-        })
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE deliveries SET state = v.state, reason = v.reason \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
+             AS v(tenant, notification, user_id, state, reason) \
+             WHERE deliveries.tenant = v.tenant AND deliveries.notification = v.notification \
+             AND deliveries.user_id = v.user_id AND deliveries.state = 'pending'",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.notification.to_string()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => row.state.as_str()))
+        .bind(column!(rows, row => row.reason))
+        .execute(&mut *connection)
         .await?;
-    DELIVERIES
-        .run(connection, &writes.deliveries, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
-                .bind(0_i64)
-                .bind("in_app")
-                .bind("inbox")
-                .bind(row.id.to_string())
-                .bind("accepted")
-                .bind(row.created_at.as_micros())
-        })
+    }
+    let rows = &writes.deliveries;
+    if !rows.is_empty() {
+        sqlx::query(
+            "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, created_at) \
+             SELECT v.tenant, v.notification, v.user_id, 0, 'in_app', 'inbox', v.id, 'accepted', v.created_at \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
+             AS v(tenant, notification, user_id, id, created_at)",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.notification.to_string()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => row.id.to_string()))
+        .bind(column!(rows, row => row.created_at.as_micros()))
+        .execute(&mut *connection)
         .await?;
-    RECEIPTS
-        .run(connection, &writes.receipts, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
-                .bind(row.kind)
-                .bind(row.at.as_micros())
-                .bind(row.device.as_ref().map(|device| device.as_str()))
-        })
+    }
+    let rows = &writes.receipts;
+    if !rows.is_empty() {
+        sqlx::query(
+            "INSERT INTO receipts (tenant, notification, user_id, kind, at, device) SELECT * FROM \
+             UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[]) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.notification.to_string()))
+        .bind(column!(rows, row => row.user.to_string()))
+        .bind(column!(rows, row => row.kind))
+        .bind(column!(rows, row => row.at.as_micros()))
+        .bind(column!(rows, row => row.device.as_ref().map(|device| device.as_str())))
+        .execute(connection)
         .await?;
+    }
     Ok(())
 }
 
@@ -285,18 +264,23 @@ async fn confirmations(
     devices: usize,
     writes: &Writes,
 ) -> Result<(), StoreError> {
-    CONFIRMATIONS
-        .run(connection, &writes.confirmations, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.user.to_string())
-                .bind(row.device.as_str())
-                .bind(stored(row.seq))
-                .bind(row.at.as_micros())
-        })
-        .await?;
+    let rows = &writes.confirmations;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO confirmations (tenant, user_id, device, seq, at) SELECT * FROM \
+         UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) ON CONFLICT DO NOTHING",
+    )
+    .bind(column!(rows, row => row.tenant.as_str()))
+    .bind(column!(rows, row => row.user.to_string()))
+    .bind(column!(rows, row => row.device.as_str()))
+    .bind(column!(rows, row => stored(row.seq)))
+    .bind(column!(rows, row => row.at.as_micros()))
+    .execute(&mut *connection)
+    .await?;
     // A user's devices are bounded: the ones that were silent the longest go.
-    for row in writes.confirmations.iter().filter(|row| row.new_device) {
+    for row in rows.iter().filter(|row| row.new_device) {
         sqlx::query(
             "DELETE FROM confirmations WHERE tenant = $1 AND user_id = $2 AND device IN (SELECT device \
              FROM confirmations WHERE tenant = $1 AND user_id = $2 GROUP BY device \
@@ -312,55 +296,54 @@ async fn confirmations(
 }
 
 async fn topics(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
-    TOPICS
-        .run(connection, &writes.topics, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.topic.as_str())
-                .bind(row.epoch.as_str())
-                .bind(stored(row.last_seq))
-                .bind(stored(row.floor_seq))
-                .bind(row.oldest_at.map(Timestamp::as_micros))
-                .bind(row.used_at.as_micros())
-        })
-        .await?;
-    let publications: Vec<_> = writes
-        .topic_log
-        .iter()
-        .map(|row| {
-            Ok((
-                row,
-                text(&row.data)?,
-                row.publisher.as_ref().map(encode).transpose()?,
-            ))
-        })
-        .collect::<Result<_, StoreError>>()?;
-    TOPIC_LOG
-        .run(connection, &publications, |query, (row, data, publisher)| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.topic.as_str())
-                .bind(stored(row.seq))
-                .bind(*data)
-                .bind(publisher.as_deref())
-                .bind(row.at.as_micros())
-        })
-        .await?;
-    if !writes.topic_cuts.is_empty() {
-        let (tenants, topics) = pairs(writes.topic_cuts.iter().map(|row| (&row.tenant, &row.topic)));
-        let floors: Vec<i64> = writes
-            .topic_cuts
-            .iter()
-            .map(|row| stored(row.floor_seq))
-            .collect();
+    let rows = &writes.topics;
+    if !rows.is_empty() {
+        // Their rows are there and locked.
         sqlx::query(
-            "DELETE FROM topic_log l USING UNNEST($1::text[], $2::text[], $3::bigint[]) \
-             AS j (tenant, topic, floor_seq) \
-             WHERE l.tenant = j.tenant AND l.topic = j.topic AND l.seq <= j.floor_seq",
+            "UPDATE topics SET last_seq = v.last_seq, floor_seq = v.floor_seq, oldest_at = v.oldest_at, \
+             used_at = v.used_at FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], \
+             $5::bigint[], $6::bigint[]) AS v(tenant, topic, last_seq, floor_seq, oldest_at, used_at) \
+             WHERE topics.tenant = v.tenant AND topics.topic = v.topic",
         )
-        .bind(tenants)
-        .bind(topics)
-        .bind(floors)
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.topic.as_str()))
+        .bind(column!(rows, row => stored(row.last_seq)))
+        .bind(column!(rows, row => stored(row.floor_seq)))
+        .bind(column!(rows, row => row.oldest_at.map(Timestamp::as_micros)))
+        .bind(column!(rows, row => row.used_at.as_micros()))
+        .execute(&mut *connection)
+        .await?;
+    }
+    let rows = &writes.topic_log;
+    if !rows.is_empty() {
+        let bodies: Vec<&str> = rows.iter().map(|row| text(&row.data)).collect::<Result<_, _>>()?;
+        let publishers: Vec<Option<String>> = rows
+            .iter()
+            .map(|row| row.publisher.as_ref().map(encode).transpose())
+            .collect::<Result<_, _>>()?;
+        sqlx::query(
+            "INSERT INTO topic_log (tenant, topic, seq, data, publisher, at) SELECT * FROM \
+             UNNEST($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.topic.as_str()))
+        .bind(column!(rows, row => stored(row.seq)))
+        .bind(bodies)
+        .bind(publishers)
+        .bind(column!(rows, row => row.at.as_micros()))
+        .execute(&mut *connection)
+        .await?;
+    }
+    let rows = &writes.topic_cuts;
+    if !rows.is_empty() {
+        sqlx::query(
+            "DELETE FROM topic_log USING UNNEST($1::text[], $2::text[], $3::bigint[]) \
+             AS v(tenant, topic, floor_seq) WHERE topic_log.tenant = v.tenant \
+             AND topic_log.topic = v.topic AND topic_log.seq <= v.floor_seq",
+        )
+        .bind(column!(rows, row => row.tenant.as_str()))
+        .bind(column!(rows, row => row.topic.as_str()))
+        .bind(column!(rows, row => stored(row.floor_seq)))
         .execute(connection)
         .await?;
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::store::{
     records::{AcceptReply, AcceptRequest, Claim, Lease, NotificationRow},
-    rows::{self, word},
+    rows,
 };
 
 static NOTIFICATIONS: Bulk = Bulk::new(
@@ -110,7 +110,7 @@ impl SqliteStore {
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        leases(rows)
+        rows::leases(rows)
     }
 
     pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -174,23 +174,6 @@ impl SqliteStore {
             .await?;
         found.into_iter().map(rows::notification).collect()
     }
-}
-
-pub(super) fn leases(rows: Vec<(String, String, i64)>) -> Result<Vec<Lease>, StoreError> {
-    let lease = |(tenant, notification, token): (String, String, i64)| {
-        Ok(Lease {
-            tenant: word(&tenant)?,
-            notification: word(&notification)?,
-            token,
-        })
-    };
-    let mut leases = rows
-        .into_iter()
-        .map(lease)
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    // Ids begin with their time: what was accepted first goes first.
-    leases.sort_unstable_by_key(|lease| lease.notification);
-    Ok(leases)
 }
 
 /// Looks up the requests' idempotency keys and takes those that are free.

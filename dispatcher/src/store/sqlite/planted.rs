@@ -49,5 +49,5 @@ pub(super) async fn lease(
     } else {
         return Ok(None);
     };
-    super::outbox::leases(rows).map(Some)
+    crate::store::rows::leases(rows).map(Some)
 }
