@@ -4,6 +4,8 @@
 //! and `apply` from the rows that they locked, so that both decide alike. `conformance` runs over both.
 
 mod apply;
+#[cfg(test)]
+mod conformance;
 mod ledger;
 mod plan;
 mod postgres;

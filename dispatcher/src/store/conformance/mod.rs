@@ -1,0 +1,71 @@
+//! One suite over both stores.
+
+mod fixture;
+mod mailboxes;
+mod outbox;
+mod planning;
+mod topics;
+mod upkeep;
+
+use fixture::Fixture;
+
+/// Runs each behaviour on SQLite and on PostgreSQL.
+macro_rules! on_both {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$module::$name(super::Fixture::sqlite().await).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$module::$name(super::Fixture::postgres().await).await;
+            })*
+        }
+    };
+}
+
+on_both!(
+    outbox::what_is_accepted_is_due_until_it_is_planned,
+    outbox::a_lease_that_is_lost_comes_back_and_the_old_one_is_fenced,
+    outbox::leases_of_a_dead_process_are_released,
+    outbox::several_relays_never_lease_the_same_row,
+    outbox::a_key_answers_again_and_refuses_another_body,
+    outbox::requests_that_race_with_one_key_are_accepted_once,
+    outbox::what_cannot_be_planned_is_put_off_until_it_expires,
+    outbox::scheduled_notifications_wait_for_their_time,
+    planning::recipients_get_entries_with_numbers_and_counts,
+    planning::an_open_entry_with_the_collapse_key_is_replaced,
+    planning::one_batch_may_replace_what_it_added,
+    planning::what_is_archived_or_of_another_category_is_not_replaced,
+    planning::what_is_too_late_expires,
+    planning::cancelling_recalls_open_entries_once,
+    planning::cancelling_before_planning_sends_nothing,
+    planning::cancelling_and_planning_never_leave_an_entry_behind,
+    planning::the_same_ids_under_two_tenants_are_strangers,
+    planning::lists_filter_and_page,
+    mailboxes::the_first_acknowledgement_wins,
+    mailboxes::unread_undoes_the_display_alone,
+    mailboxes::doing_it_twice_changes_and_writes_nothing,
+    mailboxes::equal_steps_become_one_change,
+    mailboxes::read_all_goes_in_chunks,
+    mailboxes::snoozed_entries_come_back,
+    mailboxes::views_and_filters,
+    mailboxes::numbers_have_no_holes_however_many_write,
+    mailboxes::readers_behind_the_log_are_told_of_the_gap,
+    mailboxes::devices_confirm_cumulatively_and_are_bounded,
+    mailboxes::late_acknowledgements_of_what_is_gone_change_nothing,
+    topics::publications_are_numbered_in_order,
+    topics::a_topic_keeps_its_epoch_from_the_first_look,
+    topics::histories_are_bounded,
+    topics::many_publishers_leave_no_hole,
+    topics::a_topic_target_stands_in_the_history,
+    upkeep::erasing_leaves_nothing_that_names_the_user,
+    upkeep::an_erased_user_cannot_be_brought_back,
+    upkeep::the_janitor_takes_what_is_too_old,
+    upkeep::logs_that_are_cut_by_age_announce_the_gap,
+    upkeep::forgotten_entries_leave_the_inbox_by_a_change,
+);
