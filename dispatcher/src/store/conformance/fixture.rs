@@ -15,7 +15,7 @@ use carillon_sql::Database;
 use carillon_testkit::TestDatabase;
 use parking_lot::Mutex;
 
-use crate::store::{self, *};
+use crate::store::*;
 
 /// A store, a clock that stands still, and everybody's ids.
 pub(super) struct Fixture {
@@ -45,7 +45,7 @@ impl Fixture {
     async fn open(keep: TestDatabase) -> Self {
         let database = keep.database.clone();
         Self {
-            store: store::open(database.clone(), LIMITS).await.expect("opens"),
+            store: open(database.clone(), LIMITS).await.expect("opens"),
             database,
             tenant: TenantId::default(),
             now: AtomicI64::new(1_767_323_045_000_000),
@@ -56,7 +56,7 @@ impl Fixture {
 
     /// The same store with other limits, as another process would open it.
     pub(super) async fn reopen(&self, limits: StoreLimits) -> Arc<dyn Store> {
-        store::open(self.database.clone(), limits).await.expect("opens")
+        open(self.database.clone(), limits).await.expect("opens")
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -248,7 +248,7 @@ impl Fixture {
             .expect("reads")
     }
 
-    pub(super) async fn since(&self, user: &str, seq: u64) -> Since<carillon_domain::LoggedChange> {
+    pub(super) async fn since(&self, user: &str, seq: u64) -> Since<LoggedChange> {
         let epoch = self.mailbox(user).await.0.epoch;
         self.store
             .since(&self.tenant, self.user(user), &Position { epoch, seq }, 10_000)

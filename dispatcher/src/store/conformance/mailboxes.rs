@@ -600,7 +600,7 @@ pub(super) async fn late_acknowledgements_of_what_is_gone_change_nothing(f: Fixt
     let first = f.send(&[f.collapsing(&["ada"], "k")]).await[0];
     let second = f.send(&[f.collapsing(&["ada"], "k")]).await[0];
     let read = |id| Operation::Entry(Which::Notification(id), EntryAction::Read);
-    let unknown = carillon_domain::NotificationId::at(f.now());
+    let unknown = NotificationId::at(f.now());
     let results = f.act("ada", vec![read(first), read(unknown)]).await.results;
     assert_eq!(results, [OperationResult::Unchanged, OperationResult::NotFound]);
     assert_eq!(
