@@ -48,9 +48,9 @@ impl PostgresStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<MailboxCommand>, StoreError> {
-        let mut tx = self
+        let mut read = self
             .postgres
-            .begin_system("the clock wakes entries of all tenants")
+            .read_system("the clock wakes entries of all tenants")
             .await?;
         let rows = sqlx::query_as(
             "SELECT tenant, user_id, id FROM entries \
@@ -58,19 +58,19 @@ impl PostgresStore {
         )
         .bind(now.as_micros())
         .bind(limit as i64)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *read)
         .await?;
         rows::entry_commands(rows, EntryAction::Wake)
     }
 
     pub(super) async fn next_snooze(&self) -> Result<Option<Timestamp>, StoreError> {
-        let mut tx = self
+        let mut read = self
             .postgres
-            .begin_system("the clock wakes entries of all tenants")
+            .read_system("the clock wakes entries of all tenants")
             .await?;
         let (next,): (Option<i64>,) =
             sqlx::query_as("SELECT MIN(snoozed_until) FROM entries WHERE snoozed_until IS NOT NULL")
-                .fetch_one(&mut *tx)
+                .fetch_one(&mut *read)
                 .await?;
         Ok(next.map(Timestamp::from_micros))
     }
@@ -80,9 +80,9 @@ impl PostgresStore {
         cutoff: Timestamp,
         limit: usize,
     ) -> Result<Vec<MailboxCommand>, StoreError> {
-        let mut tx = self
+        let mut read = self
             .postgres
-            .begin_system("the janitor serves all tenants")
+            .read_system("the janitor serves all tenants")
             .await?;
         let rows = sqlx::query_as(
             "SELECT tenant, user_id, id FROM entries \
@@ -90,7 +90,7 @@ impl PostgresStore {
         )
         .bind(cutoff.as_micros())
         .bind(limit as i64)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *read)
         .await?;
         rows::entry_commands(rows, EntryAction::Forget)
     }
@@ -100,8 +100,8 @@ impl PostgresStore {
         tenant: &TenantId,
         user: UserId,
     ) -> Result<(Position, Counts), StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
-        let row = self.mailbox_row(&mut tx, tenant, user).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let row = self.mailbox_row(&mut read, tenant, user).await?;
         Ok((row.position(), row.counts))
     }
 
@@ -129,7 +129,7 @@ impl PostgresStore {
         user: UserId,
         query: &EntryQuery,
     ) -> Result<Vec<EntryRow>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let mut statement =
             QueryBuilder::<Postgres>::new(format!("SELECT {} FROM entries e WHERE ", rows::ENTRY));
         statement.push("e.tenant = ").push_bind(tenant.as_str());
@@ -147,7 +147,7 @@ impl PostgresStore {
         statement
             .push(" ORDER BY e.seq DESC LIMIT ")
             .push_bind(i64::from(query.limit));
-        let found: Vec<rows::EntryColumns> = statement.build_query_as().fetch_all(&mut *tx).await?;
+        let found: Vec<rows::EntryColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
         found.into_iter().map(EntryRow::try_from).collect()
     }
 
@@ -157,7 +157,7 @@ impl PostgresStore {
         user: UserId,
         id: EntryId,
     ) -> Result<Option<EntryRow>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let statement = format!(
             "SELECT {} FROM entries e WHERE e.tenant = $1 AND e.user_id = $2 AND e.id = $3 \
              AND e.gone_at IS NULL",
@@ -167,7 +167,7 @@ impl PostgresStore {
             .bind(tenant.as_str())
             .bind(user.to_string())
             .bind(id.to_string())
-            .fetch_optional(&mut *tx)
+            .fetch_optional(&mut *read)
             .await?;
         found.map(EntryRow::try_from).transpose()
     }
@@ -179,7 +179,7 @@ impl PostgresStore {
         from: &Position,
         limit: usize,
     ) -> Result<Since<LoggedChange>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let rows: Vec<rows::LogColumns> = sqlx::query_as(
             "SELECT m.epoch, m.last_seq, m.floor_seq, l.seq, l.kind, l.body FROM mailboxes m \
              LEFT JOIN mailbox_log l ON l.tenant = m.tenant AND l.user_id = m.user_id AND l.seq > $3 \
@@ -189,7 +189,7 @@ impl PostgresStore {
         .bind(user.to_string())
         .bind(stored(from.seq))
         .bind(limit as i64 + 1)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *read)
         .await?;
         let slice = match rows::log_slice(rows)? {
             Some(slice) => slice,
@@ -204,7 +204,7 @@ impl PostgresStore {
         user: UserId,
         device: &DeviceName,
     ) -> Result<Option<Position>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let row: Option<(String, i64)> = sqlx::query_as(
             "SELECT m.epoch, c.seq FROM confirmations c \
              JOIN mailboxes m ON m.tenant = c.tenant AND m.user_id = c.user_id \
@@ -213,7 +213,7 @@ impl PostgresStore {
         .bind(tenant.as_str())
         .bind(user.to_string())
         .bind(device.as_str())
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut *read)
         .await?;
         row.map(|(epoch, seq)| {
             Ok(Position {

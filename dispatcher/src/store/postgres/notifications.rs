@@ -16,7 +16,7 @@ impl PostgresStore {
         tenant: &TenantId,
         id: NotificationId,
     ) -> Result<Option<NotificationRow>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let statement = format!(
             "SELECT {} FROM notifications n WHERE n.tenant = $1 AND n.id = $2",
             rows::NOTIFICATION
@@ -24,7 +24,7 @@ impl PostgresStore {
         let row: Option<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(tenant.as_str())
             .bind(id.to_string())
-            .fetch_optional(&mut *tx)
+            .fetch_optional(&mut *read)
             .await?;
         row.map(rows::notification).transpose()
     }
@@ -36,7 +36,7 @@ impl PostgresStore {
         after: Option<UserId>,
         limit: u32,
     ) -> Result<Vec<RecipientDetail>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let rows: Vec<rows::RecipientColumns> = sqlx::query_as(
             "SELECT r.user_id, r.state, r.reason, r.entry, m.epoch, r.seq, r.acknowledgement \
              FROM recipients r LEFT JOIN mailboxes m ON m.tenant = r.tenant AND m.user_id = r.user_id \
@@ -46,7 +46,7 @@ impl PostgresStore {
         .bind(id.to_string())
         .bind(after.map_or_else(String::new, |user| user.to_string()))
         .bind(i64::from(limit))
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *read)
         .await?;
         let mut details = rows
             .into_iter()
@@ -67,7 +67,7 @@ impl PostgresStore {
         .bind(tenant.as_str())
         .bind(id.to_string())
         .bind(&users)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *read)
         .await?;
         for row in deliveries {
             let place = place(&row.0)?;
@@ -81,7 +81,7 @@ impl PostgresStore {
         .bind(tenant.as_str())
         .bind(id.to_string())
         .bind(&users)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *read)
         .await?;
         for row in receipts {
             let place = place(&row.0)?;
@@ -96,7 +96,7 @@ impl PostgresStore {
         .bind(tenant.as_str())
         .bind(id.to_string())
         .bind(&users)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *read)
         .await?;
         for row in confirmed {
             let place = place(&row.0)?;
@@ -110,7 +110,7 @@ impl PostgresStore {
         tenant: &TenantId,
         query: &NotificationQuery,
     ) -> Result<Vec<NotificationRow>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let mut statement = QueryBuilder::<Postgres>::new(format!("SELECT {} FROM ", rows::NOTIFICATION));
         match query.user {
             None => statement
@@ -148,7 +148,7 @@ impl PostgresStore {
         statement
             .push(format!(" ORDER BY {id} DESC LIMIT "))
             .push_bind(i64::from(query.limit));
-        let rows: Vec<rows::NotificationColumns> = statement.build_query_as().fetch_all(&mut *tx).await?;
+        let rows: Vec<rows::NotificationColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
         rows.into_iter().map(rows::notification).collect()
     }
 }

@@ -107,9 +107,9 @@ impl PostgresStore {
     }
 
     pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let mut tx = self.postgres.begin_system("the relay serves all tenants").await?;
+        let mut read = self.postgres.read_system("the relay serves all tenants").await?;
         let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM outbox")
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut *read)
             .await?;
         Ok(due.map(Timestamp::from_micros))
     }
@@ -165,9 +165,9 @@ impl PostgresStore {
         &self,
         ids: &[(TenantId, NotificationId)],
     ) -> Result<Vec<NotificationRow>, StoreError> {
-        let mut tx = self
+        let mut read = self
             .postgres
-            .begin_system("the planner serves all tenants")
+            .read_system("the planner serves all tenants")
             .await?;
         let statement = format!(
             "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
@@ -177,7 +177,7 @@ impl PostgresStore {
         let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(column!(ids, (tenant, _) => tenant.as_str()))
             .bind(column!(ids, (_, id) => id.to_string()))
-            .fetch_all(&mut *tx)
+            .fetch_all(&mut *read)
             .await?;
         found.into_iter().map(rows::notification).collect()
     }

@@ -143,7 +143,10 @@ async fn live(tx: &mut PgConnection, jobs: &[PlanJob]) -> Result<Vec<bool>, Stor
     Ok(live)
 }
 
-/// The mailboxes, made where they are new, and locked by key.
+/// A row that somebody removed while we waited for it is made again; more often than this it cannot happen by chance.
+const TURNS: usize = 8;
+
+/// The mailboxes, made where they are new (a row that is not there cannot be locked), and locked by key.
 pub(super) async fn mailboxes(
     tx: &mut PgConnection,
     store: &str,
@@ -152,38 +155,44 @@ pub(super) async fn mailboxes(
     if users.is_empty() {
         return Ok(Vec::new());
     }
-    let mut new = Vec::with_capacity(users.len());
-    for (tenant, user) in users {
-        new.push(rows::new_mailbox(store, tenant, *user)?);
-    }
-    // In one order on every node, new rows before old ones, so that no two wait for each other.
-    new.sort_unstable_by(|a, b| (&a.tenant, a.user).cmp(&(&b.tenant, b.user)));
+    let new: Vec<MailboxRow> = users
+        .iter()
+        .map(|(tenant, user)| rows::new_mailbox(store, tenant, *user))
+        .collect::<Result<_, _>>()?;
     let tenants = column!(new, row => row.tenant.as_str());
     let ids = column!(new, row => row.user.to_string());
-    sqlx::query(
-        "INSERT INTO mailboxes (tenant, user_id, epoch, last_seq, floor_seq, total, unread, unseen) \
-         SELECT j.tenant, j.user_id, j.epoch, 0, 0, 0, 0, 0 \
-         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, user_id, epoch) \
-         WHERE NOT EXISTS (SELECT 1 FROM mailboxes m WHERE m.tenant = j.tenant AND m.user_id = j.user_id) \
-         ORDER BY j.tenant, j.user_id ON CONFLICT DO NOTHING",
-    )
-    .bind(&tenants)
-    .bind(&ids)
-    .bind(column!(new, row => row.epoch.as_str()))
-    .execute(&mut *tx)
-    .await?;
-    let statement = format!(
+    let select = format!(
         "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j(tenant, user_id) \
          JOIN mailboxes m ON m.tenant = j.tenant AND m.user_id = j.user_id \
          ORDER BY m.tenant, m.user_id FOR UPDATE OF m",
         rows::MAILBOX
     );
-    let found: Vec<rows::MailboxColumns> = sqlx::query_as(AssertSqlSafe(statement))
+    for _ in 0..TURNS {
+        // In one order on every node, and new rows before old ones, so that no two wait for each other.
+        sqlx::query(
+            "INSERT INTO mailboxes (tenant, user_id, epoch, last_seq, floor_seq, total, unread, unseen) \
+             SELECT j.tenant, j.user_id, j.epoch, 0, 0, 0, 0, 0 \
+             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, user_id, epoch) \
+             WHERE NOT EXISTS (SELECT 1 FROM mailboxes m WHERE m.tenant = j.tenant AND m.user_id = j.user_id) \
+             ORDER BY j.tenant, j.user_id ON CONFLICT DO NOTHING",
+        )
         .bind(&tenants)
         .bind(&ids)
-        .fetch_all(&mut *tx)
+        .bind(column!(new, row => row.epoch.as_str()))
+        .execute(&mut *tx)
         .await?;
-    found.into_iter().map(rows::mailbox).collect()
+        let found: Vec<rows::MailboxColumns> = sqlx::query_as(AssertSqlSafe(select.clone()))
+            .bind(&tenants)
+            .bind(&ids)
+            .fetch_all(&mut *tx)
+            .await?;
+        if found.len() == users.len() {
+            return found.into_iter().map(rows::mailbox).collect();
+        }
+    }
+    Err(StoreError::Corrupt(
+        "mailboxes vanish as soon as they are made".to_owned(),
+    ))
 }
 
 /// The topics, made where they are new, and locked by key.
@@ -195,38 +204,44 @@ pub(super) async fn topics(
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let mut new: Vec<TopicRow> = keys
+    let new: Vec<TopicRow> = keys
         .iter()
         .map(|(tenant, topic)| rows::new_topic(now, tenant, topic))
         .collect();
-    new.sort_unstable_by(|a, b| (&a.tenant, &a.topic).cmp(&(&b.tenant, &b.topic)));
     let tenants = column!(new, row => row.tenant.as_str());
     let names = column!(new, row => row.topic.as_str());
-    sqlx::query(
-        "INSERT INTO topics (tenant, topic, epoch, last_seq, floor_seq, used_at) \
-         SELECT j.tenant, j.topic, j.epoch, 0, 0, $4 \
-         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, topic, epoch) \
-         WHERE NOT EXISTS (SELECT 1 FROM topics t WHERE t.tenant = j.tenant AND t.topic = j.topic) \
-         ORDER BY j.tenant, j.topic ON CONFLICT DO NOTHING",
-    )
-    .bind(&tenants)
-    .bind(&names)
-    .bind(column!(new, row => row.epoch.as_str()))
-    .bind(now.as_micros())
-    .execute(&mut *tx)
-    .await?;
-    let statement = format!(
+    let select = format!(
         "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j(tenant, topic) \
          JOIN topics t ON t.tenant = j.tenant AND t.topic = j.topic \
          ORDER BY t.tenant, t.topic FOR UPDATE OF t",
         rows::TOPIC
     );
-    let found: Vec<rows::TopicColumns> = sqlx::query_as(AssertSqlSafe(statement))
+    for _ in 0..TURNS {
+        sqlx::query(
+            "INSERT INTO topics (tenant, topic, epoch, last_seq, floor_seq, used_at) \
+             SELECT j.tenant, j.topic, j.epoch, 0, 0, $4 \
+             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, topic, epoch) \
+             WHERE NOT EXISTS (SELECT 1 FROM topics t WHERE t.tenant = j.tenant AND t.topic = j.topic) \
+             ORDER BY j.tenant, j.topic ON CONFLICT DO NOTHING",
+        )
         .bind(&tenants)
         .bind(&names)
-        .fetch_all(&mut *tx)
+        .bind(column!(new, row => row.epoch.as_str()))
+        .bind(now.as_micros())
+        .execute(&mut *tx)
         .await?;
-    found.into_iter().map(rows::topic).collect()
+        let found: Vec<rows::TopicColumns> = sqlx::query_as(AssertSqlSafe(select.clone()))
+            .bind(&tenants)
+            .bind(&names)
+            .fetch_all(&mut *tx)
+            .await?;
+        if found.len() == keys.len() {
+            return found.into_iter().map(rows::topic).collect();
+        }
+    }
+    Err(StoreError::Corrupt(
+        "topics vanish as soon as they are made".to_owned(),
+    ))
 }
 
 async fn open_entries(

@@ -48,7 +48,7 @@ impl PostgresStore {
         topic: &TopicName,
     ) -> Result<Position, StoreError> {
         let scope = TenantScope::new(tenant);
-        if let Some(row) = topic_row(&mut *self.postgres.begin(scope).await?, tenant, topic).await? {
+        if let Some(row) = topic_row(&mut *self.postgres.read(scope).await?, tenant, topic).await? {
             return Ok(row.position());
         }
         let mut tx = self.postgres.begin(scope).await?;
@@ -75,7 +75,7 @@ impl PostgresStore {
         from: &Position,
         limit: usize,
     ) -> Result<Since<Publication>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let rows: Vec<rows::TopicLogColumns> = sqlx::query_as(
             "SELECT t.epoch, t.last_seq, t.floor_seq, l.seq, l.data, l.publisher, l.at FROM topics t \
              LEFT JOIN topic_log l ON l.tenant = t.tenant AND l.topic = t.topic AND l.seq > $3 \
@@ -85,7 +85,7 @@ impl PostgresStore {
         .bind(topic.as_str())
         .bind(stored(from.seq))
         .bind(limit as i64 + 1)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *read)
         .await?;
         // A topic that is not there has an epoch that nobody was told.
         let slice = rows::topic_slice(rows)?

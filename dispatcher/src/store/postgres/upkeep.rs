@@ -161,7 +161,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn tally(&self, now: Timestamp) -> Result<Tally, StoreError> {
-        let mut tx = self.postgres.begin_system("metrics count all tenants").await?;
+        let mut read = self.postgres.read_system("metrics count all tenants").await?;
         // One statement, so that all numbers are of one moment.
         let row: (i64, i64, i64, i64, i64, Option<i64>) = sqlx::query_as(
             "SELECT (SELECT COUNT(*) FROM notifications), \
@@ -170,7 +170,7 @@ impl PostgresStore {
              (SELECT COUNT(*) FROM notifications WHERE state = 'expired' AND state <> 'planned'), \
              (SELECT COUNT(*) FROM outbox), (SELECT MIN(due_at) FROM outbox)",
         )
-        .fetch_one(&mut *tx)
+        .fetch_one(&mut *read)
         .await?;
         let (all, accepted, cancelled, expired, outbox, oldest) = row;
         Ok(Tally {
