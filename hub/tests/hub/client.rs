@@ -118,7 +118,7 @@ impl Sse {
                         ("data", value) => data.push(value.to_owned()),
                         ("retry", value) => self.retries.push(value.parse().unwrap()),
                         (":", "") => self.comments += 1,
-                        other => panic!("unknown line {other:?}"),
+                        other => panic!("unknown line {other:?} in {block:?}, {:?} {:?}", self.text, self.head),
                     }
                 }
                 if let Some(name) = name {
