@@ -48,7 +48,10 @@ impl Hub {
     fn tick(self: &Arc<Self>, connection: &Arc<Connection>) {
         if connection.is_over() {
             let patience = self.shared.config.close_timeout.duration();
-            if !connection.give_up_after(patience) {
+            if connection.give_up_after(patience) {
+                // hyper may keep the body of a peer that takes nothing for as long as its HTTP/2 connection lives.
+                self.forget(connection);
+            } else {
                 connection.wake_after(patience);
             }
             return;

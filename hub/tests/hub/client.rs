@@ -94,7 +94,7 @@ impl Sse {
     }
 
     async fn read(&mut self) -> bool {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         match within("bytes of the stream", self.io.read(&mut chunk)).await {
             Ok(0) | Err(_) => false,
             Ok(count) => {
@@ -118,7 +118,10 @@ impl Sse {
                         ("data", value) => data.push(value.to_owned()),
                         ("retry", value) => self.retries.push(value.parse().unwrap()),
                         (":", "") => self.comments += 1,
-                        other => panic!("unknown line {other:?} in {block:?}, {:?} {:?}", self.text, self.head),
+                        other => panic!(
+                            "unknown line {other:?} in {block:?}, {:?} {:?}",
+                            self.text, self.head
+                        ),
                     }
                 }
                 if let Some(name) = name {

@@ -173,19 +173,15 @@ async fn a_stream_on_http_2_stays_on_hyper_and_is_bounded_there() {
         "{}",
         &text[..200]
     );
-    eventually("the slow one was cut off", || {
-        // hyper lets go of a stream's body once the client has read it, or left.
-        server.hub.connections() <= 2
-    })
-    .await;
-    let mut rest = String::new();
+    eventually("the slow one was cut off", || server.hub.connections() == 1).await;
+    let mut rest = 0;
     while let Some(Ok(bytes)) = within("the slow one's rest", slow.next()).await {
-        rest.push_str(std::str::from_utf8(&bytes).unwrap());
+        rest += bytes.len();
     }
+    // The client's window, hyper's own buffer, and at most the queue.
     assert!(
-        rest.contains("event: bye\ndata: {\"reason\":\"slow\"}"),
-        "{}",
-        &rest[rest.len().saturating_sub(200)..]
+        rest < 300_000,
+        "{rest} of 600,000 bytes were held for who reads nothing"
     );
     drop((healthy, slow));
     eventually("both are gone", || server.hub.connections() == 0).await;
