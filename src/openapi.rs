@@ -15,6 +15,14 @@ use utoipa::{
         description = "A realtime notification and messaging hub. Every path may be prefixed by `/t/{tenant}`; without it \
                        the tenant is `default`. Errors are RFC 9457 problems. `docs/protocol.md` adds what a schema cannot say."
     ),
+    tags(
+        (name = "Notifications", description = "What somebody should know: send it, cancel it, see what became of it."),
+        (name = "Inbox", description = "A person's own: entries, their state, acknowledgements."),
+        (name = "stream", description = "What happens, as it happens."),
+        (name = "Topics", description = "Publish without a notification."),
+        (name = "Identity", description = "Keys, tokens, tickets, revocations, persons."),
+        (name = "operations", description = "Whether this server is well."),
+    ),
     modifiers(&Bearer),
     security(("bearer" = []))
 )]

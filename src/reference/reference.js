@@ -18,6 +18,7 @@ async function start() {
     intro(api),
     ...groups.flatMap(([tag, operations]) => [
       element("h2", { className: "tag-head", id: slug(tag) }, tag),
+      about(api, tag),
       ...operations.map((operation) => section(operation, schemas)),
     ]),
   );
@@ -28,22 +29,26 @@ async function start() {
 
 const slug = (text) => text.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
 
-/** Operations by their first tag, in the document's order. */
+/** Operations by their first tag, in the order of the document's tags. */
 function grouped(api) {
   const groups = new Map();
   for (const [path, item] of Object.entries(api.paths)) {
     for (const method of METHODS) {
       const operation = item[method];
       if (!operation) continue;
-      const tag = operation.tags?.[0] ?? "Other";
+      const tag = capital(operation.tags?.[0] ?? "other");
       const parameters = [...(item.parameters ?? []), ...(operation.parameters ?? [])];
       const security = operation.security ?? api.security ?? [];
       if (!groups.has(tag)) groups.set(tag, []);
       groups.get(tag).push({ ...operation, path, method, parameters, security, id: `${method}-${slug(path)}` });
     }
   }
-  return [...groups];
+  const order = (api.tags ?? []).map(({ name }) => capital(name));
+  const place = (tag) => (order.includes(tag) ? order.indexOf(tag) : order.length);
+  return [...groups].sort(([a], [b]) => place(a) - place(b));
 }
+
+const capital = (word) => word[0].toUpperCase() + word.slice(1);
 
 function intro({ info }) {
   return element(
@@ -53,6 +58,11 @@ function intro({ info }) {
     prose(info.description),
     element("div", { className: "prose" }, element("p", {}, "For programs: ", element("a", { href: "/openapi.json" }, "/openapi.json"), ".")),
   );
+}
+
+function about({ tags = [] }, tag) {
+  const described = tags.find(({ name }) => capital(name) === tag);
+  return described?.description ? prose(described.description) : "";
 }
 
 const method = (name) => element("span", { className: "method", data: { method: name } }, name.toUpperCase());
@@ -161,17 +171,16 @@ function samples(operation, schemas) {
 function curl({ method: name, path, parameters: all, requestBody, security }, schemas) {
   const needed = all.filter(({ in: place, required }) => place === "query" && required);
   const query = needed.map(({ name: key, schema }) => `${key}=${schemas.example(schema)}`).join("&");
-  const lines = [`curl${name === "get" ? "" : ` -X ${name.toUpperCase()}`} '${location.origin}${path}${query ? `?${query}` : ""}'`];
+  const implied = name === "get" || (name === "post" && json(requestBody));
+  const lines = [`curl${implied ? "" : ` -X ${name.toUpperCase()}`} '${location.origin}${path}${query ? `?${query}` : ""}'`];
   const isOpen = security.length === 0 || security.every((choice) => Object.keys(choice).length === 0);
   if (!isOpen) lines.push('  -H "Authorization: Bearer $CARILLON_KEY"');
   const schema = json(requestBody);
   if (schema) {
     lines.push("  -H 'Content-Type: application/json'");
-    const { schema: shape } = schemas.resolve(schema);
-    const value = schemas.example(schema);
     // Only what is required: the sample is what one would type first.
-    const wanted = shape.required?.length ? Object.fromEntries(shape.required.map((key) => [key, value[key]])) : value;
-    lines.push(`  -d '${JSON.stringify(wanted, null, 2).replaceAll("'", "'\\''")}'`);
+    const value = JSON.stringify(schemas.example(schema, { least: true }), null, 2);
+    lines.push(`  -d '${value.replaceAll("'", "'\\''")}'`);
   }
   return lines.join(" \\\n");
 }

@@ -126,9 +126,10 @@ export class Schemas {
     );
   }
 
-  /** A value that fits. */
-  example(raw, depth = 0, seen = []) {
+  /** A value that fits; `least` leaves out what may be left out. `key` is the field that it is for. */
+  example(raw, { least = false, key = "" } = {}, depth = 0, seen = []) {
     const { schema, name } = this.resolve(raw);
+    const below = (inner, field = key) => this.example(inner, { least, key: field }, depth + 1, known);
     if (schema.example !== undefined) return schema.example;
     if (schema.examples?.length) return schema.examples[0];
     if (schema.default !== undefined && schema.default !== null) return schema.default;
@@ -136,23 +137,47 @@ export class Schemas {
     if (schema.enum) return schema.enum[0];
     if (depth > DEEPEST || (name && seen.includes(name))) return {};
     const known = name ? [...seen, name] : seen;
-    if (schema.oneOf) return this.example(schema.oneOf[0], depth + 1, known);
+    if (schema.oneOf) return below(schema.oneOf[0]);
     const [type] = [schema.type].flat().filter((kind) => kind !== "null");
-    if (type === "array") return [this.example(schema.items, depth + 1, known)];
+    if (type === "array") return [below(schema.items)];
     if (type === "integer" || type === "number") return schema.minimum ?? 1;
     if (type === "boolean") return true;
-    if (type === "string") return text(schema);
+    if (type === "string") return text(schema, key);
     const fields = Object.entries(schema.properties ?? {});
-    return Object.fromEntries(fields.map(([key, field]) => [key, this.example(field, depth + 1, known)]));
+    // Where nothing is required, all of it says more than nothing.
+    const wanted = least && schema.required?.length ? fields.filter(([field]) => schema.required.includes(field)) : fields;
+    return Object.fromEntries(wanted.map(([field, inner]) => [field, below(inner, field)]));
   }
 }
 
-function text({ format, pattern = "" }) {
+/** What such a field may say. */
+const WORDS = {
+  title: "Build failed",
+  body: "main is red",
+  user: "ada",
+  device: "laptop",
+  topic: "room.1",
+  name: "backend",
+  category: "deploys",
+  collapse_key: "build-main",
+  url: "https://ci.example/1",
+  icon: "https://ci.example/icon.png",
+  action: "retry",
+  channel: "in_app",
+  address: "inbox",
+  key: "crk_...",
+  token: "eyJ...",
+  ticket: "tkt...",
+  subscribe: "room.*",
+  publish: "room.*",
+};
+
+function text({ format, pattern = "" }, key) {
   if (format === "date-time") return "2026-11-21T10:00:00Z";
   const id = /^\^([a-z]{3})_/.exec(pattern);
   if (id) return `${id[1]}_01a1fd95bdf817bac88b2558a9aa7e95`;
   if (pattern.includes("-[0-9]")) return "k3v9x2ab-12";
-  return "text";
+  return WORDS[key] ?? "text";
 }
 
 const number = (value) => value.toLocaleString("en");

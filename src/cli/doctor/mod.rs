@@ -50,11 +50,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             "\nNothing is wrong; {}.",
             plural(warnings, "warning")
         )),
-        _ => Err(Failure::Misconfigured(format!(
-            "{}, {}",
-            plural(faults, "fault"),
-            plural(warnings, "warning")
-        ))),
+        _ => {
+            if !arguments.json {
+                output::line("")?;
+            }
+            let found = format!("{}, {}", plural(faults, "fault"), plural(warnings, "warning"));
+            Err(Failure::Misconfigured(found))
+        }
     }
 }
 

@@ -26,7 +26,7 @@ const CURSOR_VERSION: u8 = 1;
 #[into_params(parameter_in = Query)]
 pub struct Page {
     /// How many items at the most.
-    #[param(minimum = 1, maximum = 200, default = 50)]
+    #[param(required = false, minimum = 1, maximum = 200, default = 50)]
     pub limit: u32,
     /// `next` of the page before; absent for the first page.
     #[param(required = false, value_type = Option<String>)]
