@@ -113,7 +113,7 @@ async fn each_kind_of_gap_names_its_reason() {
 #[tokio::test]
 async fn a_log_that_was_trimmed_says_so() {
     let server = Start::default()
-        .env("CARILLON_INBOX__LOG_ENTRIES", 5)
+        .env("CARILLON_DISPATCHER__RETENTION__LOG_COUNT", 5)
         .serve()
         .await;
     let api = server.api().await;

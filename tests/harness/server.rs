@@ -81,6 +81,8 @@ impl Server {
         if Store::under_test() == Store::Postgres {
             let url = carillon_testkit::create_postgres_database().await;
             environment.push(("CARILLON_STORE__URL".to_owned(), url));
+            // On a shared database a killed server's leases must run out; the default would make tests wait a minute.
+            environment.push(("CARILLON_DISPATCHER__PLANNER__LEASE".to_owned(), "3s".to_owned()));
         }
         let mut arguments = Vec::new();
         if let Some(text) = start.config {
@@ -302,7 +304,7 @@ pub(crate) async fn shared() -> &'static Server {
     SHARED
         .get_or_init(|| {
             Start::default()
-                .env("CARILLON_TOPICS__LIVE_ONLY_PREFIXES", "[\"live.\"]")
+                .env("CARILLON_DISPATCHER__TOPICS__LIVE_ONLY_PREFIXES", "[\"live.\"]")
                 .serve()
         })
         .await
