@@ -39,11 +39,7 @@ async fn refused(config: &str, environment: &[(&str, &str)], arguments: &[&str])
 #[tokio::test]
 async fn an_unknown_key_or_a_bad_value_is_named_with_its_reason() {
     for (config, key, reason) in [
-        (
-            "[hub]\nping_intervall_ms = 1000\n",
-            "ping_intervall_ms",
-            "unknown",
-        ),
+        ("[hub]\nping_intervall = \"1s\"\n", "ping_intervall", "unknown"),
         ("[nonsense]\n", "nonsense", "unknown"),
         (
             "[hub]\nping_interval_ms = \"soon\"\n",

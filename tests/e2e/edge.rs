@@ -151,7 +151,7 @@ async fn the_api_describes_itself() {
             paths.keys()
         );
     }
-    let page = api.send(api.bare(Method::GET, "/docs/")).await;
+    let page = api.send(api.bare(Method::GET, "/docs")).await;
     assert_eq!(page.status, 200, "{page:?}");
 }
 

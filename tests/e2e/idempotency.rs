@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{shared, user_name};
+use crate::harness::{listed, shared, user_name};
 
 const ROUTE: &str = "/v1/notifications";
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{eventually, shared, user_name};
+use crate::harness::{eventually, listed, shared, user_name};
 
 #[tokio::test]
 async fn a_batch_is_accepted_whole_and_in_order() {
@@ -46,7 +46,7 @@ async fn one_bad_item_refuses_the_whole_batch_and_is_named() {
     let api = shared().await.api().await;
     let user = user_name("ada");
     let good = json!({"targets": [{"user": user}], "content": {"title": "good"}});
-    let no_title = json!({"targets": [{"user": user}], "content": {"body": "bad"}});
+    let no_title = json!({"targets": [{"user": user}], "content": {"title": ""}});
     let bad_ttl = json!({"targets": [{"user": user}], "content": {"title": "bad"}, "ttl": 0});
     let answer = api
         .post(
@@ -102,7 +102,7 @@ async fn a_batch_has_between_one_and_a_thousand_items() {
     assert_eq!(accepted["data"].as_array().map(Vec::len), Some(1_000));
     let ada = api.user(&user).await;
     eventually("a thousand entries", || async {
-        (ada.get("/v1/inbox/counts").await.expect(200)["total"] == 1_000).then_some(())
+        (ada.get("/v1/inbox/counts").await.expect(200)["counts"]["total"] == 1_000).then_some(())
     })
     .await;
 }
@@ -155,6 +155,8 @@ async fn notifications_are_listed_newest_first_by_cursor_and_filter() {
         );
     }
     ids.reverse();
+    // The filter finds who was planned for.
+    listed(&api, &user, 7).await;
     let mut listed: Vec<String> = Vec::new();
     let mut cursor = String::new();
     loop {

@@ -32,7 +32,7 @@ async fn flood(api: &Api, ada: &Api, user: &str) {
         .await
         .expect(202);
     crate::harness::eventually("the flood in the inbox", || async {
-        (ada.get("/v1/inbox/counts").await.expect(200)["total"] == MESSAGES).then_some(())
+        (ada.get("/v1/inbox/counts").await.expect(200)["counts"]["total"] == MESSAGES).then_some(())
     })
     .await;
 }

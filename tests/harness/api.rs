@@ -1,7 +1,11 @@
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-use super::{sse::Sse, wait::within, ws::Ws};
+use super::{
+    sse::Sse,
+    wait::{eventually, within},
+    ws::Ws,
+};
 
 /// A user's name that no other test uses.
 pub(crate) fn user_name(what: &str) -> String {
@@ -236,4 +240,17 @@ impl Api {
     pub(crate) async fn inbox(&self) -> Value {
         self.get("/v1/inbox").await.expect(200)
     }
+}
+
+/// The notifications that were planned for `user`, once there are `count`.
+pub(crate) async fn listed(api: &Api, user: &str, count: usize) -> Vec<Value> {
+    eventually("the list of a user's notifications", || async {
+        let page = api
+            .get(&format!("/v1/notifications?user={user}&limit=200"))
+            .await
+            .expect(200);
+        let listed = page["data"].as_array().expect("a list");
+        (listed.len() >= count).then(|| listed.clone())
+    })
+    .await
 }

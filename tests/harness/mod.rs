@@ -9,7 +9,7 @@ mod sse;
 mod wait;
 mod ws;
 
-pub(crate) use api::{Answer, Api, user_name};
+pub(crate) use api::{Answer, Api, listed, user_name};
 pub(crate) use command::{Finished, carillon, clean};
 pub(crate) use report::report;
 pub(crate) use server::{Server, Start, Store, shared};

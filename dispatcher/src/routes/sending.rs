@@ -1,4 +1,4 @@
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -121,7 +121,7 @@ pub(super) async fn send_batch(
     }
     let now = dispatcher.ports.clock.now();
     let mut errors: Vec<FieldError> = Vec::new();
-    let notifications: Vec<NewNotification> = request
+    let mut notifications: Vec<NewNotification> = request
         .notifications
         .into_iter()
         .enumerate()
@@ -130,6 +130,10 @@ pub(super) async fn send_batch(
     if !errors.is_empty() || notifications.len() != count {
         errors.truncate(MAX_BATCH);
         return Err(Problem::invalid(errors));
+    }
+    // One after the other in the order of the request, which is the order in which they are planned.
+    for (micros, notification) in (0..).zip(&mut notifications) {
+        notification.id = NotificationId::at(now.after(Duration::from_micros(micros)));
     }
     let mut body = String::with_capacity(count * 72 + 16);
     body.push_str("{\"data\":[");

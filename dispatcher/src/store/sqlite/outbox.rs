@@ -101,7 +101,7 @@ impl SqliteStore {
         }
         let rows: Vec<(String, String, i64)> = sqlx::query_as(
             "UPDATE outbox SET lease = lease + 1, due_at = $3 WHERE (tenant, notification) IN \
-             (SELECT tenant, notification FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2) \
+             (SELECT tenant, notification FROM outbox WHERE due_at <= $1 ORDER BY due_at, notification LIMIT $2) \
              RETURNING tenant, notification, lease",
         )
         .bind(now.as_micros())
