@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::harness::command::executable;
+use crate::harness::executable;
 
 #[test]
 fn the_configuration_reference_is_what_the_types_say() {

@@ -255,7 +255,13 @@ async fn look(ledger: &Ledger, api: &Api, verdict: &mut Verdict) {
             .unwrap_or_default();
         let delivered = recipients
             .iter()
-            .filter(|recipient| recipient["deliveries"][0]["state"] == "delivered")
+            // `delivered` once a device confirmed it, `accepted` once it is in the mailbox.
+            .filter(|recipient| {
+                matches!(
+                    recipient["deliveries"][0]["state"].as_str(),
+                    Some("accepted" | "delivered")
+                )
+            })
             .count();
         let targets = shown["targets"].as_array().map_or(0, Vec::len);
         if delivered != targets {

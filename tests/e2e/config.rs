@@ -41,12 +41,13 @@ async fn an_unknown_key_or_a_bad_value_is_named_with_its_reason() {
     for (config, key, reason) in [
         ("[hub]\nping_intervall = \"1s\"\n", "ping_intervall", "unknown"),
         ("[nonsense]\n", "nonsense", "unknown"),
+        ("[hub]\nping_interval = \"soon\"\n", "hub.ping_interval", "30s"),
+        ("[hub]\nchannel_limit = \"many\"\n", "hub.channel_limit", "number"),
         (
-            "[hub]\nping_interval_ms = \"soon\"\n",
+            "[hub]\nping_interval = \"1500ms\"\n",
             "hub.ping_interval",
-            "integer",
+            "seconds",
         ),
-        ("[hub]\nping_interval_ms = 1500\n", "hub.ping_interval", "seconds"),
         ("[server]\nlisten = [\"nowhere\"]\n", "server.listen", "address"),
         (
             "[server.limits]\nbody = \"1KiB\"\nheader = \"0s\"\n",

@@ -92,7 +92,7 @@ async fn states_change_once_and_are_counted() {
     .collect();
     assert_eq!(changes, ["seen", "read", "unread"]);
     assert_eq!(
-        reader.ada.get("/v1/inbox/counts").await.expect(200),
+        reader.ada.get("/v1/inbox/counts").await.expect(200)["counts"],
         unread["counts"]
     );
 }

@@ -10,7 +10,7 @@ mod wait;
 mod ws;
 
 pub(crate) use api::{Answer, Api, listed, user_name};
-pub(crate) use command::{Finished, carillon, clean};
+pub(crate) use command::{Finished, carillon, clean, executable};
 pub(crate) use report::report;
 pub(crate) use server::{Server, Start, Store, shared};
 pub(crate) use sse::Sse;

@@ -86,6 +86,7 @@ stage_unit() {
   done <"$OUTPUT/executables"
   product imports:: || status=1
   product reference:: || status=1
+  product reference:: || status=1
   return $status
 }
 
