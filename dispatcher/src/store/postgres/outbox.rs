@@ -92,17 +92,10 @@ impl PostgresStore {
             return Ok(leases);
         }
         let rows: Vec<(String, String, i64)> = sqlx::query_as(
-<<<<<<< HEAD
             "UPDATE outbox o SET lease = o.lease + 1, due_at = $3 FROM \
-             (SELECT tenant, notification FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2 \
+             (SELECT tenant, notification FROM outbox WHERE due_at <= $1 ORDER BY due_at, notification LIMIT $2 \
              FOR UPDATE SKIP LOCKED) d WHERE o.tenant = d.tenant AND o.notification = d.notification \
              RETURNING o.tenant, o.notification, o.lease",
-=======
-            "UPDATE outbox SET lease = lease + 1, due_at = $3 WHERE (tenant, notification) IN \
-             (SELECT tenant, notification FROM outbox WHERE due_at <= $1 ORDER BY due_at, notification LIMIT $2 \
-             FOR UPDATE SKIP LOCKED) \
-             RETURNING tenant, notification, lease",
->>>>>>> 6955334 (Ids sort by microsecond and batches keep their order; an rpc speaks for its session's device)
         )
         .bind(now.as_micros())
         .bind(limit as i64)
