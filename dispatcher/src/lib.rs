@@ -49,6 +49,8 @@ mod routes;
 mod rpc;
 mod store;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod validation;
 mod wake;

@@ -1,0 +1,7 @@
+//! The dispatcher as its users meet it: requests through the real router, workers running, envelopes on a real bus.
+
+mod inbox;
+mod node;
+mod pipeline;
+mod sending;
+mod topics;

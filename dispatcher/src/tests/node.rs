@@ -1,0 +1,401 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use axum::{Router, body::Body};
+use carillon_backends::embedded::{EmbeddedBus, EmbeddedQueue};
+use carillon_domain::{
+    Caller, Clock as _, Envelope, EnvelopeKind, ExternalUserId, KeyCaller, KeyId, Principal, Scope, Subject,
+    TenantId, Timestamp, TopicGrants, UserCaller, UserId,
+    ports::{Bus as _, Directory, Incoming, Queue, Unavailable},
+};
+use carillon_runtime::lifecycle::Stop;
+use carillon_sql::Database;
+use carillon_testkit::{FixedClock, TestDatabase};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::{sync::Notify, task::JoinHandle};
+use tower::ServiceExt as _;
+
+use crate::{Dispatcher, DispatcherConfig, DispatcherPorts};
+
+/// A dispatcher with its workers, and everything around it.
+pub(super) struct Node {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) clock: Arc<FixedClock>,
+    pub(super) names: Arc<Names>,
+    pub(super) heard: Arc<Recorder>,
+    router: Router,
+    stop: Stop,
+    workers: Vec<JoinHandle<()>>,
+    database: Database,
+    config: DispatcherConfig,
+    _keep: Option<Arc<TestDatabase>>,
+}
+
+/// How a node of a test differs from the default.
+#[derive(Default)]
+pub(super) struct Setup {
+    pub(super) config: Option<fn(&mut DispatcherConfig)>,
+    pub(super) queue: Option<Arc<dyn Queue>>,
+    /// Without workers nothing is committed or planned.
+    pub(super) idle: bool,
+}
+
+impl Node {
+    pub(super) async fn sqlite() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(super) async fn with(setup: Setup) -> Self {
+        Self::on(Arc::new(TestDatabase::sqlite().await), setup).await
+    }
+
+    pub(super) async fn on(keep: Arc<TestDatabase>, setup: Setup) -> Self {
+        let database = keep.database.clone();
+        let mut node = Self::start(database, Arc::default(), Arc::default(), setup).await;
+        node._keep = Some(keep);
+        node
+    }
+
+    async fn start(database: Database, clock: Arc<FixedClock>, names: Arc<Names>, setup: Setup) -> Self {
+        let mut config = DispatcherConfig::default();
+        // The clock stands still: who waits for it looks often.
+        config.planner.poll = carillon_runtime::config::Span::from_millis(20);
+        if let Some(change) = setup.config {
+            change(&mut config);
+        }
+        assert_eq!(config.validate(), Ok(()));
+        let heard = Arc::new(Recorder::default());
+        let bus = Arc::new(EmbeddedBus::default());
+        bus.incoming(heard.clone());
+        let ports = DispatcherPorts {
+            directory: names.clone(),
+            queue: setup.queue.unwrap_or_else(|| Arc::new(EmbeddedQueue::default())),
+            bus,
+            clock: clock.clone(),
+        };
+        let dispatcher = Dispatcher::open(config.clone(), database.clone(), ports)
+            .await
+            .expect("opens");
+        let (router, _) = dispatcher.routes().split_for_parts();
+        let stop = Stop::new();
+        let workers = if setup.idle {
+            Vec::new()
+        } else {
+            dispatcher.workers()
+        };
+        let workers = workers
+            .into_iter()
+            .map(|worker| {
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        result = worker.run(stop.clone()) => result.expect("runs"),
+                        () = stop.aborted() => {}
+                    }
+                })
+            })
+            .collect();
+        Self {
+            dispatcher,
+            clock,
+            names,
+            heard,
+            router,
+            stop,
+            workers,
+            database,
+            config,
+            _keep: None,
+        }
+    }
+
+    /// Ends this one where it stands, and starts another on what it left.
+    pub(super) async fn crash_and_restart(mut self) -> Self {
+        self.stop.abort();
+        for worker in std::mem::take(&mut self.workers) {
+            worker.await.expect("no panic");
+        }
+        let mut next = Self::start(
+            self.database.clone(),
+            self.clock.clone(),
+            self.names.clone(),
+            Setup::default(),
+        )
+        .await;
+        next._keep = self._keep.take();
+        next
+    }
+
+    /// Another node on the same database, with the same users and clock.
+    pub(super) async fn beside(&self) -> Self {
+        let _ = &self.config;
+        Self::start(
+            self.database.clone(),
+            self.clock.clone(),
+            self.names.clone(),
+            Setup::default(),
+        )
+        .await
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A backend's request with every scope.
+    pub(super) async fn key(&self, method: Method, path: &str, body: Value) -> Answer {
+        self.request(
+            key(&TenantId::default(), &Scope::ALL),
+            method,
+            path,
+            &[],
+            Some(body),
+        )
+        .await
+    }
+
+    /// A user's request.
+    pub(super) async fn user(&self, user: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.request(self.principal(user), method, path, &[], body).await
+    }
+
+    pub(super) fn principal(&self, user: &str) -> Principal {
+        let external: ExternalUserId = user.parse().expect("a user");
+        let id = self.names.of(&TenantId::default(), &external);
+        Principal {
+            tenant: TenantId::default(),
+            caller: Caller::User(Arc::new(UserCaller {
+                id,
+                external,
+                device: None,
+                topics: TopicGrants::default(),
+                channels: Vec::new(),
+                jti: None,
+                issued_at: None,
+                expires_at: None,
+                own_token: true,
+                info: None,
+            })),
+        }
+    }
+
+    pub(super) async fn request(
+        &self,
+        principal: Principal,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).extension(principal);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        let response = self
+            .router
+            .clone()
+            .oneshot(request.body(body).expect("a request"))
+            .await
+            .expect("infallible");
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+            bytes,
+        }
+    }
+
+    /// Sends to users and answers the id, once it is planned.
+    pub(super) async fn send(&self, body: Value) -> String {
+        let answer = self.key(Method::POST, "/v1/notifications", body).await;
+        assert_eq!(answer.status, 202, "{:?}", answer.body);
+        let id = answer.body["id"].as_str().expect("an id").to_owned();
+        self.until_state(&id, "planned").await;
+        id
+    }
+
+    pub(super) async fn show(&self, id: &str) -> Value {
+        let answer = self
+            .key(Method::GET, &format!("/v1/notifications/{id}"), Value::Null)
+            .await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        answer.body
+    }
+
+    pub(super) async fn until_state(&self, id: &str, state: &str) {
+        eventually(async || self.show(id).await["state"] == state).await;
+    }
+
+    pub(super) async fn inbox(&self, user: &str) -> Value {
+        self.user(user, Method::GET, "/v1/inbox", None).await.body
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.abort();
+    }
+}
+
+/// An API key of a tenant.
+pub(super) fn key(tenant: &TenantId, scopes: &[Scope]) -> Principal {
+    let id = KeyId::at(Timestamp::from_seconds(1_767_323_045));
+    Principal {
+        tenant: tenant.clone(),
+        caller: Caller::Key(Arc::new(KeyCaller {
+            id,
+            scopes: scopes.to_vec(),
+        })),
+    }
+}
+
+/// What a request got.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
+    pub(super) bytes: bytes::Bytes,
+}
+
+impl Answer {
+    /// The pointers of a problem.
+    pub(super) fn pointers(&self) -> Vec<&str> {
+        self.body["errors"]
+            .as_array()
+            .map(|errors| {
+                errors
+                    .iter()
+                    .filter_map(|error| error["pointer"].as_str())
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+}
+
+/// Waits until something is so; fails when it is not within a time that only a fault needs.
+pub(super) async fn eventually(condition: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "it never came to be");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A directory that knows everybody it was asked for.
+#[derive(Default)]
+pub(super) struct Names(Mutex<HashMap<(TenantId, ExternalUserId), UserId>>);
+
+impl Names {
+    pub(super) fn of(&self, tenant: &TenantId, user: &ExternalUserId) -> UserId {
+        let new = || UserId::at(Timestamp::from_seconds(1_767_323_045));
+        *self
+            .0
+            .lock()
+            .entry((tenant.clone(), user.clone()))
+            .or_insert_with(new)
+    }
+
+    pub(super) fn forget(&self, user: &str) {
+        self.0.lock().retain(|(_, known), _| known.as_str() != user);
+    }
+}
+
+#[async_trait]
+impl Directory for Names {
+    async fn resolve(&self, tenant: &TenantId, users: &[ExternalUserId]) -> Result<Vec<UserId>, Unavailable> {
+        Ok(users.iter().map(|user| self.of(tenant, user)).collect())
+    }
+
+    async fn find(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<Option<UserId>, Unavailable> {
+        Ok(self.0.lock().get(&(tenant.clone(), user.clone())).copied())
+    }
+
+    async fn names(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<Option<ExternalUserId>>, Unavailable> {
+        let names = self.0.lock();
+        let name = |id: &UserId| {
+            names
+                .iter()
+                .find(|((of, _), known)| of == tenant && *known == id)
+                .map(|((_, name), _)| name.clone())
+        };
+        Ok(users.iter().map(name).collect())
+    }
+}
+
+/// What came over the bus.
+#[derive(Default)]
+pub(super) struct Recorder {
+    envelopes: Mutex<Vec<Envelope>>,
+    came: OnceLock<Arc<Notify>>,
+}
+
+impl Recorder {
+    fn came(&self) -> Arc<Notify> {
+        self.came.get_or_init(Arc::default).clone()
+    }
+
+    pub(super) fn all(&self) -> Vec<Envelope> {
+        self.envelopes.lock().clone()
+    }
+
+    /// The changes of one mailbox, as words and positions, once there are so many.
+    pub(super) async fn changes(&self, user: UserId, count: usize) -> Vec<(String, u64)> {
+        let came = self.came();
+        loop {
+            let notified = came.notified();
+            let changes: Vec<_> = self
+                .all()
+                .into_iter()
+                .filter(|envelope| envelope.subject == Subject::Mailbox(user))
+                .map(|envelope| match envelope.kind {
+                    EnvelopeKind::Change(kind) => (
+                        kind.as_str().to_owned(),
+                        envelope.position.expect("a position").seq,
+                    ),
+                    other => panic!("no change: {other:?}"),
+                })
+                .collect();
+            if changes.len() >= count {
+                return changes;
+            }
+            tokio::time::timeout(Duration::from_secs(20), notified)
+                .await
+                .expect("more changes come");
+        }
+    }
+}
+
+impl Incoming for Recorder {
+    fn receive(&self, envelope: Envelope) {
+        self.envelopes.lock().push(envelope);
+        self.came().notify_one();
+    }
+}
