@@ -43,9 +43,7 @@ impl Bulk {
         for (size, text) in SIZES.into_iter().zip(texts) {
             while rest.len() >= size {
                 let (group, more) = rest.split_at(size);
-                let query = group
-                    .iter()
-                    .fold(sqlx::query(text.clone()), |query, row| bind(query, row));
+                let query = group.iter().fold(sqlx::query(text.clone()), &bind);
                 changed += query.execute(&mut *connection).await?.rows_affected();
                 rest = more;
             }
