@@ -4,7 +4,6 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use async_trait::async_trait;
-use axum::Router;
 use carillon_runtime::{
     edge::{Access, Edge, EdgeConfig, ListenAddress},
     lifecycle::{Stop, Supervisor, Worker},
@@ -33,7 +32,7 @@ pub(crate) struct Serving {
     pub(crate) key: Option<String>,
 }
 
-/// Serves until told to stop; `ready` is called once everything listens.
+/// Serves what passed [`check`] until told to stop; `ready` is called once everything listens.
 ///
 /// # Errors
 /// When it cannot start.
@@ -42,7 +41,6 @@ pub(crate) async fn serve(
     options: ServeOptions,
     ready: impl FnOnce(&Serving),
 ) -> Result<ExitCode> {
-    check(&config, &options)?;
     let _lock = DataLock::take(&config.data.path)?;
     let metrics = Metrics::install();
     let stop = Stop::new();
@@ -122,7 +120,7 @@ pub(crate) async fn serve(
     ];
     if let Some(collector) = collector {
         edges.push(Box::pin(
-            collector.serve(metrics.routes().merge(Router::from(health)), stop.clone()),
+            collector.serve(metrics.routes().merge(health), stop.clone()),
         ));
     }
     let grace = config.shutdown.grace.duration();
@@ -150,7 +148,10 @@ pub(crate) async fn serve(
 }
 
 /// What only shows when configuration and command line meet.
-fn check(config: &Config, options: &ServeOptions) -> Result<()> {
+///
+/// # Errors
+/// Names the key that does not go with the command line, or with another key.
+pub(crate) fn check(config: &Config, options: &ServeOptions) -> Result<()> {
     if options.dev
         && let Some(address) = config.server.listen.iter().find(|address| !address.is_local())
     {

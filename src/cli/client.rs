@@ -114,7 +114,7 @@ impl Client {
             };
             return Ok(Self { reach, tenant });
         }
-        let here = Here::open(&config).await?;
+        let here = Box::pin(Here::open(&config)).await?;
         Ok(Self {
             reach: Reach::Here(Box::new(here)),
             tenant,

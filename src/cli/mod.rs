@@ -39,7 +39,7 @@ enum Command {
     /// Print a user's token (JWT), alone
     Token(token::Arguments),
     /// Send a notification and print its id
-    Send(send::Arguments),
+    Send(Box<send::Arguments>),
     /// Follow a user's stream, one line each
     Tail(tail::Arguments),
     /// Say what is reachable and what is misconfigured
@@ -59,7 +59,7 @@ impl Command {
             Self::Serve(arguments) => return serve::run(arguments).await,
             Self::Keys(command) => keys::run(command).await,
             Self::Token(arguments) => token::run(arguments).await,
-            Self::Send(arguments) => send::run(arguments).await,
+            Self::Send(arguments) => send::run(*arguments).await,
             Self::Tail(arguments) => tail::run(arguments).await,
             Self::Doctor(arguments) => doctor::run(arguments).await,
             Self::Migrate(arguments) => migrate::run(arguments).await,

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{exit::Failure, output, output::Paint, target::Place};
 use crate::{
     roles::Role,
-    serve::{ServeOptions, Serving, serve},
+    serve::{ServeOptions, Serving, check, serve},
 };
 
 #[derive(Debug, Args)]
@@ -43,12 +43,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<std::process::ExitCode, 
         roles: arguments.role,
         dev: arguments.dev,
     };
-    serve(loaded.config, options, |serving| {
+    check(&loaded.config, &options).map_err(|error| Failure::Misconfigured(format!("{error:#}")))?;
+    let serving = serve(loaded.config, options, |serving| {
         // Standard output may be closed; the server serves all the same.
         let _ = greet(serving, &data);
-    })
-    .await
-    .map_err(|error| Failure::Failed(format!("{error:#}")))
+    });
+    Box::pin(serving)
+        .await
+        .map_err(|error| Failure::Failed(format!("{error:#}")))
 }
 
 /// Where it is; with `--dev`, what to type next.
