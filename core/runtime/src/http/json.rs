@@ -98,6 +98,10 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 /// 400 when the text is not JSON, 422 with a JSON pointer when it does not fit `T`.
 pub fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     strict_json::check(text)?;
+    // serde's derived structs read lists too, by position: no request is meant so.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(Problem::invalid(vec![FieldError::new("", "expected an object")]));
+    }
     // Keeping track of the path costs more than reading again, and most bodies fit.
     if let Ok(value) = serde_json::from_slice(text) {
         return Ok(value);
@@ -259,15 +263,21 @@ mod tests {
             data: Box<serde_json::value::RawValue>,
             ttl: u32,
         }
-        let parse = |text: &str| parse_json::<Vec<Publication>>(text.as_bytes());
+        #[derive(Debug, Deserialize)]
+        struct Publications {
+            all: Vec<Publication>,
+        }
+        let parse = |text: &str| {
+            parse_json::<Publications>(format!("{{\"all\": {text}}}").as_bytes()).map(|read| read.all)
+        };
         let good = parse(r#"[{"data": {"a": [1, 2]}, "ttl": 1}]"#).expect("fits");
         assert_eq!(good[0].data.get(), r#"{"a": [1, 2]}"#);
         let problem = parse(r#"[{"data": {"a": [1, 2]}, "ttl": "x"}]"#).expect_err("refused");
-        assert_eq!(problem.errors[0].pointer, "/0/ttl");
+        assert_eq!(problem.errors[0].pointer, "/all/0/ttl");
         let problem = parse(r#"[{"data": {"a": 1, "a": 2}, "ttl": 1}]"#).expect_err("refused");
         assert_eq!(
             (problem.status.as_u16(), problem.errors[0].pointer.as_str()),
-            (400, "/0/data/a")
+            (400, "/all/0/data/a")
         );
     }
 
