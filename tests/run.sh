@@ -66,7 +66,7 @@ run_stage() {
   grep -h '^report: ' "$log" || true
   if [ $status -ne 0 ]; then
     echo "-- $name failed; the last lines of tests/output/$name.log:"
-    tail -n 60 "$log"
+    tail -n 60 "$log" | cut -c -400
     case $name in install | tools | build | postgres) exit 1 ;; esac # nothing after it can run
   fi
 }

@@ -86,7 +86,6 @@ stage_unit() {
   done <"$OUTPUT/executables"
   product imports:: || status=1
   product reference:: || status=1
-  product reference:: || status=1
   return $status
 }
 
