@@ -10,7 +10,7 @@ use carillon_domain::{
 
 use super::{
     Answer, Channel, Connected, Effect, Moment, OpenRequest, PublishFailed, Subscribed, Token, Work,
-    connect::{resume, subscribed},
+    connect::{resume, subscribed, with_device},
     ttl, user_of,
 };
 use crate::{
@@ -381,8 +381,8 @@ impl Connected {
                 // The same person, maybe with other grants.
                 Some(user) if user.id == self.user.id && principal.tenant == self.principal.tenant => {
                     let ttl = ttl(user.expires_at, now.wall);
-                    self.principal = principal;
-                    self.user = user;
+                    self.principal = with_device(principal, self.device.as_ref());
+                    self.user = user_of(&self.principal).unwrap_or(user);
                     effects.push(Effect::Send(json::refreshed(id, "refresh", ttl)));
                     effects.push(Effect::Wake);
                 }

@@ -1,7 +1,9 @@
 //! Before a session has connected.
 
+use std::sync::Arc;
+
 use carillon_domain::{
-    DeviceName, Position, Principal,
+    Caller, DeviceName, Position, Principal, UserCaller,
     ports::{AuthError, Gap},
 };
 use uuid::Uuid;
@@ -156,6 +158,7 @@ impl Connecting {
         effects: &mut Vec<Effect>,
     ) -> Option<Connected> {
         let (principal, client) = self.admitted?;
+        let principal = with_device(principal, self.device.as_ref());
         let user = user_of(&principal)?;
         let mut subs = Vec::new();
         for (request, opened) in self.requests.iter().zip(opened) {
@@ -196,6 +199,23 @@ impl Connecting {
             pong_due: None,
             rate: (0, 0),
         })
+    }
+}
+
+/// A device that the token does not name is the connection's: whoever acknowledges here does so on it.
+pub(super) fn with_device(principal: Principal, device: Option<&DeviceName>) -> Principal {
+    match (user_of(&principal), device) {
+        (Some(user), Some(device)) if user.device.is_none() => {
+            let user = UserCaller {
+                device: Some(device.clone()),
+                ..UserCaller::clone(&user)
+            };
+            Principal {
+                caller: Caller::User(Arc::new(user)),
+                ..principal
+            }
+        }
+        _ => principal,
     }
 }
 

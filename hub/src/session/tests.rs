@@ -155,7 +155,18 @@ fn connecting_checks_the_token_then_opens_then_greets_then_goes_live() {
         matches!(effects[..], [Effect::Send(_), Effect::Start(0), Effect::Wake]),
         "{effects:?}"
     );
-    assert!(bench.session.principal().is_some());
+    let Some(Principal {
+        caller: Caller::User(user),
+        ..
+    }) = bench.session.principal()
+    else {
+        panic!("a user")
+    };
+    assert_eq!(
+        user.device.as_ref().map(|device| device.as_str()),
+        Some("phone"),
+        "its calls come from there"
+    );
 }
 
 #[test]
