@@ -372,7 +372,7 @@ impl Connected {
     fn refreshed(
         &mut self,
         id: u32,
-        refreshed: Result<carillon_domain::Principal, AuthError>,
+        refreshed: Result<Principal, AuthError>,
         now: Moment,
         effects: &mut Vec<Effect>,
     ) {
