@@ -31,11 +31,13 @@ pub struct StoreSettings {
 /// Why a backend cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL's scheme is none of ours. The URL itself may hold a password: it is not shown.
-    #[error("{key}: expected {expected}")]
+    /// The URL's scheme is none of ours. The rest of the URL may hold a password: it is not shown.
+    #[error("{key}: `{scheme}` is not known; expected {expected}")]
     Url {
         /// The configuration key.
         key: &'static str,
+        /// What stands before the colon, if it can be a scheme.
+        scheme: String,
         /// What would be right.
         expected: &'static str,
     },
@@ -79,6 +81,19 @@ fn kind(url: &SecretString) -> Kind {
     }
 }
 
+/// A URL's scheme (RFC 3986, 3.1), for a message; nothing where there is none.
+fn scheme(url: &SecretString) -> String {
+    let scheme = url
+        .expose_secret()
+        .split_once(':')
+        .map_or("", |(scheme, _)| scheme);
+    let valid = scheme.len() <= 32
+        && scheme
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    if valid { scheme.to_owned() } else { String::new() }
+}
+
 /// Opens what the URLs name.
 #[derive(Debug, Clone)]
 pub struct Backends {
@@ -95,6 +110,7 @@ impl Backends {
         if !matches!(kind(&urls.store), Kind::Sqlite { .. } | Kind::Postgres) {
             return Err(OpenError::Url {
                 key: "store.url",
+                scheme: scheme(&urls.store),
                 expected: "sqlite:, sqlite:FOLDER or postgres://...",
             });
         }
@@ -102,6 +118,7 @@ impl Backends {
             if !matches!(kind(url), Kind::Embedded) {
                 return Err(OpenError::Url {
                     key,
+                    scheme: scheme(url),
                     expected: "embedded:",
                 });
             }

@@ -140,23 +140,18 @@ where
     };
     if let Some(path) = &sources.file {
         merge.file(path)?;
+        // A mistake in the file is one also where something stronger would hide it.
+        merge.read::<T>()?;
     }
     merge.environment(&sources.environment)?;
     for flag in &sources.flags {
         let path: Vec<String> = flag.key.split('.').map(str::to_owned).collect();
         merge.text(path, &flag.value, &Origin::Flag(flag.name.clone()))?;
     }
+    let config: T = merge.read()?;
     let Merge {
-        shape,
-        tree,
-        origins,
-        warnings,
+        origins, warnings, ..
     } = merge;
-    let config: T = serde_path_to_error::deserialize(Value::Table(tree)).map_err(|error| {
-        let path = keys(error.path());
-        let reason = error.inner().to_string();
-        fault(&shape, &origins, &path, reason.trim_end())
-    })?;
     validate(&config).map_err(|(key, reason)| {
         let path: Vec<String> = key.split('.').map(str::to_owned).collect();
         ConfigError::Value {
@@ -180,6 +175,15 @@ struct Merge {
 }
 
 impl Merge {
+    /// What has been merged so far.
+    fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        serde_path_to_error::deserialize(Value::Table(self.tree.clone())).map_err(|error| {
+            let path = keys(error.path());
+            let reason = error.inner().to_string();
+            fault(&self.shape, &self.origins, &path, reason.trim_end())
+        })
+    }
+
     fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let fault = |reason: String| ConfigError::File {
             path: path.to_owned(),
