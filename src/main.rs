@@ -13,6 +13,10 @@ mod roles;
 mod serve;
 mod server_info;
 
+// Many small allocations that live for hours, next to bursts: glibc would keep what the bursts took.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }
