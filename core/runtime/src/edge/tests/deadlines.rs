@@ -124,7 +124,7 @@ async fn a_body_that_keeps_its_pace_may_take_its_time() {
         limits(|limits| (limits.body_grace, limits.body_rate) = (SHORT, "1KiB".parse().expect("a size")));
     let edge = Running::start(&config, router());
     let mut client = edge.open().await;
-    let body = format!("[{}0]", "0,".repeat(1_000));
+    let body = format!("{{\"all\": [{}0]}}", "0,".repeat(1_000));
     let head = format!(
         "POST /json HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()

@@ -119,7 +119,7 @@ async fn an_answer_before_a_request_that_is_none_is_not_lost() {
 #[tokio::test]
 async fn bodies_have_limits_by_route() {
     let edge = Running::start(&config(), router());
-    let text = |size: usize| format!("\"{}\"", "x".repeat(size - 2));
+    let text = |size: usize| format!("{{\"x\":\"{}\"}}", "x".repeat(size - 8));
     assert_eq!(
         edge.ask(&post_json("/json", "", &text(256 << 10))).await.status,
         200
