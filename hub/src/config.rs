@@ -77,7 +77,7 @@ impl Default for HubConfig {
             retry_min: Span::from_secs(2),
             retry_max: Span::from_secs(10),
             feed_linger: Span::from_secs(10),
-            position_check_interval: Span::from_secs(60),
+            position_check_interval: Span::from_secs(120),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream};
 use rand::seq::SliceRandom;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,8 @@ use crate::{
 
 /// How often feeds are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How many feeds are compared with the store at a time.
+const CHECKS: usize = 8;
 /// Closes of a drain go out in this many groups per second.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
@@ -118,11 +121,11 @@ impl Hub {
             self.registry.sweep(&self, linger).await;
             self.shared.metrics.feeds.set(self.registry.len() as f64);
             if !check.is_zero() {
-                for feed in self.registry.unchecked(self.shared.millis(), check) {
-                    if stop.is_cancelled() {
-                        return;
-                    }
-                    self.check(&feed).await;
+                let due = self.registry.unchecked(self.shared.millis(), check);
+                let checks = stream::iter(&due).for_each_concurrent(CHECKS, |feed| self.check(feed));
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = checks => {}
                 }
             }
         }

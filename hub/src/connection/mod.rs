@@ -173,13 +173,13 @@ impl Connection {
         }
         out.moved_at = self.shared.millis();
         match self.pipe.write(bytes) {
-            Ok(written) if written == bytes.len() => {}
-            Ok(0) => {
-                out.queue.push(bytes.clone());
-                self.flush(&mut out);
-            }
-            Ok(written) => {
-                out.queue.push_rest(bytes.slice(written..));
+            Ok((written, true)) if written == bytes.len() => {}
+            Ok((written, _)) => {
+                match written {
+                    0 => out.queue.push(bytes.clone()),
+                    all if all == bytes.len() => {}
+                    some => out.queue.push_rest(bytes.slice(some..)),
+                }
                 self.flush(&mut out);
             }
             Err(_) => self.broken(&mut out),

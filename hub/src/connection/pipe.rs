@@ -51,25 +51,26 @@ impl Pipe {
         }
     }
 
-    /// Writes what the peer takes of `first` right now, without a queue in between.
+    /// Writes what the peer takes of `bytes` right now, without a queue in between; answers how much it was, and
+    /// whether nothing of that is left to be flushed.
     ///
     /// # Errors
-    /// The connection is broken. A full socket is `Ok(0)`.
-    pub(crate) fn write(&self, first: &[u8]) -> io::Result<usize> {
+    /// The connection is broken. A full socket takes 0 bytes.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<(usize, bool)> {
         match self {
-            Self::Plain(tcp) => none_if_full(tcp.try_write(first)),
+            Self::Plain(tcp) => Ok((none_if_full(tcp.try_write(bytes))?, true)),
             Self::Tls(tcp, tls) => {
                 let mut tls = tls.lock();
                 // rustls would buffer what the socket does not take: then our own, bounded queue keeps it.
                 drain_tls(tcp, &mut tls)?;
                 if tls.wants_write() {
-                    return Ok(0);
+                    return Ok((0, false));
                 }
-                let taken = tls.writer().write(first)?;
+                let taken = tls.writer().write(bytes)?;
                 drain_tls(tcp, &mut tls)?;
-                Ok(taken)
+                Ok((taken, !tls.wants_write()))
             }
-            Self::Body(_) => Ok(0),
+            Self::Body(_) => Ok((0, true)),
         }
     }
 

@@ -37,13 +37,17 @@ impl Hub {
     /// Compares a feed with the store.
     pub(crate) async fn check(self: &Arc<Self>, feed: &Arc<Feed>) {
         if feed.doubts() {
-            Arc::clone(self).fill(Arc::clone(feed)).await;
+            Arc::clone(self).read_on(Arc::clone(feed)).await;
         }
     }
 
     /// Fills a feed's hole. Exactly one runs per feed, by [`Todo::catch_up`].
     async fn fill(self: Arc<Self>, feed: Arc<Feed>) {
         tokio::time::sleep(REORDERING).await;
+        self.read_on(feed).await;
+    }
+
+    async fn read_on(self: Arc<Self>, feed: Arc<Feed>) {
         let mut empty_handed = 0;
         while let Some(from) = feed.hole_from() {
             self.shared.metrics.catch_ups.increment(1);

@@ -56,12 +56,11 @@ impl Registry {
                 // Another one was faster, or the feed has been closed: look again.
                 continue;
             }
+            // Whoever waits here may be given up: then the feed is swept like one that was left.
+            self.emptied(&feed, hub.shared.millis());
             let listened = hub.ports.bus.listen(&key.tenant, &key.subject).await;
             feed.listens(listened.is_ok(), hub.shared.millis());
-            if let Err(error) = listened {
-                self.emptied(&feed, hub.shared.millis());
-                return Err(error);
-            }
+            listened?;
         }
     }
 
@@ -105,8 +104,13 @@ impl Registry {
             };
             let Some((_, feed)) = feed else { break };
             let _turn = self.turn(&feed.key).lock().await;
-            let Some(listened) = feed.close_if_empty(now, linger) else {
-                continue;
+            let listened = match feed.close_if_empty(now, linger) {
+                Close::Taken => continue,
+                Close::Later(since) => {
+                    self.empty.lock().push_back((since, Arc::clone(&feed)));
+                    continue;
+                }
+                Close::Closed { listened } => listened,
             };
             self.feeds
                 .remove_if(&feed.key, |_, present| Arc::ptr_eq(present, &feed));
@@ -134,6 +138,19 @@ impl Registry {
     }
 }
 
+/// What became of a feed that was found empty.
+enum Close {
+    /// It has subscribers again, and comes back when they leave; or it is closed already.
+    Taken,
+    /// Not yet; look again when it has been empty since then for long enough.
+    Later(u64),
+    /// Closed; the bus may have to be told.
+    Closed {
+        /// Whether it was.
+        listened: bool,
+    },
+}
+
 impl Feed {
     /// Whether it is for the caller, who has the turn, to ask the bus.
     fn starts_listening(&self) -> bool {
@@ -147,16 +164,20 @@ impl Feed {
         state.touched_at = now;
     }
 
-    /// Closes a feed without subscribers; answers whether the bus has to be told.
-    fn close_if_empty(&self, now: u64, linger: u64) -> Option<bool> {
+    /// Closes a feed that has had no subscribers for `linger`.
+    fn close_if_empty(&self, now: u64, linger: u64) -> Close {
         let mut state = self.state.lock();
-        let busy = !state.subscribers.is_empty() || state.catching_up;
-        // Somebody may have come and gone meanwhile: then it stands in the list again, later.
-        if busy || state.closed || now.saturating_sub(state.touched_at) < linger {
-            return None;
+        if !state.subscribers.is_empty() || state.closed {
+            return Close::Taken;
+        }
+        if state.catching_up || now.saturating_sub(state.touched_at) < linger {
+            // Somebody came and went meanwhile.
+            return Close::Later(state.touched_at.max(now.saturating_sub(linger) + 1));
         }
         state.closed = true;
-        Some(state.listening)
+        Close::Closed {
+            listened: state.listening,
+        }
     }
 
     fn is_unchecked(&self, now: u64, interval: u64) -> bool {

@@ -1,10 +1,8 @@
 //! What a connected client asks.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use carillon_domain::{
-    Caller, Principal, PublisherInfo, Timestamp,
+    Principal, PublisherInfo, Timestamp,
     ports::{AuthError, SubscriptionGrant},
 };
 
@@ -82,7 +80,7 @@ impl Connected {
                 |data| Bytes::copy_from_slice(data.get().as_bytes()),
             );
             let work = Work::Call {
-                principal: self.calling(),
+                principal: self.principal.clone(),
                 method: call.method.into_owned(),
                 data,
             };
@@ -110,18 +108,6 @@ impl Connected {
             }
             Err(error) => effects.push(Effect::Send(json::failed(id, &error))),
         }
-    }
-
-    /// Who calls: the token's word, with the device that the client named where the token names none.
-    fn calling(&self) -> Principal {
-        let mut principal = self.principal.clone();
-        if let Caller::User(user) = &mut principal.caller
-            && user.device.is_none()
-            && self.device.is_some()
-        {
-            Arc::make_mut(user).device.clone_from(&self.device);
-        }
-        principal
     }
 
     fn is_too_fast(&mut self, now: Moment, config: &HubConfig) -> bool {

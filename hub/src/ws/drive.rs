@@ -23,7 +23,11 @@ enum Read {
 pub(super) async fn drive(hub: Arc<Hub>, connection: Arc<Connection>, tenant: TenantId, ahead: Bytes) {
     let limit = hub.shared.config.max_message.as_usize();
     let mut decoder = Decoder::default();
-    let mut next = decode(&mut decoder, &mut ahead.to_vec(), limit);
+    // Without anything ahead, look before waiting: rustls may hold what the socket gave it long ago.
+    let mut next = match ahead.is_empty() {
+        true => read(&connection, &mut decoder, limit, false),
+        false => decode(&mut decoder, &mut ahead.to_vec(), limit),
+    };
     drop(ahead);
     // After a violation nothing that comes can be understood; the peer's end is still waited for.
     let mut deaf = false;
@@ -84,7 +88,7 @@ fn read(connection: &Connection, decoder: &mut Decoder, limit: usize, deaf: bool
     let mut scratch = [0; SCRATCH];
     match connection.read(&mut scratch) {
         Ok(0) => Read::End,
-        Ok(_) if deaf => Read::Nothing,
+        Ok(_) if deaf => Read::Events(Vec::new()),
         Ok(count) => decode(decoder, &mut scratch[..count], limit),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Read::Nothing,
         Err(_) => Read::End,
@@ -92,9 +96,6 @@ fn read(connection: &Connection, decoder: &mut Decoder, limit: usize, deaf: bool
 }
 
 fn decode(decoder: &mut Decoder, bytes: &mut [u8], limit: usize) -> Read {
-    if bytes.is_empty() {
-        return Read::Nothing;
-    }
     let mut events = Vec::new();
     match decoder.push(bytes, limit, &mut events) {
         Ok(()) => Read::Events(events),
