@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "carillon-testkit",
         &["carillon-domain", "carillon-runtime", "carillon-sql"],
     ),
+    ("carillon-channels", &["carillon-domain", "carillon-runtime"]),
     ("carillon-hub", ROOM),
     ("carillon-dispatcher", ROOM),
     ("carillon-auth", ROOM),

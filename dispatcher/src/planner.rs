@@ -278,7 +278,7 @@ impl Prepared {
                 StoredTarget::Known(Target::Topic(topic)) => {
                     topics.push((topic.clone(), !live_only.covers(topic)));
                 }
-                StoredTarget::Erased { .. } => {}
+                StoredTarget::Known(Target::Address(_)) | StoredTarget::Erased { .. } => {}
             }
         }
         Some(PlanJob {

@@ -107,6 +107,22 @@ id!(
     DeliveryId, "dlv"
 );
 id!(
+    /// A device: an address of a user, or an installation: `dev_...`.
+    DeviceId, "dev"
+);
+id!(
+    /// A registered webhook endpoint: `whe_...`.
+    EndpointId, "whe"
+);
+id!(
+    /// Something that happened, as webhook endpoints are told: `evt_...`.
+    EventId, "evt"
+);
+id!(
+    /// A redrive of dead letters: `rdv_...`.
+    RedriveId, "rdv"
+);
+id!(
     /// An API key: `key_...`. Not the secret.
     KeyId, "key"
 );

@@ -6,6 +6,7 @@
 //! The words are fixed in `docs/architecture.md`; code, wire and documentation use the same ones.
 
 mod acknowledgement;
+mod channel;
 mod content;
 mod envelope;
 mod id;
@@ -23,12 +24,16 @@ mod user;
 pub mod ports;
 
 pub use acknowledgement::{AckKind, Acknowledgement};
+pub use channel::{Address, Capabilities, ChannelKind};
 pub use content::{Action, Content};
 pub use envelope::{Envelope, EnvelopeKind, Revocation, Subject};
-pub use id::{DeliveryId, EntryId, EnvelopeId, IdError, KeyId, NotificationId, UserId};
+pub use id::{
+    DeliveryId, DeviceId, EndpointId, EntryId, EnvelopeId, EventId, IdError, KeyId, NotificationId,
+    RedriveId, UserId,
+};
 pub use mailbox::{Change, ChangeKind, Counts, Entry, EntryRef, LoggedChange, StateChange};
-pub use notification::{Category, CollapseKey, MAX_TTL, NotificationState, Priority, Target};
-pub use outcome::Outcome;
+pub use notification::{Category, CollapseKey, MAX_TTL, NotificationState, PlainAddress, Priority, Target};
+pub use outcome::{Fault, Outcome};
 pub use pattern::{TopicGrants, TopicPattern};
 pub use position::{Epoch, Position, PositionError};
 pub use principal::{Caller, DeviceName, KeyCaller, Principal, Scope, UserCaller};

@@ -1,10 +1,10 @@
 //! The durable thing that somebody should know.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
-use crate::{ExternalUserId, Invalid, TopicName};
+use crate::{Address, ChannelKind, ExternalUserId, TopicName};
 
 /// The longest time to live, counted from `send_at`: 30 days.
 pub const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -17,6 +17,18 @@ pub enum Target {
     User(ExternalUserId),
     /// The live subscribers and the history of a topic: `{"topic": "room.1"}`.
     Topic(TopicName),
+    /// A plain address that belongs to nobody we know: `{"address": {"channel": "email", "to": "ada@example.org"}}`.
+    Address(PlainAddress),
+}
+
+/// An address without a user: a recipient of its own, with no inbox.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlainAddress {
+    /// Over which channel; not `in_app`.
+    pub channel: ChannelKind,
+    /// In the channel's canonical spelling.
+    pub to: Address,
 }
 
 /// How much it hurries. In-app delivery treats all alike; channels that alert order by it.
@@ -71,11 +83,12 @@ impl NotificationState {
     }
 }
 
+/// A word of limited length and alphabet, cheap to clone.
 macro_rules! word {
     ($(#[$doc:meta])* $name:ident, $max:literal, $allowed:expr, $error:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(std::sync::Arc<str>);
 
         impl $name {
             /// As text.
@@ -84,40 +97,42 @@ macro_rules! word {
             }
         }
 
-        impl FromStr for $name {
-            type Err = Invalid;
+        impl std::str::FromStr for $name {
+            type Err = $crate::Invalid;
 
-            fn from_str(text: &str) -> Result<Self, Invalid> {
+            fn from_str(text: &str) -> Result<Self, $crate::Invalid> {
                 let allowed: fn(char) -> bool = $allowed;
                 if matches!(text.len(), 1..=$max) && text.chars().all(allowed) {
-                    Ok(Self(Arc::from(text)))
+                    Ok(Self(std::sync::Arc::from(text)))
                 } else {
-                    Err(Invalid($error))
+                    Err($crate::Invalid($error))
                 }
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&*self.0, f)
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(&*self.0, f)
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
             }
         }
 
@@ -134,6 +149,7 @@ macro_rules! word {
         impl utoipa::ToSchema for $name {}
     };
 }
+pub(crate) use word;
 
 word!(
     /// What kind of notification it is, the unit of preferences: 1-64 characters of `a-z 0-9 . _ -`.

@@ -26,12 +26,20 @@ pub(crate) use ledger::publication;
 pub(crate) use records::*;
 
 /// The schema's steps.
-pub(crate) const MIGRATIONS: &[MigrationText] = &[MigrationText {
-    version: 1,
-    description: "notifications, mailboxes and topics",
-    sqlite: include_str!("../../migrations/sqlite/001_notifications.sql"),
-    postgres: include_str!("../../migrations/postgres/001_notifications.sql"),
-}];
+pub(crate) const MIGRATIONS: &[MigrationText] = &[
+    MigrationText {
+        version: 1,
+        description: "notifications, mailboxes and topics",
+        sqlite: include_str!("../../migrations/sqlite/001_notifications.sql"),
+        postgres: include_str!("../../migrations/postgres/001_notifications.sql"),
+    },
+    MigrationText {
+        version: 2,
+        description: "channels outside the inbox",
+        sqlite: include_str!("../../migrations/sqlite/002_outside.sql"),
+        postgres: include_str!("../../migrations/postgres/002_outside.sql"),
+    },
+];
 
 /// The dispatcher's durable state.
 #[async_trait]

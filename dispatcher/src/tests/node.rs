@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use axum::{Router, body::Body};
 use carillon_backends::embedded::{EmbeddedBus, EmbeddedQueue};
 use carillon_domain::{
-    Caller, Clock as _, Envelope, EnvelopeKind, ExternalUserId, KeyCaller, KeyId, Principal, Scope, Subject,
-    TenantId, Timestamp, TopicGrants, UserCaller, UserId,
-    ports::{Bus as _, Directory, Incoming, Queue, Unavailable},
+    Address, Caller, ChannelKind, Clock as _, Envelope, EnvelopeKind, ExternalUserId, KeyCaller, KeyId,
+    Principal, Scope, Subject, TenantId, Timestamp, TopicGrants, UserCaller, UserId,
+    ports::{Bus as _, Directory, Incoming, Profile, Queue, Unavailable},
 };
 use carillon_runtime::lifecycle::Stop;
 use carillon_sql::Database;
@@ -347,6 +347,14 @@ impl Directory for Names {
                 .map(|((_, name), _)| name.clone())
         };
         Ok(users.iter().map(name).collect())
+    }
+
+    async fn profiles(&self, _: &TenantId, users: &[UserId]) -> Result<Vec<Profile>, Unavailable> {
+        Ok(vec![Profile::default(); users.len()])
+    }
+
+    async fn retire(&self, _: &TenantId, _: &ChannelKind, _: &Address, _: &str) -> Result<(), Unavailable> {
+        Ok(())
     }
 }
 

@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use carillon_domain::{
-    ExternalUserId, TenantId, UserId,
-    ports::{Directory, Unavailable},
+    Address, ChannelKind, ExternalUserId, TenantId, UserId,
+    ports::{Directory, Profile, Unavailable},
 };
 
 use crate::Users;
@@ -46,6 +46,21 @@ impl Directory for Users {
         let names: HashMap<UserId, ExternalUserId> =
             self.store.names(tenant, users).await?.into_iter().collect();
         Ok(users.iter().map(|user| names.get(user).cloned()).collect())
+    }
+
+    async fn profiles(&self, _tenant: &TenantId, users: &[UserId]) -> Result<Vec<Profile>, Unavailable> {
+        // Nobody has addresses yet.
+        Ok(vec![Profile::default(); users.len()])
+    }
+
+    async fn retire(
+        &self,
+        _tenant: &TenantId,
+        _channel: &ChannelKind,
+        _address: &Address,
+        _reason: &str,
+    ) -> Result<(), Unavailable> {
+        Ok(())
     }
 }
 

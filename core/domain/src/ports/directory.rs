@@ -1,7 +1,9 @@
 use async_trait::async_trait;
 
 use super::Unavailable;
-use crate::{ExternalUserId, TenantId, UserId};
+use std::sync::Arc;
+
+use crate::{Address, ChannelKind, DeviceId, ExternalUserId, TenantId, UserId};
 
 /// Who is who: a tenant's own user ids and our internal ones.
 #[async_trait]
@@ -18,6 +20,40 @@ pub trait Directory: Send + Sync + 'static {
         tenant: &TenantId,
         users: &[UserId],
     ) -> Result<Vec<Option<ExternalUserId>>, Unavailable>;
+
+    /// Language and addresses of `users`, in their order. Batch, hot.
+    async fn profiles(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Profile>, Unavailable>;
+
+    /// An address is dead: it is not used again until somebody registers it anew. Retiring twice is retiring once.
+    async fn retire(
+        &self,
+        tenant: &TenantId,
+        channel: &ChannelKind,
+        address: &Address,
+        reason: &str,
+    ) -> Result<(), Unavailable>;
+}
+
+/// What planning needs to know of a user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// BCP 47.
+    pub locale: Option<Arc<str>>,
+    /// Addresses in use.
+    pub devices: Vec<ProfileDevice>,
+}
+
+/// One address of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileDevice {
+    /// Which device.
+    pub id: DeviceId,
+    /// Over which channel.
+    pub channel: ChannelKind,
+    /// Where, in the channel's canonical spelling.
+    pub address: Address,
+    /// Whether its owner confirmed it, or the tenant vouched for it.
+    pub verified: bool,
 }
 
 /// A room that holds a person's data and can forget it. Erasing twice is erasing once.

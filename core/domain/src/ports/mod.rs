@@ -3,18 +3,26 @@
 
 mod authenticate;
 mod bus;
+mod channel;
 mod directory;
 mod inbox;
 mod queue;
 mod rpc;
+mod seal;
+mod templates;
 mod topics;
 
 pub use authenticate::{AuthError, Authenticate, SubscriptionGrant};
 pub use bus::{Bus, Incoming};
-pub use directory::{Directory, Erase};
+pub use channel::{
+    Channel, CheckedAddress, Forms, Lane, Message, NotificationMessage, Operation, Report, SigningKey, Work,
+};
+pub use directory::{Directory, Erase, Profile, ProfileDevice};
 pub use inbox::{Gap, Inbox, Since};
 pub use queue::{Job, JobHandle, Queue};
 pub use rpc::{Rpc, RpcError};
+pub use seal::Seal;
+pub use templates::{InAppSource, Rendered, TemplateFault, TemplateSource, Templates};
 pub use topics::{NewPublication, PublishError, Topics};
 
 /// A backend did not do what it should: it is away, slow or broken. The caller may try again later.

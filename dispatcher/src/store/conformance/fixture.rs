@@ -167,7 +167,7 @@ impl Fixture {
                             job.topics
                                 .push((topic.clone(), !topic.as_str().starts_with("live.")));
                         }
-                        StoredTarget::Erased { .. } => {}
+                        StoredTarget::Known(Target::Address(_)) | StoredTarget::Erased { .. } => {}
                     }
                 }
                 job

@@ -1,0 +1,220 @@
+-- Which channels the request names, JSON; null leaves the choice to the category.
+ALTER TABLE notifications ADD COLUMN channels TEXT;
+-- The template it is rendered from, its version at acceptance, and the request's data, JSON. `content` holds what the
+-- default locale gives.
+ALTER TABLE notifications ADD COLUMN template TEXT;
+ALTER TABLE notifications ADD COLUMN template_version INTEGER;
+ALTER TABLE notifications ADD COLUMN data TEXT;
+
+-- A plain address is a recipient of its own, without an inbox: where it is.
+ALTER TABLE recipients ADD COLUMN channel TEXT;
+ALTER TABLE recipients ADD COLUMN address TEXT;
+
+-- States of a delivery outside the inbox: pending, accepted, delivered, recalled, dead, skipped, cancelled, superseded.
+-- One of an event has the event's id in `notification`, no user, and the endpoint's id as its address.
+ALTER TABLE deliveries ADD COLUMN device TEXT;
+ALTER TABLE deliveries ADD COLUMN lane TEXT;
+ALTER TABLE deliveries ADD COLUMN locale TEXT;
+ALTER TABLE deliveries ADD COLUMN expires_at INTEGER;
+ALTER TABLE deliveries ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN provider_id TEXT;
+-- The last outcome's word; `reason` says why.
+ALTER TABLE deliveries ADD COLUMN outcome TEXT;
+ALTER TABLE deliveries ADD COLUMN ended_at INTEGER;
+CREATE UNIQUE INDEX deliveries_outside ON deliveries (tenant, id) WHERE channel <> 'in_app';
+CREATE INDEX deliveries_dead ON deliveries (tenant, id) WHERE state = 'dead';
+
+-- Open work outside the inbox: a row lives from planning until its delivery ends, and again for a redrive or a recall.
+CREATE TABLE delivery_queue (
+    tenant TEXT NOT NULL,
+    delivery TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    -- What fails together: a provider, or an endpoint's host.
+    lane TEXT NOT NULL,
+    -- What must stay in order within the lane: an endpoint that asks for it; else empty.
+    strand TEXT NOT NULL,
+    -- The order within a strand; a redrive goes last.
+    ord INTEGER NOT NULL,
+    -- deliver, replace, recall
+    operation TEXT NOT NULL,
+    -- When it may be handed out (again): the next attempt, or the end of the lease.
+    due_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    -- How often it was handed out; the last number is the lease's token.
+    lease INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, delivery)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_queue_due ON delivery_queue (tenant, channel, lane, strand, due_at);
+CREATE INDEX delivery_queue_order ON delivery_queue (tenant, channel, lane, strand, ord) WHERE strand <> '';
+CREATE INDEX delivery_queue_expiry ON delivery_queue (expires_at);
+
+-- Lanes with open work, so that handing out costs by the lane and not by the backlog.
+CREATE TABLE lanes (
+    tenant TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    strand TEXT NOT NULL,
+    -- Nothing in it is due earlier.
+    due_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, channel, lane, strand)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lanes_due ON lanes (channel, due_at);
+
+CREATE TABLE attempts (
+    tenant TEXT NOT NULL,
+    delivery TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    -- delivered, accepted, retry, gone, rejected, skipped; null while it runs, lost when its process ended first.
+    outcome TEXT,
+    status INTEGER,
+    reason TEXT,
+    excerpt TEXT,
+    -- When the next one follows.
+    next_at INTEGER,
+    PRIMARY KEY (tenant, delivery, number)
+) STRICT;
+
+CREATE TABLE categories (
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    title TEXT,
+    -- JSON list.
+    channels TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE templates (
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    -- The newest; null once the template was deleted: what was accepted before still renders.
+    version INTEGER,
+    last_version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE template_versions (
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    default_locale TEXT NOT NULL,
+    -- JSON: locale to forms.
+    locales TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, name, version)
+) STRICT;
+
+-- What happened, as webhook endpoints are told it; written only where an endpoint asked for its kind.
+CREATE TABLE events (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT;
+CREATE INDEX events_age ON events (at);
+
+CREATE TABLE endpoints (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    -- Whose address it is; empty for the tenant's own.
+    user_id TEXT NOT NULL,
+    url TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    -- JSON list of event kinds, `*` at the end of one stands for the rest.
+    events TEXT NOT NULL,
+    fifo INTEGER NOT NULL,
+    description TEXT,
+    -- enabled, disabled
+    state TEXT NOT NULL,
+    reason TEXT,
+    -- Since when nothing but failures came back; null after a success.
+    failing_since INTEGER,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT;
+CREATE INDEX endpoints_user ON endpoints (tenant, user_id, id);
+
+-- Signing secrets, sealed. Those of the endpoint '' are the tenant's own and sign for plain URLs.
+CREATE TABLE endpoint_secrets (
+    tenant TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    id TEXT NOT NULL,
+    sealed TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    -- When a rotated one stops signing.
+    expires_at INTEGER,
+    PRIMARY KEY (tenant, endpoint, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE suppressions (
+    tenant TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    address TEXT NOT NULL,
+    -- bounced, complained, gone, manual
+    reason TEXT NOT NULL,
+    detail TEXT,
+    delivery TEXT,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, channel, address)
+) STRICT, WITHOUT ROWID;
+
+-- What recipients turned off by one click.
+CREATE TABLE opt_outs (
+    tenant TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    category TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, user_id, category, channel)
+) STRICT, WITHOUT ROWID;
+
+-- Tools whose events become notifications.
+CREATE TABLE sources (
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    -- alertmanager, grafana, github, json
+    kind TEXT NOT NULL,
+    -- JSON: the mapping and the targets.
+    settings TEXT NOT NULL,
+    -- What its signature or token is checked with, sealed.
+    sealed TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, name)
+) STRICT;
+
+CREATE TABLE redrives (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    -- JSON: which dead letters.
+    filter TEXT NOT NULL,
+    -- running, done, cancelled
+    state TEXT NOT NULL,
+    -- Dead letters up to this one are done.
+    cursor TEXT,
+    total INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX redrives_running ON redrives (updated_at) WHERE state = 'running';
+
+-- Channels that workers bring; the tenant '' has those that serve all tenants.
+CREATE TABLE remote_channels (
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    -- JSON.
+    capabilities TEXT NOT NULL,
+    announced_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, kind)
+) STRICT, WITHOUT ROWID;
