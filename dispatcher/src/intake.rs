@@ -12,7 +12,7 @@ use crate::{
     batcher::{BatchError, BatchLimits, Batcher, Weigh},
     config::DispatcherConfig,
     digest::sha256,
-    idempotency::InFlight,
+    idempotency::{Flight, InFlight},
     store::{AcceptReply, AcceptRequest, Claim, NewNotification, Store},
     wake::Wake,
 };
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Intake {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    batcher: Batcher<AcceptRequest, AcceptReply, IntakeError>,
+    batcher: Batcher<Taking, AcceptReply, IntakeError>,
     in_flight: Arc<InFlight>,
     relay: Arc<Wake>,
     keep_keys: Duration,
@@ -68,13 +68,20 @@ pub(crate) enum IntakeError {
     Store(#[source] Arc<StoreError>),
 }
 
-impl Weigh for AcceptRequest {
+/// A request that waits for its commit. It keeps its key in flight itself: a caller who hangs up meanwhile must not
+/// free a key whose request may still be committed, or a retry could be accepted beside it.
+struct Taking {
+    request: AcceptRequest,
+    flight: Option<Flight>,
+}
+
+impl Weigh for Taking {
     fn items(&self) -> usize {
-        self.notifications.len()
+        self.request.notifications.len()
     }
 
     fn bytes(&self) -> usize {
-        self.weight()
+        self.request.weight()
     }
 }
 
@@ -124,22 +131,23 @@ impl Intake {
                 })
             }
         };
-        let request = AcceptRequest {
-            tenant,
-            notifications,
-            claim,
+        let taking = Taking {
+            request: AcceptRequest {
+                tenant,
+                notifications,
+                claim,
+            },
+            flight,
         };
         #[cfg(feature = "planted-bugs")]
         if crate::planted::is(crate::planted::ACK_BEFORE_COMMIT) {
-            return Ok(self.acknowledge_too_early(request, flight));
+            return Ok(self.acknowledge_too_early(taking));
         }
-        let reply = self.batcher.submit(request).await.map_err(|error| match error {
+        let reply = self.batcher.submit(taking).await.map_err(|error| match error {
             BatchError::Overloaded => IntakeError::Overloaded,
             BatchError::Stopping => IntakeError::Stopping,
             BatchError::Failed(error) => error,
         });
-        // In flight until the row is there, or until it is known that it will not be.
-        drop(flight);
         match reply? {
             AcceptReply::Accepted => Ok(Taken::New),
             AcceptReply::Replayed { status, body } => Ok(Taken::Before { status, body }),
@@ -148,15 +156,10 @@ impl Intake {
     }
 
     #[cfg(feature = "planted-bugs")]
-    fn acknowledge_too_early(
-        &self,
-        request: AcceptRequest,
-        flight: Option<crate::idempotency::Flight>,
-    ) -> Taken {
+    fn acknowledge_too_early(&self, taking: Taking) -> Taken {
         if let Some(intake) = self.this.get().and_then(std::sync::Weak::upgrade) {
             tokio::spawn(async move {
-                let _flight = flight;
-                let _ = intake.batcher.submit(request).await;
+                let _ = intake.batcher.submit(taking).await;
             });
         }
         Taken::New
@@ -164,10 +167,16 @@ impl Intake {
 
     /// Commits batches until `stop`, and then what still waits.
     pub(crate) async fn run(&self, stop: CancellationToken) {
-        self.batcher.run(stop, |requests| self.commit(requests)).await;
+        self.batcher.run(stop, |takings| self.commit(takings)).await;
     }
 
-    async fn commit(&self, requests: Vec<AcceptRequest>) -> Vec<Result<AcceptReply, IntakeError>> {
+    async fn commit(&self, takings: Vec<Taking>) -> Vec<Result<AcceptReply, IntakeError>> {
+        // Until this returns, and so before anybody is answered: then the rows are there, or it is known that they
+        // never will be.
+        let (requests, _flights): (Vec<AcceptRequest>, Vec<Option<Flight>>) = takings
+            .into_iter()
+            .map(|taking| (taking.request, taking.flight))
+            .unzip();
         let notifications: usize = requests.iter().map(|request| request.notifications.len()).sum();
         metrics::histogram!("carillon_dispatcher_accept_batch").record(notifications as f64);
         let replies = match self.accept(&requests).await {

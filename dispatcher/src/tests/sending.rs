@@ -1,12 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{Scope, TenantId};
+use carillon_testkit::TestDatabase;
 use http::Method;
 use serde_json::{Value, json};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use super::node::{Answer, Node, Setup, key};
+use super::node::{Answer, Node, Setup, eventually, key};
 
 fn hello(user: &str) -> Value {
     json!({"targets": [{"user": user}], "content": {"title": "hello"}})
@@ -288,6 +290,43 @@ async fn while_the_first_request_is_in_flight_the_second_is_refused() {
     );
     let third = post(&node, "/v1/notifications", "key", hello("ada")).await;
     assert_eq!(third.headers["idempotent-replayed"], "true");
+}
+
+#[tokio::test]
+async fn who_hangs_up_keeps_the_key_until_the_commit_is_known() {
+    for keep in [TestDatabase::sqlite().await, TestDatabase::postgres("dispatcher").await] {
+        let node = Node::on(
+            Arc::new(keep),
+            Setup {
+                idle: true,
+                ..Setup::default()
+            },
+        )
+        .await;
+        tokio::select! {
+            biased;
+            answer = post(&node, "/v1/notifications", "key-1", hello("ada")) => panic!("nobody commits: {:?}", answer.body),
+            // One look is enough to be queued; then the caller goes.
+            () = std::future::ready(()) => {}
+        }
+        let commits = tokio::spawn({
+            let intake = node.dispatcher.intake.clone();
+            async move { intake.run(CancellationToken::new()).await }
+        });
+        // Asked before the committing task has had its first turn.
+        let retry = post(&node, "/v1/notifications", "key-1", hello("ada")).await;
+        assert_eq!(
+            (retry.status.as_u16(), retry.body["code"].as_str()),
+            (409, Some("idempotency_in_flight"))
+        );
+        eventually(async || {
+            let again = post(&node, "/v1/notifications", "key-1", hello("ada")).await;
+            again.status == 202 && again.headers["idempotent-replayed"] == "true"
+        })
+        .await;
+        assert_eq!(total(&node).await, 1, "accepted once");
+        commits.abort();
+    }
 }
 
 #[tokio::test]
