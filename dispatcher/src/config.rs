@@ -52,8 +52,11 @@ impl Default for IntakeConfig {
 pub struct PlannerConfig {
     /// Notifications that one transaction plans at the most.
     pub batch: usize,
-    /// Recipients that one transaction plans at the most; a single larger notification still passes.
+    /// Recipients that one transaction plans at the most; a larger notification is planned in several.
     pub batch_recipients: usize,
+    /// Bytes that one planning transaction writes at the most, about; a larger notification is planned in several, and
+    /// a single recipient always passes.
+    pub batch_bytes: ByteSize,
     /// How long a notification is handed out before it is handed out again, should nobody have planned it.
     pub lease: Span,
     /// How often the relay looks without being woken, at least.
@@ -69,6 +72,7 @@ impl Default for PlannerConfig {
         Self {
             batch: 1_000,
             batch_recipients: 2_000,
+            batch_bytes: ByteSize::mib(16),
             lease: Span::from_secs(30),
             poll: Span::from_secs(5),
             retry_first: Span::from_secs(1),
@@ -164,6 +168,9 @@ impl DispatcherConfig {
                 "intake.queue_bytes",
                 "must be between 9MiB (one batch request) and 4096MiB",
             );
+        }
+        if planner.batch_bytes < ByteSize::kib(64) {
+            return fail("planner.batch_bytes", "must be at least 64KiB");
         }
         if intake.batch_bytes < ByteSize::kib(64) {
             return fail("intake.batch_bytes", "must be at least 64KiB");

@@ -12,7 +12,8 @@
 //! - **Planner** takes jobs from the queue, asks the directory who the users are, and writes recipients, inbox entries,
 //!   mailbox log, deliveries and topic histories in one transaction that also removes the outbox row and checks the
 //!   lease's token. So planning is at least once tried and exactly once written: a job that comes twice, late, or to
-//!   two planners finds the row gone or the token old. A notification that cannot be planned is tried again alone, ever
+//!   two planners finds the row gone or the token old. What is too much for one transaction is planned in parts, each
+//!   of which finds what the earlier ones wrote; the last one removes the outbox row. A notification that cannot be planned is tried again alone, ever
 //!   more slowly, until its time to live ends.
 //! - **Mailboxes** carry what users and their devices do: acknowledgements, snoozes, deletions. Each change gets the
 //!   next number of its mailbox, under that mailbox's lock, in the transaction that makes it: numbers have no holes and
@@ -41,6 +42,7 @@ mod intake;
 mod janitor;
 mod live_only;
 mod mailboxes;
+mod parts;
 mod planner;
 #[cfg(feature = "planted-bugs")]
 mod planted;

@@ -20,8 +20,9 @@ use crate::{
     config::PlannerConfig,
     intake::is_away,
     live_only::LiveOnly,
+    parts::{Weight, parts},
     relay::{SUBJECT, decode},
-    store::{Lease, NotificationRow, PlanJob, PlanOutcome, Store, StoredTarget},
+    store::{Lease, NotificationRow, PlanJob, PlanOutcome, PlanPart, Store, StoredTarget},
 };
 
 /// How long a planner waits for the first job of a batch.
@@ -116,18 +117,21 @@ impl Planner {
             Err(_) => return self.one_by_one(handles).await,
         };
         let mut batch: Vec<(PlanJob, Handled)> = Vec::new();
-        let mut recipients = 0;
+        let mut weight = Weight::default();
         for (lease, handle) in handles {
             let Some(job) = prepared.job(&lease, &self.live_only) else {
                 // Cancelled and taken away meanwhile.
                 answered(handle.ack().await);
                 continue;
             };
-            if recipients + job.users.len() > self.config.batch_recipients && !batch.is_empty() {
-                self.commit(std::mem::take(&mut batch)).await?;
-                recipients = 0;
-            }
-            recipients += job.users.len();
+            let own = Weight::of(&job);
+            weight = match weight.with(own, &self.config) {
+                Some(both) => both,
+                None => {
+                    self.commit(std::mem::take(&mut batch)).await?;
+                    own
+                }
+            };
             batch.push((job, (lease, handle)));
         }
         self.commit(batch).await
@@ -168,7 +172,7 @@ impl Planner {
             return Ok(());
         }
         let (jobs, handles): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        match self.write(&jobs).await {
+        match self.write(jobs).await {
             Ok(()) => {
                 for (_, handle) in handles {
                     answered(handle.ack().await);
@@ -182,7 +186,19 @@ impl Planner {
         }
     }
 
-    async fn write(&self, jobs: &[PlanJob]) -> Result<(), StoreError> {
+    /// Writes jobs that fit into one transaction together, or one that may need several. What it has written when one
+    /// of them fails is found by whoever resumes.
+    async fn write(&self, jobs: Vec<PlanJob>) -> Result<(), StoreError> {
+        let [_] = jobs.as_slice() else {
+            return self.write_together(&jobs).await;
+        };
+        for part in jobs.into_iter().flat_map(|job| parts(job, &self.config)) {
+            self.write_together(&[part]).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_together(&self, jobs: &[PlanJob]) -> Result<(), StoreError> {
         let turn = self.announcer.turn().await;
         let committed = self.store.plan(self.clock.now(), jobs).await?;
         turn.announce(committed.envelopes).await;
@@ -200,7 +216,7 @@ impl Planner {
         while let Some((lease, handle)) = handles.next() {
             let planned = match self.prepare(std::iter::once(&lease)).await {
                 Ok(prepared) => match prepared.job(&lease, &self.live_only) {
-                    Some(job) => self.write(&[job]).await.map_err(PlanError::from),
+                    Some(job) => self.write(vec![job]).await.map_err(PlanError::from),
                     None => Ok(()),
                 },
                 Err(error) => Err(error),
@@ -286,6 +302,7 @@ impl Prepared {
             notification: Arc::clone(notification),
             users,
             topics,
+            part: PlanPart::Whole,
         })
     }
 }

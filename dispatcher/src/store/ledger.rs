@@ -48,6 +48,8 @@ pub(super) struct Writes {
     pub(super) topic_log: Vec<PublicationRow>,
     /// Cut off up to and including the floor of these topics.
     pub(super) topic_cuts: Vec<TopicRow>,
+    /// These stay accepted, since more of them is planned later; only where they were published is written.
+    pub(super) published: Vec<NotificationEnd>,
     /// These end; their outbox rows go.
     pub(super) ended: Vec<NotificationEnd>,
     /// For the bus, after the commit, in order.

@@ -6,15 +6,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use carillon_domain::{Category, CollapseKey, DeliveryId, EntryId, NotificationState, UserId};
+use carillon_domain::{
+    Category, CollapseKey, DeliveryId, EntryId, NotificationId, NotificationState, TenantId, TopicName,
+    UserId,
+};
 use carillon_sql::StoreError;
 use serde_json::value::RawValue;
 
 use super::{
     ledger::{Ledger, NotificationEnd, TopicKey, encode, publication},
     records::{
-        DeliveryRow, EntryRow, PlanJob, PlanOutcome, PublishedTo, RecipientEnd, RecipientRow, RecipientState,
-        UserKey,
+        DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientEnd, RecipientRow,
+        RecipientState, UserKey,
     },
 };
 use crate::wire::{ChangeBody, EntryBody, TopicBody, TopicNotification};
@@ -36,6 +39,19 @@ pub(super) struct Known {
     pub(super) open: HashMap<OpenKey, EntryRow>,
     /// Users who were erased.
     pub(super) erased: HashSet<UserKey>,
+    /// What was planned earlier of the jobs that resume.
+    pub(super) before: HashMap<(TenantId, NotificationId), Before>,
+}
+
+/// What was planned earlier of a notification.
+#[derive(Default)]
+pub(super) struct Before {
+    /// Who has a recipient's row.
+    pub(super) users: HashSet<UserId>,
+    /// Whether any of them got an entry.
+    pub(super) delivered: bool,
+    /// Where it was published.
+    pub(super) topics: Vec<PublishedTo>,
 }
 
 /// Plans `jobs` in their order; `live` says of each whether its lease still holds.
@@ -55,8 +71,17 @@ pub(super) fn plan(
             continue;
         }
         let expired = job.notification.expires_at <= ledger.now;
+        let before = known
+            .before
+            .remove(&(job.lease.tenant.clone(), job.lease.notification))
+            .unwrap_or_default();
+        let users: Vec<&UserId> = job
+            .users
+            .iter()
+            .filter(|user| !before.users.contains(user))
+            .collect();
         if expired {
-            for user in &job.users {
+            for user in users {
                 ledger
                     .writes
                     .recipients
@@ -66,22 +91,30 @@ pub(super) fn plan(
             let content: &RawValue = serde_json::from_str(&job.notification.content).map_err(|error| {
                 StoreError::Corrupt(format!("content of {}: {error}", job.notification.id))
             })?;
-            for user in &job.users {
+            for user in users {
                 deliver(ledger, &mut known, &mut entries, job, *user, content)?;
             }
         }
-        let (state, outcome) = if expired {
+        // Where some got it before its time to live ended, it was sent: the others' rows say that they did not get it.
+        let (state, outcome) = if job.part == PlanPart::More {
+            (NotificationState::Accepted, PlanOutcome::Partly)
+        } else if expired && !before.delivered && before.topics.is_empty() {
             (NotificationState::Expired, PlanOutcome::Expired)
         } else {
             (NotificationState::Planned, PlanOutcome::Planned)
         };
-        let topics = if expired { None } else { publish(ledger, job)? };
-        ledger.writes.ended.push(NotificationEnd {
+        let topics = publish(ledger, job, before.topics, expired)?;
+        let end = NotificationEnd {
             tenant: job.lease.tenant.clone(),
             id: job.lease.notification,
             state,
             topics,
-        });
+        };
+        if outcome == PlanOutcome::Partly {
+            ledger.writes.published.push(end);
+        } else {
+            ledger.writes.ended.push(end);
+        }
         outcomes.push(outcome);
     }
     ledger.writes.entries.extend(entries.into_values());
@@ -208,10 +241,26 @@ fn supersede(ledger: &mut Ledger, old: &EntryRow) {
     }
 }
 
-/// Publishes the notification to its topics. Answers JSON of where.
-fn publish(ledger: &mut Ledger, job: &PlanJob) -> Result<Option<String>, StoreError> {
-    if job.topics.is_empty() {
-        return Ok(None);
+/// Publishes the notification to those of its topics that it was not published to before, unless it expired. Answers
+/// JSON of where it stands now.
+fn publish(
+    ledger: &mut Ledger,
+    job: &PlanJob,
+    mut published: Vec<PublishedTo>,
+    expired: bool,
+) -> Result<Option<String>, StoreError> {
+    let earlier: HashSet<TopicName> = published.iter().map(|to| to.topic.clone()).collect();
+    let mut topics = job
+        .topics
+        .iter()
+        .filter(|(topic, _)| !expired && !earlier.contains(topic))
+        .peekable();
+    if topics.peek().is_none() {
+        return if published.is_empty() {
+            Ok(None)
+        } else {
+            encode(&published).map(Some)
+        };
     }
     let notification = &job.notification;
     let content: &RawValue = serde_json::from_str(&notification.content)
@@ -229,8 +278,7 @@ fn publish(ledger: &mut Ledger, job: &PlanJob) -> Result<Option<String>, StoreEr
         },
     };
     let data = Bytes::from(encode(&body)?);
-    let mut published = Vec::with_capacity(job.topics.len());
-    for (topic, kept) in &job.topics {
+    for (topic, kept) in topics {
         let key: TopicKey = (job.lease.tenant.clone(), topic.clone());
         let position = if *kept {
             Some(ledger.append_publication(&key, data.clone(), None)?)

@@ -133,6 +133,19 @@ pub(crate) struct PlanJob {
     pub(crate) users: Vec<UserId>,
     /// Its topic targets, and whether each keeps a history.
     pub(crate) topics: Vec<(TopicName, bool)>,
+    /// How much of the notification this is.
+    pub(crate) part: PlanPart,
+}
+
+/// Which part of a notification a job plans: what is too much for one transaction is planned in several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlanPart {
+    /// All that is left of it.
+    Whole,
+    /// More follows: the notification stays accepted, and its outbox row where it is.
+    More,
+    /// The last of several.
+    Last,
 }
 
 impl PlanJob {
@@ -142,6 +155,11 @@ impl PlanJob {
             .iter()
             .filter(|(_, kept)| *kept)
             .map(|(topic, _)| (self.lease.tenant.clone(), topic.clone()))
+    }
+
+    /// Whether a part of the notification may have been planned before: under this lease, or under one that was lost.
+    pub(crate) fn resumes(&self) -> bool {
+        self.lease.token > 1 || self.part != PlanPart::Whole
     }
 
     /// Its users' mailboxes.
@@ -155,6 +173,8 @@ impl PlanJob {
 pub(crate) enum PlanOutcome {
     /// Written.
     Planned,
+    /// Written, and more of it follows.
+    Partly,
     /// Its time to live had ended.
     Expired,
     /// Somebody else holds it, or it is planned or cancelled already.

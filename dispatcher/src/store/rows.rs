@@ -3,13 +3,14 @@
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use carillon_domain::{
-    Acknowledgement, ChangeKind, Counts, DeviceName, Epoch, ExternalUserId, LoggedChange, NotificationState,
-    Position, Priority, Publication, Target, TenantId, Timestamp, TopicName, UserId,
+    Acknowledgement, ChangeKind, Counts, DeviceName, Epoch, ExternalUserId, LoggedChange, NotificationId,
+    NotificationState, Position, Priority, Publication, Target, TenantId, Timestamp, TopicName, UserId,
     ports::{Gap, Since},
 };
 use carillon_sql::StoreError;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
+use super::plan::Before;
 use super::records::{
     AcceptReply, Claim, DeliveryDetail, EntryAction, EntryRow, Lease, MailboxCommand, MailboxRow,
     NotificationRow, Operation, ReceiptDetail, RecipientDetail, RecipientState, StoredTarget, TopicRow,
@@ -421,10 +422,7 @@ pub(super) fn replay(claim: &Claim, fingerprint: &str, status: i64, body: String
 /// The smallest notification id of a time, as text.
 pub(super) fn first_id_at(at: Timestamp) -> String {
     let millis = u64::try_from(at.as_micros() / 1_000).unwrap_or(0);
-    format!(
-        "{}_{millis:012x}00000000000000000000",
-        carillon_domain::NotificationId::PREFIX
-    )
+    format!("{}_{millis:012x}00000000000000000000", NotificationId::PREFIX)
 }
 
 /// The targets without an erased user. `None`: they never named him. `Some((_, true))`: nobody else is left, so
@@ -463,6 +461,26 @@ pub(super) fn by_open_key(
         }
     }
     Ok(open)
+}
+
+/// Tenant, notification, user, and the change that brought it.
+pub(super) type BeforeColumns = (String, String, String, Option<i64>);
+
+/// What was planned earlier, by its notification: recipients, and tenant, id and topics of what was published.
+pub(super) fn before(
+    recipients: Vec<BeforeColumns>,
+    topics: Vec<(String, String, String)>,
+) -> Result<HashMap<(TenantId, NotificationId), Before>, StoreError> {
+    let mut before: HashMap<_, Before> = HashMap::new();
+    for (tenant, id, user, seq) in recipients {
+        let of = before.entry((word(&tenant)?, word(&id)?)).or_default();
+        of.users.insert(word(&user)?);
+        of.delivered |= seq.is_some();
+    }
+    for (tenant, id, topics) in topics {
+        before.entry((word(&tenant)?, word(&id)?)).or_default().topics = json(&topics)?;
+    }
+    Ok(before)
 }
 
 /// Commands that do one thing to each of the named entries, a command per user.

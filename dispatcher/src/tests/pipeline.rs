@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use carillon_backends::embedded::EmbeddedQueue;
 use carillon_domain::{
-    TenantId,
+    TenantId, UserId,
     ports::{Job, Queue, Unavailable},
 };
-use carillon_runtime::config::Span;
+use carillon_runtime::config::{ByteSize, Span};
 use carillon_sql::Database;
 use carillon_testkit::TestDatabase;
 use http::Method;
@@ -84,6 +84,47 @@ async fn what_the_queue_loses_comes_back_when_its_lease_ends() {
         node.until_state(id, "planned").await;
     }
     assert_eq!(node.inbox("user-3").await["counts"]["total"], 1);
+}
+
+#[tokio::test]
+async fn a_broadcast_that_is_too_much_for_one_transaction_is_planned_once() {
+    let node = Node::with(Setup {
+        config: Some(|config| config.planner.batch_bytes = ByteSize::mib(1)),
+        ..Setup::default()
+    })
+    .await;
+    let before = post(&node, hello("user-7")).await;
+    let targets: Vec<Value> = (0..150)
+        .map(|n| json!({"user": format!("user-{n}")}))
+        .chain([json!({"topic": "room"})])
+        .collect();
+    let content = json!({"title": "t", "body": "x".repeat(16_000)});
+    let id = node.send(json!({"targets": targets, "content": content})).await;
+    let after = node.send(hello("user-7")).await;
+    let users: HashSet<UserId> = (0..150)
+        .map(|n| {
+            node.names.of(
+                &TenantId::default(),
+                &format!("user-{n}").parse().expect("a user"),
+            )
+        })
+        .collect();
+    for user in &users {
+        let own = node
+            .names
+            .of(&TenantId::default(), &"user-7".parse().expect("a user"));
+        let expected = if *user == own { 3 } else { 1 };
+        assert_eq!(node.heard.changes(*user, expected).await.len(), expected);
+    }
+    let shown = node.show(&id).await;
+    assert_eq!(shown["topics"].as_array().map(Vec::len), Some(1));
+    let order: Vec<Value> = node.inbox("user-7").await["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| entry["notification_id"].clone())
+        .collect();
+    assert_eq!(order, [after, id, before]);
 }
 
 #[tokio::test]

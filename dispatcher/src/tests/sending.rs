@@ -294,7 +294,10 @@ async fn while_the_first_request_is_in_flight_the_second_is_refused() {
 
 #[tokio::test]
 async fn who_hangs_up_keeps_the_key_until_the_commit_is_known() {
-    for keep in [TestDatabase::sqlite().await, TestDatabase::postgres("dispatcher").await] {
+    for keep in [
+        TestDatabase::sqlite().await,
+        TestDatabase::postgres("dispatcher").await,
+    ] {
         let node = Node::on(
             Arc::new(keep),
             Setup {

@@ -157,6 +157,7 @@ impl Fixture {
                     notification: Arc::clone(row),
                     users: Vec::new(),
                     topics: Vec::new(),
+                    part: PlanPart::Whole,
                 };
                 for target in &row.targets {
                     match target {

@@ -181,6 +181,121 @@ pub(super) async fn what_is_too_late_expires(f: Fixture) {
     assert_eq!(cancelled.value, Cancelled::Expired);
 }
 
+/// The first user and topic of a job, and the rest.
+async fn halves(f: &Fixture) -> (PlanJob, PlanJob) {
+    let whole = f.jobs(&f.lease().await).await.remove(0);
+    let first = PlanJob {
+        users: whole.users[..1].to_vec(),
+        topics: whole.topics[..1].to_vec(),
+        part: PlanPart::More,
+        ..whole.clone()
+    };
+    let rest = PlanJob {
+        users: whole.users[1..].to_vec(),
+        topics: whole.topics[1..].to_vec(),
+        part: PlanPart::Last,
+        ..whole
+    };
+    (first, rest)
+}
+
+pub(super) async fn a_notification_is_planned_in_parts_once(f: Fixture) {
+    let sent = f.notification(&["ada", "bob", "#one", "#two"]);
+    f.accept(std::slice::from_ref(&sent)).await;
+    let (first, rest) = halves(&f).await;
+    let plan = async |job: PlanJob| f.store.plan(f.now(), &[job]).await.expect("plans");
+    let done = plan(first.clone()).await;
+    assert_eq!((done.value, done.envelopes.len()), (vec![PlanOutcome::Partly], 2));
+    assert_eq!(
+        f.state(sent.id).await,
+        NotificationState::Accepted,
+        "more follows"
+    );
+    let again = plan(first).await;
+    assert_eq!(
+        (again.value, again.envelopes.len()),
+        (vec![PlanOutcome::Partly], 0)
+    );
+
+    // The process dies; the next one begins from the start.
+    f.advance(Duration::from_secs(31));
+    let whole = f.jobs(&f.lease().await).await.remove(0);
+    assert_eq!(
+        plan(rest).await.value,
+        [PlanOutcome::Stale],
+        "the old lease is over"
+    );
+    let done = plan(whole).await;
+    assert_eq!(
+        (done.value, done.envelopes.len()),
+        (vec![PlanOutcome::Planned], 2)
+    );
+    assert_eq!(f.state(sent.id).await, NotificationState::Planned);
+    for user in ["ada", "bob"] {
+        assert_eq!(f.log(user).await.len(), 1, "{user}");
+        assert_eq!(f.recipient(sent.id, user).await.state, RecipientState::Open);
+    }
+    let row = f
+        .store
+        .notification(&f.tenant, sent.id)
+        .await
+        .expect("reads")
+        .expect("is there");
+    let topics: Vec<PublishedTo> = serde_json::from_str(&row.topics.expect("published")).expect("JSON");
+    let published: Vec<_> = topics
+        .iter()
+        .map(|to| {
+            (
+                to.topic.as_str(),
+                to.position.as_ref().map(|position| position.seq),
+            )
+        })
+        .collect();
+    assert_eq!(published, [("one", Some(1)), ("two", Some(1))]);
+    assert_eq!(f.store.next_due().await.expect("reads"), None);
+}
+
+pub(super) async fn a_part_that_is_too_late_leaves_what_was_sent(f: Fixture) {
+    let sent = f.notification(&["ada", "bob", "#one", "#two"]);
+    f.accept(std::slice::from_ref(&sent)).await;
+    let (first, rest) = halves(&f).await;
+    f.store.plan(f.now(), &[first]).await.expect("plans");
+    f.advance(Duration::from_secs(3_601));
+    let done = f.store.plan(f.now(), &[rest]).await.expect("plans");
+    assert_eq!(
+        (done.value, done.envelopes.len()),
+        (vec![PlanOutcome::Planned], 0)
+    );
+    assert_eq!(f.recipient(sent.id, "ada").await.state, RecipientState::Open);
+    assert_eq!(f.recipient(sent.id, "bob").await.state, RecipientState::Expired);
+    let row = f
+        .store
+        .notification(&f.tenant, sent.id)
+        .await
+        .expect("reads")
+        .expect("is there");
+    assert!(
+        row.topics
+            .is_some_and(|topics| topics.contains("one") && !topics.contains("two"))
+    );
+}
+
+pub(super) async fn cancelling_between_parts_recalls_what_was_sent(f: Fixture) {
+    let sent = f.notification(&["ada", "bob", "#one", "#two"]);
+    f.accept(std::slice::from_ref(&sent)).await;
+    let (first, rest) = halves(&f).await;
+    f.store.plan(f.now(), &[first]).await.expect("plans");
+    let cancelled = f
+        .store
+        .cancel(f.now(), &f.tenant, sent.id)
+        .await
+        .expect("cancels");
+    assert_eq!(cancelled.value, Cancelled::Done { recalled: 1 });
+    let done = f.store.plan(f.now(), &[rest]).await.expect("plans");
+    assert_eq!(done.value, [PlanOutcome::Stale]);
+    assert!(f.inbox("ada").await.is_empty() && f.inbox("bob").await.is_empty());
+}
+
 pub(super) async fn cancelling_recalls_open_entries_once(f: Fixture) {
     let id = f.send(&[f.notification(&["ada", "bob", "eve", "dan"])]).await[0];
     f.entry("bob", f.inbox("bob").await[0].id, EntryAction::Archive)

@@ -8,7 +8,7 @@ use super::{PostgresStore, column::column, write::write};
 use crate::store::{
     apply,
     ledger::{Ledger, NotificationEnd, TopicKey},
-    plan::{Known, OpenKey, plan},
+    plan::{Before, Known, OpenKey, plan},
     records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
 };
@@ -31,6 +31,7 @@ impl PostgresStore {
         let known = Known {
             open: open_entries(&mut tx, jobs).await?,
             erased: erased(&mut tx, &users).await?,
+            before: before(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         let value = plan(&mut ledger, known, jobs, &live)?;
@@ -291,6 +292,36 @@ async fn erased(tx: &mut PgConnection, users: &HashSet<UserKey>) -> Result<HashS
         .iter()
         .map(|(tenant, user)| Ok((word(tenant)?, word::<UserId>(user)?)))
         .collect()
+}
+
+/// What was planned earlier of the jobs that resume. Their notifications are locked.
+async fn before(
+    tx: &mut PgConnection,
+    jobs: &[PlanJob],
+) -> Result<HashMap<(TenantId, NotificationId), Before>, StoreError> {
+    let resuming: Vec<&PlanJob> = jobs.iter().filter(|job| job.resumes()).collect();
+    if resuming.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let tenants = column!(resuming, job => job.lease.tenant.as_str());
+    let ids = column!(resuming, job => job.lease.notification.to_string());
+    let recipients: Vec<rows::BeforeColumns> = sqlx::query_as(
+        "SELECT r.tenant, r.notification, r.user_id, r.seq FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+         JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.id",
+    )
+    .bind(&tenants)
+    .bind(&ids)
+    .fetch_all(&mut *tx)
+    .await?;
+    let topics: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT n.tenant, n.id, n.topics FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+         JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id WHERE n.topics IS NOT NULL",
+    )
+    .bind(&tenants)
+    .bind(&ids)
+    .fetch_all(&mut *tx)
+    .await?;
+    rows::before(recipients, topics)
 }
 
 /// The entries that show a notification, without their content.

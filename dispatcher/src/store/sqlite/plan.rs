@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use carillon_domain::{NotificationId, TenantId, Timestamp, UserId};
 use carillon_sql::{StoreError, TenantScope};
@@ -12,7 +12,7 @@ use super::{
 use crate::store::{
     apply,
     ledger::{Ledger, NotificationEnd, TopicKey},
-    plan::{Known, plan},
+    plan::{Before, Known, plan},
     records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
 };
@@ -32,6 +32,7 @@ impl SqliteStore {
         let known = Known {
             open: open_entries(&mut tx, jobs).await?,
             erased: erased(&mut tx, &users).await?,
+            before: before(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         let value = plan(&mut ledger, known, jobs, &live)?;
@@ -201,7 +202,7 @@ pub(super) async fn topics(
 async fn open_entries(
     tx: &mut SqliteConnection,
     jobs: &[PlanJob],
-) -> Result<std::collections::HashMap<crate::store::plan::OpenKey, EntryRow>, StoreError> {
+) -> Result<HashMap<crate::store::plan::OpenKey, EntryRow>, StoreError> {
     let wanted: HashSet<_> = jobs
         .iter()
         .filter_map(|job| Some((job, job.notification.collapse_key.as_ref()?.as_str())))
@@ -241,6 +242,37 @@ async fn erased(tx: &mut SqliteConnection, users: &HashSet<UserKey>) -> Result<H
         .iter()
         .map(|(tenant, user)| Ok((word(tenant)?, word::<UserId>(user)?)))
         .collect()
+}
+
+/// What was planned earlier of the jobs that resume.
+async fn before(
+    tx: &mut SqliteConnection,
+    jobs: &[PlanJob],
+) -> Result<HashMap<(TenantId, NotificationId), Before>, StoreError> {
+    let keys: Vec<_> = jobs
+        .iter()
+        .filter(|job| job.resumes())
+        .map(|job| (&job.lease.tenant, job.lease.notification))
+        .collect();
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let keys = pairs(keys.into_iter())?;
+    let recipients: Vec<rows::BeforeColumns> = sqlx::query_as(
+        "SELECT r.tenant, r.notification, r.user_id, r.seq FROM json_each($1) j CROSS JOIN recipients r \
+         ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1",
+    )
+    .bind(keys.as_str())
+    .fetch_all(&mut *tx)
+    .await?;
+    let topics: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT n.tenant, n.id, n.topics FROM json_each($1) j CROSS JOIN notifications n \
+         ON n.tenant = j.value ->> 0 AND n.id = j.value ->> 1 WHERE n.topics IS NOT NULL",
+    )
+    .bind(keys)
+    .fetch_all(&mut *tx)
+    .await?;
+    rows::before(recipients, topics)
 }
 
 /// The entries that show a notification, without their content.

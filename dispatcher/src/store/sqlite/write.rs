@@ -100,6 +100,14 @@ pub(super) async fn write(
     recipients(connection, writes).await?;
     confirmations(connection, devices, writes).await?;
     topics(connection, writes).await?;
+    for row in writes.published.iter().filter(|row| row.topics.is_some()) {
+        sqlx::query("UPDATE notifications SET topics = $3 WHERE tenant = $1 AND id = $2")
+            .bind(row.tenant.as_str())
+            .bind(row.id.to_string())
+            .bind(row.topics.as_deref())
+            .execute(&mut *connection)
+            .await?;
+    }
     let ended = &writes.ended;
     ENDED
         .run(connection, ended, |query, row| {
