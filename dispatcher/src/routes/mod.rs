@@ -1,6 +1,7 @@
 //! HTTP: extract, one call, answer.
 
 mod acks;
+mod batch_items;
 mod inbox;
 mod notifications;
 mod sending;

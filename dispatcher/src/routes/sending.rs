@@ -6,11 +6,12 @@ use axum::{
 };
 use bytes::Bytes;
 use carillon_domain::{NotificationId, NotificationState, Scope};
-use carillon_runtime::http::{ApiJsonBytes, Caller, FieldError, IdPath, Problem, require_scope};
+use carillon_runtime::http::{ApiJsonBytes, Caller, IdPath, Problem, parse_part, require_scope};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::batch_items::{BatchItems, Faults};
 use crate::{
     Dispatcher, idempotency,
     intake::{Submission, Taken},
@@ -18,7 +19,6 @@ use crate::{
     validation::{SendRequest, accept},
 };
 
-const MAX_BATCH: usize = 1_000;
 const SEND: &str = "POST /v1/notifications";
 const SEND_BATCH: &str = "POST /v1/notifications/batch";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -41,8 +41,8 @@ pub(super) struct AcceptedBatch {
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchRequest {
     /// 1-1,000.
-    #[schema(min_items = 1, max_items = 1_000)]
-    notifications: Vec<SendRequest>,
+    #[schema(value_type = Vec<SendRequest>, min_items = 1, max_items = 1_000)]
+    notifications: BatchItems,
 }
 
 /// What became of a cancellation.
@@ -115,27 +115,27 @@ pub(super) async fn send_batch(
 ) -> Result<Response, Problem> {
     require_scope(&principal, Scope::NotificationsWrite)?;
     let key = idempotency::key(&headers)?;
-    let count = request.notifications.len();
-    if !(1..=MAX_BATCH).contains(&count) {
-        return Err(Problem::field("/notifications", "must have 1 to 1000 items"));
-    }
     let now = dispatcher.ports.clock.now();
-    let mut errors: Vec<FieldError> = Vec::new();
-    let mut notifications: Vec<NewNotification> = request
-        .notifications
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, request)| accept(request, now, &format!("/notifications/{index}"), &mut errors))
-        .collect();
-    if !errors.is_empty() || notifications.len() != count {
-        errors.truncate(MAX_BATCH);
-        return Err(Problem::invalid(errors));
+    let BatchItems(items) = request.notifications;
+    let mut notifications: Vec<NewNotification> = Vec::with_capacity(items.len());
+    let mut faults = Faults::default();
+    for (index, item) in items.iter().enumerate() {
+        let at = format!("/notifications/{index}");
+        let mut errors = Vec::new();
+        match parse_part::<SendRequest>(item, &at) {
+            Ok(request) => notifications.extend(accept(request, now, &at, &mut errors)),
+            Err(error) => errors.push(error),
+        }
+        faults.of_item(errors);
+    }
+    if notifications.len() != items.len() {
+        return Err(Problem::invalid(faults.told()));
     }
     // One after the other in the order of the request, which is the order in which they are planned.
     for (micros, notification) in (0..).zip(&mut notifications) {
         notification.id = NotificationId::at(now.after(Duration::from_micros(micros)));
     }
-    let mut body = String::with_capacity(count * 72 + 16);
+    let mut body = String::with_capacity(notifications.len() * 72 + 16);
     body.push_str("{\"data\":[");
     for (index, notification) in notifications.iter().enumerate() {
         if index > 0 {

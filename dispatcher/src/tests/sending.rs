@@ -189,6 +189,63 @@ async fn every_fault_has_its_pointer_and_nothing_is_accepted() {
 }
 
 #[tokio::test]
+async fn every_invalid_item_of_a_batch_is_named() {
+    let node = Node::sqlite().await;
+    let batch = json!({"notifications": [
+        hello("ada"),
+        {"targets": [{"user": "b"}]},
+        {"targets": [{"user": "b"}], "content": ["t"]},
+        {"targets": [["b"]], "content": {"title": "t"}},
+        {"targets": [{"user": "b"}], "content": {"title": "t"}, "tll": 1},
+        {"targets": [{"user": "b"}], "content": {"title": "t"}, "ttl": "1"},
+        {"targets": [{"user": "b"}], "content": {"title": "", "actions": []}, "ttl": 0},
+        {"targets": [{"user": "b"}], "content": {"title": "t", "actions": [["id", "title"]]}},
+        7,
+        hello("bob"),
+    ]});
+    let answer = node.key(Method::POST, "/v1/notifications/batch", batch).await;
+    assert_eq!(answer.status, 422);
+    assert_eq!(
+        answer.pointers(),
+        [
+            "/notifications/1/content",
+            "/notifications/2/content",
+            "/notifications/3/targets/0",
+            "/notifications/4/tll",
+            "/notifications/5/ttl",
+            "/notifications/6/content/title",
+            "/notifications/6/ttl",
+            "/notifications/7/content/actions/0",
+            "/notifications/8",
+        ]
+    );
+    for (body, pointer) in [
+        (json!({"notifications": {}}), "/notifications"),
+        (json!({"notifications": [], "x": 1}), "/notifications"),
+        (
+            json!({"notifications": (0..1_001).map(|_| json!(1)).collect::<Vec<_>>()}),
+            "/notifications",
+        ),
+    ] {
+        let answer = node.key(Method::POST, "/v1/notifications/batch", body).await;
+        assert_eq!((answer.status.as_u16(), answer.pointers()), (422, vec![pointer]));
+    }
+    assert_eq!(total(&node).await, 0);
+}
+
+#[tokio::test]
+async fn acknowledgements_are_objects() {
+    let node = Node::sqlite().await;
+    let answer = node
+        .user("ada", Method::POST, "/v1/acks", Some(json!({"acks": [["x"]]})))
+        .await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.pointers()),
+        (422, vec!["/acks/0"])
+    );
+}
+
+#[tokio::test]
 async fn a_batch_is_accepted_in_order_and_whole() {
     let node = Node::sqlite().await;
     let users: Vec<String> = (0..1_000).map(|n| format!("user-{n}")).collect();

@@ -7,9 +7,14 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::Body as _;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
-use super::{FieldError, Problem, read_body, strict_json};
+use super::{
+    FieldError, Problem,
+    objects::{EXPECTED, Objects},
+    read_body, strict_json,
+};
 
 /// A request's JSON body.
 ///
@@ -98,20 +103,34 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 /// 400 when the text is not JSON, 422 with a JSON pointer when it does not fit `T`.
 pub fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     strict_json::check(text)?;
-    // serde's derived structs read lists too, by position: no request is meant so.
     if !text.trim_ascii_start().starts_with(b"{") {
-        return Err(Problem::invalid(vec![FieldError::new("", "expected an object")]));
+        return Err(Problem::field("", EXPECTED));
     }
+    fit(text, "").map_err(|error| Problem::invalid(vec![error]))
+}
+
+/// Reads a part of a strict JSON text that was captured as it came: an item of a list of which every item's fault is
+/// to be told. `at` is the JSON pointer to it.
+///
+/// # Errors
+/// What does not fit `T`, and where.
+pub fn parse_part<T: DeserializeOwned>(text: &RawValue, at: &str) -> Result<T, FieldError> {
+    fit(text.get().as_bytes(), at)
+}
+
+/// Reads JSON into `T`; `at` is the pointer to the text.
+fn fit<T: DeserializeOwned>(text: &[u8], at: &str) -> Result<T, FieldError> {
     // Keeping track of the path costs more than reading again, and most bodies fit.
-    if let Ok(value) = serde_json::from_slice(text) {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    if let Ok(value) = T::deserialize(Objects(&mut deserializer)) {
         return Ok(value);
     }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let error = match serde_path_to_error::deserialize(&mut deserializer) {
+    let error = match serde_path_to_error::deserialize(Objects(&mut deserializer)) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    let mut pointer = String::new();
+    let mut pointer = at.to_owned();
     for segment in error.path() {
         match segment {
             Segment::Seq { index } => push_segment(&mut pointer, &index.to_string()),
@@ -124,7 +143,7 @@ pub fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     let message = inner.to_string();
     let place = format!(" at line {} column {}", inner.line(), inner.column());
     let message = message.strip_suffix(&place).unwrap_or(&message);
-    Err(Problem::invalid(vec![explain(pointer, message)]))
+    Err(explain(pointer, message))
 }
 
 /// serde's words, made readable; a missing field is pointed at where it should be.
@@ -256,11 +275,59 @@ mod tests {
     }
 
     #[test]
+    fn a_list_in_the_place_of_an_object_is_refused_at_any_depth() {
+        let of = |text| fault(text);
+        let expected = |pointer: &str| (422, pointer.to_owned(), EXPECTED.to_owned());
+        assert_eq!(of(r#"["t"]"#), expected(""));
+        assert_eq!(of(r#"{"content": ["t", 1]}"#), expected("/content"));
+
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only its reading is looked at")]
+        struct Outer {
+            #[serde(default)]
+            maybe: Option<Content>,
+            #[serde(default)]
+            list: Vec<Content>,
+            #[serde(default)]
+            named: std::collections::HashMap<String, Content>,
+            #[serde(default)]
+            either: Option<Either>,
+            #[serde(default)]
+            pair: Option<(u8, u8)>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        #[expect(dead_code, reason = "only its reading is looked at")]
+        enum Either {
+            One(Content),
+            Other { title: String },
+        }
+        let outer = |text: &str| parse_json::<Outer>(text.as_bytes()).map(drop);
+        for good in [
+            r#"{"maybe": {"title": "t"}, "list": [{"title": "t"}], "named": {"a": {"title": "t"}}}"#,
+            r#"{"maybe": null, "pair": [1, 2], "either": {"one": {"title": "t"}}}"#,
+            r#"{"either": {"other": {"title": "t"}}}"#,
+        ] {
+            assert_eq!(outer(good), Ok(()), "{good}");
+        }
+        for (bad, pointer) in [
+            (r#"{"maybe": ["t", 1]}"#, "/maybe"),
+            (r#"{"list": [{"title": "t"}, ["t", 1]]}"#, "/list/1"),
+            (r#"{"named": {"a": ["t", 1]}}"#, "/named/a"),
+            (r#"{"either": {"one": ["t", 1]}}"#, "/either/one"),
+            (r#"{"either": {"other": ["t"]}}"#, "/either/other"),
+        ] {
+            let problem = outer(bad).expect_err(bad);
+            assert_eq!(problem.errors, [FieldError::new(pointer, EXPECTED)], "{bad}");
+        }
+    }
+
+    #[test]
     fn raw_json_beside_a_fault_does_not_hide_its_place() {
         #[derive(Debug, Deserialize)]
         #[expect(dead_code, reason = "only its reading is looked at")]
         struct Publication {
-            data: Box<serde_json::value::RawValue>,
+            data: Box<RawValue>,
             ttl: u32,
         }
         #[derive(Debug, Deserialize)]
