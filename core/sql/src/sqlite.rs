@@ -58,6 +58,10 @@ impl Sqlite {
             .statement_cache_capacity(256)
             .pragma("cache_size", "-4096")
             .pragma("temp_store", "memory")
+            // What was erased is overwritten, not only unlinked. FAST would leave it in pages that became free, which is
+            // where long texts stand. In WAL mode the zeros cost no sync of their own: accepting, planning and sweeping
+            // 20,000 rows took the same time with OFF, FAST and ON.
+            .pragma("secure_delete", "ON")
             // Keeps the log from growing for good after one long reader.
             .pragma("journal_size_limit", "67108864");
         let writer = SqlitePoolOptions::new()
@@ -139,4 +143,60 @@ fn create_private(path: &std::path::Path) -> Result<(), StoreError> {
 /// As `sqlite3_libversion_number()`: 3051003 is 3.51.3. The bundled library and its header are one version.
 const fn sqlite_version() -> i32 {
     libsqlite3_sys::SQLITE_VERSION_NUMBER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: &str = "a long secret of ada";
+    const SHORT: &str = "a short secret of ada";
+
+    /// Which of the secrets the file still holds, once everything is in it.
+    async fn held(sqlite: &Sqlite, path: &std::path::Path) -> (bool, bool) {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(sqlite.migration_pool())
+            .await
+            .expect("checkpoints");
+        let file = std::fs::read(path).expect("reads");
+        let holds = |text: &str| file.windows(text.len()).any(|window| window == text.as_bytes());
+        (holds(LONG), holds(SHORT))
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_leaves_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sqlite");
+        let sqlite = Sqlite::open(&SqliteOptions {
+            path: path.clone(),
+            readers: 1,
+        })
+        .await
+        .expect("opens");
+        let mut tx = sqlite.begin_system("a test").await.expect("begins");
+        sqlx::query("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+            .execute(&mut *tx)
+            .await
+            .expect("makes a table");
+        // Longer than a page, so that it stands in pages of its own, which become free.
+        for text in [LONG.repeat(1_000), SHORT.to_owned(), "of bob".to_owned()] {
+            sqlx::query("INSERT INTO notes (text) VALUES ($1)")
+                .bind(text)
+                .execute(&mut *tx)
+                .await
+                .expect("inserts");
+        }
+        tx.commit().await.expect("commits");
+        assert_eq!(held(&sqlite, &path).await, (true, true));
+        let mut tx = sqlite.begin_system("a test").await.expect("begins");
+        for statement in [
+            "UPDATE notes SET text = '' WHERE id = 1",
+            "DELETE FROM notes WHERE id = 2",
+        ] {
+            sqlx::query(statement).execute(&mut *tx).await.expect("removes");
+        }
+        tx.commit().await.expect("commits");
+        assert_eq!(held(&sqlite, &path).await, (false, false));
+        sqlite.close().await;
+    }
 }
