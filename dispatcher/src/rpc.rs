@@ -52,6 +52,8 @@ fn error(problem: Problem) -> RpcError {
         _ => 100,
     };
     let message = match problem.errors.first() {
+        // The pointer to the whole is empty.
+        Some(first) if first.pointer.is_empty() => first.detail.to_string(),
         Some(first) => format!("{}: {}", first.pointer, first.detail),
         None => problem.detail.into_owned(),
     };

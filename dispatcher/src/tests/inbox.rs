@@ -326,6 +326,8 @@ async fn the_rpc_says_what_the_route_says() {
         .expect_err("refused");
     assert_eq!((bad.code, bad.temporary), (107, false));
     assert!(bad.message.starts_with("/acks/0"));
+    let whole = call(&ada, json!([])).await.expect_err("refused");
+    assert_eq!(whole.message, "expected an object");
     let backend = key(&TenantId::default(), &[]);
     let forbidden = call(&backend, json!({"acks": [{"kind": "read", "notification": id}]})).await;
     assert_eq!(forbidden.expect_err("refused").code, 103);

@@ -1,9 +1,12 @@
 //! The JSON form: one object per line; several lines may share a frame.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, marker::PhantomData};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::value::RawValue;
 
 use super::codes::{ReplyError, Unsubscribe};
@@ -13,24 +16,25 @@ use super::codes::{ReplyError, Unsubscribe};
 #[serde(default)]
 pub(crate) struct Command<'a> {
     pub(crate) id: u32,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     pub(crate) connect: Option<Connect<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     pub(crate) subscribe: Option<Subscribe<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     pub(crate) unsubscribe: Option<Named<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     pub(crate) publish: Option<Publish<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     pub(crate) rpc: Option<RpcCall<'a>>,
     pub(crate) send: Option<serde::de::IgnoredAny>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     pub(crate) refresh: Option<Refresh<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     pub(crate) sub_refresh: Option<SubRefresh<'a>>,
     pub(crate) presence: Option<serde::de::IgnoredAny>,
     pub(crate) presence_stats: Option<serde::de::IgnoredAny>,
     pub(crate) history: Option<serde::de::IgnoredAny>,
+    pub(crate) ping: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,7 +46,7 @@ pub(crate) struct Connect<'a> {
     pub(crate) data: Option<&'a RawValue>,
     /// Positions of server-side subscriptions to recover, by channel.
     #[serde(borrow)]
-    pub(crate) subs: std::collections::BTreeMap<Cow<'a, str>, Recover<'a>>,
+    pub(crate) subs: BTreeMap<Cow<'a, str>, Object<Recover<'a>>>,
 }
 
 /// What Carillon reads of `connect.data`; everything else in it is the app's own.
@@ -134,6 +138,7 @@ impl Command<'_> {
             && self.presence.is_none()
             && self.presence_stats.is_none()
             && self.history.is_none()
+            && self.ping.is_none()
     }
 }
 
@@ -142,11 +147,42 @@ impl Command<'_> {
 /// # Errors
 /// When it is no command.
 pub(crate) fn command(line: &str) -> Result<Command<'_>, serde_json::Error> {
-    if !line.trim_start().starts_with('{') {
-        // serde would also take a struct's fields from an array, in their order.
-        return Err(serde::de::Error::custom("a command is an object"));
+    serde_json::from_str(line).map(|Object(command)| command)
+}
+
+/// Reads what Carillon knows of `connect.data`; nothing when that is the app's own.
+pub(crate) fn connect_data(data: Option<&RawValue>) -> ConnectData<'_> {
+    data.and_then(|data| serde_json::from_str(data.get()).ok())
+        .map(|Object(data)| data)
+        .unwrap_or_default()
+}
+
+/// What is written as an object. Left to itself, serde also takes a struct's fields from a list, in their order: nobody
+/// means that, and a list that is refused today can get a meaning later.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Read<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Read(PhantomData)).map(Self)
     }
-    serde_json::from_str(line)
+}
+
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(read)| read))
 }
 
 /// One publication within a reply or push, encoded.
@@ -249,7 +285,7 @@ fn subscribed_object(out: &mut String, reply: &Subscribed) {
     fields.close();
 }
 
-/// A reply whose result is an empty object: `unsubscribe`, `publish`.
+/// A reply whose result is an empty object: `unsubscribe`, `publish`, `ping`.
 pub(crate) fn done(id: u32, method: &str) -> String {
     format!("{{\"id\":{id},\"{method}\":{{}}}}")
 }
@@ -405,7 +441,7 @@ mod tests {
             (
                 read.id,
                 connect.token.as_ref(),
-                connect.subs["carillon:inbox"].offset
+                connect.subs["carillon:inbox"].0.offset
             ),
             (1, "t", 3)
         );
@@ -413,6 +449,29 @@ mod tests {
         assert!(command(subscribe).unwrap().subscribe.unwrap().recover);
         assert_eq!(command("{}").unwrap().id, 0);
         assert!(command("[]").is_err() && command(r#"{"id":-1}"#).is_err());
+    }
+
+    #[test]
+    fn a_list_is_never_read_by_position() {
+        for line in [
+            "[]",
+            "[7]",
+            r#"{"id":1,"connect":["t"]}"#,
+            r#"{"id":1,"connect":{"token":"t","subs":{"carillon:inbox":[true,3,"abc"]}}}"#,
+            r#"{"id":2,"subscribe":["room.1"]}"#,
+            r#"{"id":2,"unsubscribe":["room.1"]}"#,
+            r#"{"id":2,"publish":["room.1",{}]}"#,
+            r#"{"id":2,"rpc":["carillon.ack",{}]}"#,
+            r#"{"id":2,"refresh":["t"]}"#,
+            r#"{"id":2,"sub_refresh":["room.1","t"]}"#,
+        ] {
+            assert!(command(line).is_err(), "{line}");
+        }
+        let data = |text: &'static str| connect_data(Some(serde_json::from_str(text).unwrap()));
+        assert_eq!(data(r#"{"device": "phone", "inbox": false}"#).inbox, Some(false));
+        assert_eq!(data(r#"["phone", false]"#).inbox, None, "the app's own");
+        let nothing = command(r#"{"id":2,"subscribe":null,"rpc":{"method":"x"}}"#).unwrap();
+        assert!(nothing.subscribe.is_none() && nothing.rpc.is_some());
     }
 
     #[test]

@@ -85,7 +85,13 @@ impl Connected {
                 data,
             };
             Ok(Next::Work(Pending::Call { id }, work))
+        } else if command.ping.is_some() {
+            Ok(Next::Reply(json::done(id, "ping")))
         } else if let Some(refresh) = command.refresh {
+            if refresh.token.is_empty() {
+                effects.push(Effect::Close(Close::BAD_REQUEST));
+                return;
+            }
             Ok(Next::Work(
                 Pending::Refresh { id },
                 Work::Refresh {

@@ -44,13 +44,10 @@ impl Unidentified {
             return;
         }
         // What does not look like ours is the app's own data.
-        let data = connect
-            .data
-            .and_then(|data| serde_json::from_str::<json::ConnectData<'_>>(data.get()).ok());
-        let data = data.unwrap_or_default();
-        let recover = connect.subs.iter().filter(|(_, sub)| sub.recover);
+        let data = json::connect_data(connect.data);
+        let recover = connect.subs.iter().filter(|(_, sub)| sub.0.recover);
         let recover = recover
-            .map(|(channel, sub)| (channel.to_string(), resume(&sub.epoch, sub.offset)))
+            .map(|(channel, sub)| (channel.to_string(), resume(&sub.0.epoch, sub.0.offset)))
             .collect();
         self.connecting = Some(Box::new(Connecting {
             id: command.id,

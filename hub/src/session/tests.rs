@@ -321,6 +321,16 @@ fn pings_go_out_and_whatever_is_heard_is_a_pong() {
 }
 
 #[test]
+fn a_client_may_ping_and_must_bring_a_token_to_refresh() {
+    let mut bench = Bench::connected(None);
+    assert_eq!(
+        said(&bench.say(r#"{"id":2,"ping":{}}"#)),
+        serde_json::json!({"id": 2, "ping": {}})
+    );
+    closes(&bench.say(r#"{"id":3,"refresh":{}}"#), Close::BAD_REQUEST);
+}
+
+#[test]
 fn who_never_connects_is_stale() {
     let mut bench = Bench::new();
     assert_eq!(bench.tick(4).1, Some(Duration::from_secs(6)));
