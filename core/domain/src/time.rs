@@ -56,10 +56,41 @@ impl Timestamp {
     /// # Errors
     /// When the text is no RFC 3339 date and time with an offset.
     pub fn parse(text: &str) -> Result<Self, crate::Invalid> {
-        text.parse::<jiff::Timestamp>()
+        is_rfc_3339(text)
+            .then(|| text.parse::<jiff::Timestamp>().ok())
+            .flatten()
             .map(|at| Self(at.as_microsecond()))
-            .map_err(|_| crate::Invalid("expected an RFC 3339 date and time with an offset"))
+            .ok_or(crate::Invalid(
+                "expected an RFC 3339 date and time with an offset",
+            ))
     }
+}
+
+/// Whether `text` has RFC 3339's form (its `date-time`). The parser alone would take other writings of ISO 8601 too:
+/// time zones in brackets, no separators, no minutes.
+fn is_rfc_3339(text: &str) -> bool {
+    let fits = |text: &str, form: &str| {
+        text.len() == form.len()
+            && text.bytes().zip(form.bytes()).all(|(byte, form)| match form {
+                b'0' => byte.is_ascii_digit(),
+                b'+' => matches!(byte, b'+' | b'-'),
+                form => byte.eq_ignore_ascii_case(&form),
+            })
+    };
+    let Some((time, rest)) = text.split_at_checked(19) else {
+        return false;
+    };
+    let offset = match rest.strip_prefix('.') {
+        Some(rest) => {
+            let offset = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            if offset.len() == rest.len() {
+                return false;
+            }
+            offset
+        }
+        None => rest,
+    };
+    fits(time, "0000-00-00T00:00:00") && (fits(offset, "Z") || fits(offset, "+00:00"))
 }
 
 impl fmt::Display for Timestamp {
@@ -135,5 +166,34 @@ mod tests {
             Timestamp::parse("2026-11-21T10:00:00").is_err(),
             "an offset is required"
         );
+    }
+
+    #[test]
+    fn only_the_form_of_rfc_3339_is_read() {
+        for text in [
+            "2026-11-21T10:00:00Z",
+            "2026-11-21t10:00:00z",
+            "2026-11-21T10:00:00.123456789-23:59",
+        ] {
+            assert!(Timestamp::parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "Z",
+            "2026-11-21T10:00:00+01:00[Europe/Berlin]",
+            "20261121T100000Z",
+            "2026-11-21T10Z",
+            "2026-11-21T10:00Z",
+            "2026-11-21 10:00:00Z",
+            "2026-11-21T10:00:00+01",
+            "2026-11-21T10:00:00.Z",
+            "2026-11-21T10:00:00,5Z",
+            "+002026-11-21T10:00:00Z",
+            "2026-13-21T10:00:00Z",
+            "2026-11-21T10:00:00\u{e9}Z",
+            "2026-11-21T10:00:0\u{e9}Z",
+        ] {
+            assert!(Timestamp::parse(text).is_err(), "{text}");
+        }
     }
 }
