@@ -136,7 +136,7 @@ pub(crate) struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
-            url: "sqlite:".into(),
+            url: Secret::built_in("sqlite:"),
             connections: 8,
         }
     }
@@ -153,7 +153,7 @@ pub(crate) struct QueueConfig {
 impl Default for QueueConfig {
     fn default() -> Self {
         Self {
-            url: "embedded:".into(),
+            url: Secret::built_in("embedded:"),
         }
     }
 }
@@ -169,7 +169,32 @@ pub(crate) struct BusConfig {
 impl Default for BusConfig {
     fn default() -> Self {
         Self {
-            url: "embedded:".into(),
+            url: Secret::built_in("embedded:"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carillon_runtime::config::{document, print, reference_toml};
+
+    use super::*;
+
+    #[test]
+    fn what_is_built_in_is_no_secret_and_what_is_given_is_one() {
+        let page = document::<Config>();
+        assert!(
+            page.contains("| `store.url` | `CARILLON_STORE__URL` | secret | `\"sqlite:\"` |"),
+            "{page}"
+        );
+        assert!(reference_toml::<Config>().contains("#url = \"sqlite:\""));
+        let mut config = Config::default();
+        config.store.url = "postgres://ada:hunter2@db.example/carillon".into();
+        assert!(
+            print(&config).contains("url = \"[redacted]\""),
+            "{}",
+            print(&config)
+        );
+        assert!(!print(&config).contains("hunter2") && !format!("{config:?}").contains("hunter2"));
     }
 }

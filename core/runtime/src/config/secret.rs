@@ -9,37 +9,56 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// What is printed in a secret's place.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// A secret in a configuration: a password, a key, a URL that holds one. Neither printed nor logged.
+/// A secret in a configuration: a password, a key, a URL that holds one. Neither printed nor logged, unless it is a
+/// [`Self::built_in`] default.
 #[derive(Clone)]
-pub struct Secret(SecretString);
+pub struct Secret {
+    text: SecretString,
+    built_in: bool,
+}
 
 impl Secret {
+    /// A default that everybody can read in the source: it is printed, so that the reference says what it is.
+    pub fn built_in(text: &'static str) -> Self {
+        Self {
+            text: SecretString::from(text),
+            built_in: true,
+        }
+    }
+
     /// The secret itself.
     pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.text.expose_secret()
     }
 
     /// As secrecy's type.
     pub fn inner(&self) -> &SecretString {
-        &self.0
+        &self.text
+    }
+
+    fn printed(&self) -> &str {
+        if self.built_in { self.expose() } else { REDACTED }
     }
 }
 
 impl<T: Into<String>> From<T> for Secret {
     fn from(text: T) -> Self {
-        Self(SecretString::from(text.into()))
+        Self {
+            text: SecretString::from(text.into()),
+            built_in: false,
+        }
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(REDACTED)
+        f.write_str(self.printed())
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(REDACTED)
+        serializer.serialize_str(self.printed())
     }
 }
 
