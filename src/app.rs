@@ -120,11 +120,14 @@ impl App {
 
     /// Every route of the API with its description.
     pub(crate) fn routes(&self, hub: &Arc<Hub>, stop: &Stop) -> OpenApiRouter {
-        self.rooms()
+        let mut routes = self
+            .rooms()
             .merge(hub.routes())
             .merge(self.health(stop).routes())
             .layer(Extension(AuthenticateHandle(self.auth.clone())))
-            .layer(Extension(self.secure_cookies))
+            .layer(Extension(self.secure_cookies));
+        crate::openapi::complete(routes.get_openapi_mut());
+        routes
     }
 
     /// The routes that need no running server.
@@ -133,6 +136,10 @@ impl App {
             .merge(self.dispatcher.routes())
             .merge(self.auth.routes())
             .merge(self.users.routes())
+            .layer(axum::middleware::from_fn_with_state(
+                self.auth.clone(),
+                crate::known_tenant::require,
+            ))
     }
 
     /// Ready while the stores answer.

@@ -4,6 +4,7 @@ mod app;
 mod cli;
 mod config;
 mod guests;
+mod known_tenant;
 mod lock;
 mod openapi;
 mod page;

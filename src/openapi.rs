@@ -1,9 +1,11 @@
 //! The description of the whole API, merged from the handlers' own.
 
+use carillon_runtime::http::{FieldError, ProblemBody};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        OpenApi as Document,
+        ContentBuilder, OpenApi as Document, Ref, ResponseBuilder,
+        path::{Operation, PathItem},
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -23,6 +25,7 @@ use utoipa::{
         (name = "Identity", description = "Keys, tokens, tickets, revocations, persons."),
         (name = "operations", description = "Whether this server is well."),
     ),
+    components(schemas(ProblemBody, FieldError)),
     modifiers(&Bearer),
     security(("bearer" = []))
 )]
@@ -46,4 +49,57 @@ pub(crate) fn document() -> Document {
     let mut document = Described::openapi();
     document.info.version = env!("CARGO_PKG_VERSION").to_owned();
     document
+}
+
+/// Once all routes are in: every operation gets a name of its own, which generated clients call it by, and the shape of
+/// its errors.
+pub(crate) fn complete(document: &mut Document) {
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            operation.operation_id = Some(name(method, path));
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
+            let error = ResponseBuilder::new()
+                .description("Any error")
+                .content("application/problem+json", content.build());
+            let responses = &mut operation.responses.responses;
+            responses.insert("default".to_owned(), error.build().into());
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let all = [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("patch", &mut item.patch),
+        ("delete", &mut item.delete),
+    ];
+    all.into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// `post_inbox_entry_read` for `POST /v1/inbox/{entry}/read`.
+fn name(method: &str, path: &str) -> String {
+    let words = path
+        .split(|other: char| !other.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty() && *word != "v1");
+    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_is_named_by_method_and_path() {
+        for (method, path, expected) in [
+            ("get", "/v1/inbox", "get_inbox"),
+            ("post", "/v1/inbox/{entry}/read", "post_inbox_entry_read"),
+            ("post", "/v1/inbox/read-all", "post_inbox_read_all"),
+            ("get", "/.well-known/jwks.json", "get_well_known_jwks_json"),
+        ] {
+            assert_eq!(name(method, path), expected);
+        }
+    }
 }

@@ -46,6 +46,26 @@ async fn keys_and_tokens_are_printed_alone() {
 }
 
 #[tokio::test]
+async fn nothing_is_accepted_for_a_tenant_that_does_not_exist() {
+    let server = shared().await;
+    let tenant = user_name("initech");
+    let send = ["send", "--tenant", &tenant, "--user", "ada", "--title", "x"];
+    for arguments in [&send[..], &["token", "--tenant", &tenant, "--user", "ada"]] {
+        let refused = server.command(arguments).await;
+        assert_eq!(refused.code, Some(5), "{refused:?}");
+        assert!(
+            refused.stderr.contains(&format!("no tenant {tenant}")),
+            "{refused:?}"
+        );
+    }
+    server
+        .command(&["keys", "create", "--tenant", &tenant, "--name", "first"])
+        .await
+        .line();
+    server.command(&send).await.line();
+}
+
+#[tokio::test]
 async fn a_sent_notification_is_followed_by_tail() {
     let server = shared().await;
     let user = user_name("ada");

@@ -151,8 +151,46 @@ async fn the_api_describes_itself() {
             paths.keys()
         );
     }
+    let mut names = std::collections::BTreeSet::new();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().expect("operations") {
+            let name = operation["operationId"].as_str().expect("a name");
+            assert!(names.insert(name), "{name} names {method} {path} and another one");
+            let error = &operation["responses"]["default"]["content"]["application/problem+json"]["schema"];
+            assert_eq!(error["$ref"], "#/components/schemas/Problem", "{method} {path}");
+        }
+    }
+    let problem = &description["components"]["schemas"]["Problem"]["properties"];
+    for field in [
+        "type", "title", "status", "detail", "instance", "code", "trace_id", "errors",
+    ] {
+        assert!(problem[field].is_object(), "{field} is missing from {problem}");
+    }
     let page = api.send(api.bare(Method::GET, "/docs")).await;
     assert_eq!(page.status, 200, "{page:?}");
+}
+
+#[tokio::test]
+async fn what_is_served_is_what_is_described() {
+    let api = shared().await.api().await;
+    let description = api.send(api.bare(Method::GET, "/openapi.json")).await.expect(200);
+    for (path, item) in description["paths"].as_object().expect("paths") {
+        let path = path
+            .split('/')
+            .map(|part| if part.starts_with('{') { "x" } else { part });
+        let path = path.collect::<Vec<_>>().join("/");
+        for method in [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ] {
+            let described = item[method.as_str().to_lowercase()].is_object();
+            let status = api.send(api.bare(method.clone(), &path)).await.status;
+            assert_eq!(status != 405, described, "{method} {path}: {status}");
+        }
+    }
 }
 
 #[tokio::test]

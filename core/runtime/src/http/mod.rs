@@ -19,7 +19,7 @@ pub use caller::{AuthenticateHandle, Caller, require_scope, require_user};
 pub use id_path::IdPath;
 pub use json::{ApiJson, ApiJsonBytes, parse_json, parse_part};
 pub use page::{Listing, MAX_PAGE, Page, Paged, encode_cursor};
-pub use problem::{FieldError, Problem};
+pub use problem::{FieldError, Problem, ProblemBody};
 pub use query::{ApiQuery, parse_query};
 pub use stream_cookie::{
     STREAM_COOKIE, SecureCookies, ViaTls, clear_stream_cookie, set_stream_cookie, stream_cookies,

@@ -167,25 +167,36 @@ impl From<carillon_domain::ports::Unavailable> for Problem {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// A [`Problem`] as it is written.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody<'a> {
+    /// A URI that ends with the code.
     r#type: String,
+    /// The status in words.
     title: &'a str,
+    /// The HTTP status.
     status: u16,
+    /// One sentence for people.
     detail: &'a str,
+    /// The request's path.
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<&'a str>,
+    /// A stable word for programs.
     code: &'a str,
+    /// What the log calls this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
+    /// What is wrong where; absent unless the input is at fault.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
     errors: &'a [FieldError],
 }
 
 impl Problem {
     /// As `application/problem+json`. `instance` is the request's path without its query.
     pub(crate) fn body(&self, instance: Option<&str>, trace_id: Option<&str>) -> Vec<u8> {
-        let body = Body {
+        let body = ProblemBody {
             r#type: format!("https://carillon.dev/problems/{}", self.code),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),

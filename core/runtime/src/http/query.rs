@@ -96,16 +96,15 @@ impl<'q> Query<'q> {
                 .and_then(|rest| rest.strip_suffix('`'));
             match (missing, at) {
                 (Some(name), _) => Problem::malformed_query(name, "required"),
+                (None, Some(name)) if message.starts_with("unknown field") => {
+                    Problem::malformed_query(&name, "unknown parameter")
+                }
                 (None, Some(name)) => {
-                    let unknown = message.starts_with("unknown field");
-                    Problem::malformed_query(
-                        &name,
-                        if unknown {
-                            "unknown parameter".to_owned()
-                        } else {
-                            message
-                        },
-                    )
+                    let expected = message
+                        .strip_prefix("unknown variant `")
+                        .and_then(|rest| rest.split_once("`, "))
+                        .map(|(_, expected)| expected.to_owned());
+                    Problem::malformed_query(&name, expected.unwrap_or(message))
                 }
                 (None, None) => Problem::malformed(format!("The query is not understood: {message}.")),
             }
@@ -318,6 +317,8 @@ mod tests {
         };
         assert_eq!(of("unread=true"), "?view");
         assert_eq!(of("view=archive"), "?view");
+        let detail = &parse_query::<Filter>("view=archive").expect_err("refused").errors[0].detail;
+        assert_eq!(detail, "expected `inbox` or `all`", "no word of how it is read");
         assert_eq!(of("view=all&unread=1"), "?unread");
         assert_eq!(of("view=all&n=256"), "?n");
         assert_eq!(of("view=all&view=all"), "?view");
