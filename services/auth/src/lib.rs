@@ -20,6 +20,7 @@ mod master_key;
 mod refusal;
 mod revocation;
 mod routes;
+mod seal;
 mod service;
 mod session;
 mod signing;

@@ -6,11 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey},
+    hmac,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use crate::digest::sha256;
+use crate::{digest::sha256, seal};
 
 /// A file that is larger than this is no key file.
 const MAX_FILE: u64 = 64 * 1024;
@@ -21,8 +24,9 @@ const MIN_VARIETY: usize = 16;
 /// The keys that wrap every other stored secret: AES-256-GCM, bound to where the secret stands.
 ///
 /// Written as one key per line, 64 hexadecimal digits; lines that begin with `#` are skipped. The first key wraps, all of
-/// them unwrap. To rotate, put a new line on top and restart; what older keys wrapped is wrapped anew at the next
-/// start, and then the old line can go. A key's id comes from the key, so that an id never names another key.
+/// them unwrap. To rotate, put a new line on top and restart; the signing keys that older keys wrapped are wrapped anew at
+/// the next start. What was sealed for other rooms keeps its key, and tags theirs: an old line can go when nothing sealed
+/// or tagged under it is wanted any more. A key's id comes from the key, so that an id never names another key.
 pub struct MasterKey {
     keys: Vec<One>,
 }
@@ -30,6 +34,8 @@ pub struct MasterKey {
 struct One {
     id: String,
     key: RandomizedNonceKey,
+    /// What the keys of tags are derived from.
+    tags: hmac::Key,
 }
 
 /// Why there is no usable master key. The key itself is never shown.
@@ -141,6 +147,16 @@ impl MasterKey {
         &self.keys[0].id
     }
 
+    /// What the keys of new tags are derived from.
+    pub(crate) fn current_tags(&self) -> &hmac::Key {
+        &self.keys[0].tags
+    }
+
+    /// What the keys of tags in use are derived from, newest first.
+    pub(crate) fn all_tags(&self) -> impl Iterator<Item = &hmac::Key> {
+        self.keys.iter().map(|one| &one.tags)
+    }
+
     /// Wraps `secret`; only the same `place` unwraps it.
     pub(crate) fn wrap(&self, place: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
         let mut sealed = secret.to_vec();
@@ -191,6 +207,7 @@ impl One {
         Some(Self {
             id,
             key: RandomizedNonceKey::new(&AES_256_GCM, &*key).ok()?,
+            tags: seal::extract(&*key),
         })
     }
 }

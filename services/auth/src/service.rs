@@ -2,7 +2,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use carillon_domain::{
     Clock, TenantId,
-    ports::{Bus, Directory, Unavailable},
+    ports::{Bus, Directory, Seal, Unavailable},
 };
 use carillon_sql::{Database, StoreError};
 use dashmap::DashSet;
@@ -41,6 +41,7 @@ pub struct Auth {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keys: KeyCache,
+    master: Arc<MasterKey>,
     pub(crate) signing: SigningKeys,
     pub(crate) shared: HashMap<TenantId, SharedSecrets>,
     pub(crate) verified: Cache<Digest, Arc<Verified>>,
@@ -96,7 +97,7 @@ impl Auth {
         config: AuthConfig,
         database: Database,
         ports: AuthPorts,
-        master: MasterKey,
+        master: impl Into<Arc<MasterKey>>,
     ) -> Result<Arc<Self>, OpenError> {
         config
             .validate()
@@ -106,9 +107,11 @@ impl Auth {
         let shared_store = matches!(database, Database::Postgres(_));
         let store = store::on(database);
         let secrets = config.with_secrets();
+        let master = master.into();
         let auth = Arc::new(Self {
             keys: KeyCache::new(config.cached_keys),
-            signing: SigningKeys::new(Arc::clone(&store), master, Rotation::new(&config)),
+            signing: SigningKeys::new(Arc::clone(&store), Arc::clone(&master), Rotation::new(&config)),
+            master,
             shared: secrets
                 .iter()
                 .map(|(name, tenant)| (name.clone(), SharedSecrets::new(tenant)))
@@ -134,6 +137,11 @@ impl Auth {
         auth.signing.rewrap().await?;
         auth.refresh_revocations(true).await?;
         Ok(auth)
+    }
+
+    /// Secrets sealed by the master key, and tags under it, for the other rooms.
+    pub fn seal(&self) -> Arc<dyn Seal> {
+        self.master.clone()
     }
 
     /// Whether the store answers.

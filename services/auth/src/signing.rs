@@ -138,13 +138,13 @@ impl Rotation {
 /// The signing keys of all tenants.
 pub(crate) struct SigningKeys {
     store: Arc<dyn Store>,
-    master: MasterKey,
+    master: Arc<MasterKey>,
     rotation: Rotation,
     cache: Cache<TenantId, Arc<TenantKeys>>,
 }
 
 impl SigningKeys {
-    pub(crate) fn new(store: Arc<dyn Store>, master: MasterKey, rotation: Rotation) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, master: Arc<MasterKey>, rotation: Rotation) -> Self {
         let cache = Cache::builder().max_capacity(TENANTS).time_to_live(LIFE).build();
         Self {
             store,
