@@ -201,7 +201,9 @@ impl Hub {
 pub(crate) fn user(principal: &Principal) -> Option<&Arc<UserCaller>> {
     match &principal.caller {
         carillon_domain::Caller::User(user) => Some(user),
-        carillon_domain::Caller::Key(_) | carillon_domain::Caller::Operator => None,
+        carillon_domain::Caller::Key(_)
+        | carillon_domain::Caller::Worker(_)
+        | carillon_domain::Caller::Operator => None,
     }
 }
 

@@ -24,9 +24,14 @@ pub(super) struct Create {
     #[arg(long, value_name = "NAME")]
     name: String,
 
-    /// What it may do, several times; all but keys:write unless given
+    /// What it may do, several times; all but keys:write and the channels unless given. channel:KIND is for a worker
+    /// that brings this channel
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<Scope>,
+
+    /// A worker's key that serves every tenant: only with scopes channel:KIND, and only on the server's own machine
+    #[arg(long, requires = "scope")]
+    all_tenants: bool,
 
     /// Print what is known of the key as well, as JSON
     #[arg(long)]
@@ -42,6 +47,10 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
 
+    /// The keys of workers that serve every tenant instead
+    #[arg(long)]
+    all_tenants: bool,
+
     #[command(flatten)]
     target: Target,
 }
@@ -50,6 +59,10 @@ pub(super) struct List {
 pub(super) struct Revoke {
     /// The key's id, key_...
     id: KeyId,
+
+    /// It is the key of a worker that serves every tenant
+    #[arg(long)]
+    all_tenants: bool,
 
     #[command(flatten)]
     target: Target,
@@ -63,13 +76,24 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// Where the keys of one tenant are, or those for all.
+const fn path(all_tenants: bool) -> &'static str {
+    if all_tenants {
+        "/v1/worker-keys"
+    } else {
+        "/v1/keys"
+    }
+}
+
 async fn create(arguments: Create) -> Result<(), Failure> {
     let mut body = json!({"name": arguments.name});
     if !arguments.scope.is_empty() {
         body["scopes"] = json!(arguments.scope);
     }
     let client = arguments.target.connect().await?;
-    let made: Result<Value, _> = client.call(Method::POST, "/v1/keys", Some(&body), &[]).await;
+    let made: Result<Value, _> = client
+        .call(Method::POST, path(arguments.all_tenants), Some(&body), &[])
+        .await;
     client.close().await;
     let made = made?;
     if arguments.json {
@@ -100,12 +124,13 @@ struct Key {
 async fn list(arguments: List) -> Result<(), Failure> {
     let client = arguments.target.connect().await?;
     let mut keys = Vec::new();
-    let mut path = "/v1/keys?limit=200".to_owned();
+    let base = path(arguments.all_tenants);
+    let mut path = format!("{base}?limit=200");
     loop {
         let page: Page = client.call(Method::GET, &path, None, &[]).await?;
         keys.extend(page.data);
         match page.next {
-            Some(cursor) => path = format!("/v1/keys?limit=200&cursor={cursor}"),
+            Some(cursor) => path = format!("{base}?limit=200&cursor={cursor}"),
             None => break,
         }
     }
@@ -141,7 +166,7 @@ async fn list(arguments: List) -> Result<(), Failure> {
 
 async fn revoke(arguments: Revoke) -> Result<(), Failure> {
     let client = arguments.target.connect().await?;
-    let path = format!("/v1/keys/{}", arguments.id);
+    let path = format!("{}/{}", path(arguments.all_tenants), arguments.id);
     let revoked = client.call::<Value>(Method::DELETE, &path, None, &[]).await;
     client.close().await;
     revoked?;

@@ -16,6 +16,7 @@ mod outcome;
 mod pattern;
 mod position;
 mod principal;
+mod scope;
 mod tenant;
 mod time;
 mod topic;
@@ -36,7 +37,8 @@ pub use notification::{Category, CollapseKey, MAX_TTL, NotificationState, PlainA
 pub use outcome::{Fault, Outcome};
 pub use pattern::{TopicGrants, TopicPattern};
 pub use position::{Epoch, Position, PositionError};
-pub use principal::{Caller, DeviceName, KeyCaller, Principal, Scope, UserCaller};
+pub use principal::{Caller, DeviceName, KeyCaller, Principal, UserCaller, WorkerCaller};
+pub use scope::Scope;
 pub use tenant::TenantId;
 pub use time::{Clock, SystemClock, Timestamp};
 pub use topic::{Publication, PublisherInfo, TopicName};

@@ -4,7 +4,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{ExternalUserId, Invalid, KeyId, TenantId, Timestamp, TopicGrants, TopicName, UserId};
+use crate::{
+    ChannelKind, ExternalUserId, Invalid, KeyId, Scope, TenantId, Timestamp, TopicGrants, TopicName, UserId,
+};
 
 /// Who is calling, and for which tenant: the answer of `Authenticate`.
 #[derive(Debug, Clone)]
@@ -22,6 +24,9 @@ pub enum Caller {
     User(Arc<UserCaller>),
     /// A backend, by API key.
     Key(Arc<KeyCaller>),
+    /// A channel's worker that serves every tenant, by a key of the operator's; the principal's tenant is only the one
+    /// that the path named. A worker of one tenant is a [`Self::Key`] with the scope [`Scope::Channel`].
+    Worker(Arc<WorkerCaller>),
     /// Whoever may open the internal listener.
     Operator,
 }
@@ -60,80 +65,13 @@ pub struct KeyCaller {
     pub scopes: Vec<Scope>,
 }
 
-/// What an API key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-pub enum Scope {
-    /// Send and cancel notifications.
-    #[serde(rename = "notifications:write")]
-    NotificationsWrite,
-    /// Read notifications and what became of them.
-    #[serde(rename = "notifications:read")]
-    NotificationsRead,
-    /// Publish to topics.
-    #[serde(rename = "topics:publish")]
-    TopicsPublish,
-    /// Mint users' tokens.
-    #[serde(rename = "tokens:write")]
-    TokensWrite,
-    /// Revoke tokens and end connections.
-    #[serde(rename = "revocations:write")]
-    RevocationsWrite,
-    /// Erase users.
-    #[serde(rename = "users:write")]
-    UsersWrite,
-    /// Create, list and revoke API keys of the tenant, with any scope: as good as all of them.
-    #[serde(rename = "keys:write")]
-    KeysWrite,
-}
-
-impl Scope {
-    /// Every scope.
-    pub const ALL: [Self; 7] = [
-        Self::NotificationsWrite,
-        Self::NotificationsRead,
-        Self::TopicsPublish,
-        Self::TokensWrite,
-        Self::RevocationsWrite,
-        Self::UsersWrite,
-        Self::KeysWrite,
-    ];
-
-    /// What a key gets that asks for nothing: all but the making of further keys.
-    pub const BACKEND: [Self; 6] = [
-        Self::NotificationsWrite,
-        Self::NotificationsRead,
-        Self::TopicsPublish,
-        Self::TokensWrite,
-        Self::RevocationsWrite,
-        Self::UsersWrite,
-    ];
-
-    /// As written in requests and stores.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotificationsWrite => "notifications:write",
-            Self::NotificationsRead => "notifications:read",
-            Self::TopicsPublish => "topics:publish",
-            Self::TokensWrite => "tokens:write",
-            Self::RevocationsWrite => "revocations:write",
-            Self::UsersWrite => "users:write",
-            Self::KeysWrite => "keys:write",
-        }
-    }
-}
-
-impl FromStr for Scope {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::ALL
-            .into_iter()
-            .find(|scope| scope.as_str() == text)
-            .ok_or(Invalid(
-                "a scope is one of notifications:write, notifications:read, topics:publish, tokens:write, \
-             revocations:write, users:write, keys:write",
-            ))
-    }
+/// A channel's worker that serves every tenant.
+#[derive(Debug, Clone)]
+pub struct WorkerCaller {
+    /// The key's id.
+    pub id: KeyId,
+    /// Which channels it may bring.
+    pub channels: Vec<ChannelKind>,
 }
 
 /// A device's name within its user: 1-64 characters of `A-Z a-z 0-9 . _ -`, chosen by the app.

@@ -265,6 +265,6 @@ fn ttl(expires_at: Option<Timestamp>, now: Timestamp) -> Option<u32> {
 fn user_of(principal: &Principal) -> Option<Arc<UserCaller>> {
     match &principal.caller {
         Caller::User(user) => Some(Arc::clone(user)),
-        Caller::Key(_) | Caller::Operator => None,
+        Caller::Key(_) | Caller::Worker(_) | Caller::Operator => None,
     }
 }

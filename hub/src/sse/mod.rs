@@ -33,7 +33,7 @@ impl Stream {
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {
         match &self.principal.caller {
             Caller::User(user) => user.expires_at,
-            Caller::Key(_) | Caller::Operator => None,
+            Caller::Key(_) | Caller::Worker(_) | Caller::Operator => None,
         }
     }
 }

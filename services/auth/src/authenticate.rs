@@ -14,7 +14,7 @@ use crate::{
 impl Authenticate for Auth {
     async fn bearer(&self, tenant: &TenantId, credential: &str) -> Result<Principal, AuthError> {
         let now = self.clock.now();
-        if credential.starts_with(api_key::PREFIX) {
+        if api_key::is_key(credential) {
             let verified = self.keys.verify(&*self.store, tenant, credential, now).await;
             return verified.map_err(|refusal| refusal.audited(tenant, Credential::ApiKey));
         }

@@ -7,16 +7,16 @@ use std::{
     time::Duration,
 };
 
-use carillon_domain::{Caller, KeyCaller, KeyId, Principal, TenantId, Timestamp};
+use carillon_domain::{Caller, KeyCaller, KeyId, Principal, Scope, TenantId, Timestamp, WorkerCaller};
 use moka::future::Cache;
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    api_key,
+    api_key::{self, KeyText},
     digest::{Digest, sha256},
     refusal::Refusal,
-    store::Store,
+    store::{KeyOwner, Store},
 };
 
 /// After this time a key is read again even if nobody said that it was revoked: so long can a process go on that lost
@@ -30,12 +30,13 @@ const USE_STEP: i64 = 60 * 1_000_000;
 pub(crate) struct KeyCache {
     keys: Cache<KeyId, Arc<Cached>>,
     /// Keys that were used since they were last written down.
-    used: Mutex<HashMap<KeyId, (TenantId, Timestamp)>>,
+    used: Mutex<HashMap<KeyId, (KeyOwner, Timestamp)>>,
 }
 
 struct Cached {
     digest: Digest,
-    principal: Principal,
+    owner: KeyOwner,
+    caller: Caller,
     /// The minute of the last use that was noted.
     noted: AtomicI64,
 }
@@ -49,7 +50,7 @@ impl KeyCache {
         }
     }
 
-    /// Who the key `text` belongs to, if it is one of `tenant`'s.
+    /// Who the key `text` belongs to, if it is one of `tenant`'s or one for all tenants.
     pub(crate) async fn verify(
         &self,
         store: &dyn Store,
@@ -57,12 +58,16 @@ impl KeyCache {
         text: &str,
         now: Timestamp,
     ) -> Result<Principal, Refusal> {
-        let id = api_key::parse(text).ok_or(Refusal::Invalid("it is no API key"))?;
+        let (owner, id) = match api_key::parse(text) {
+            Some(KeyText::Tenant(id)) => (KeyOwner::Tenant(tenant.clone()), id),
+            Some(KeyText::Worker(id)) => (KeyOwner::AllTenants, id),
+            None => return Err(Refusal::Invalid("it is no API key")),
+        };
         let cached = match self.keys.get(&id).await {
             Some(cached) => cached,
-            None => self.load(store, tenant, id).await?,
+            None => self.load(store, &owner, id).await?,
         };
-        if cached.principal.tenant != *tenant {
+        if cached.owner != owner {
             return Err(Refusal::Invalid("the API key is another tenant's"));
         }
         if !bool::from(sha256(&[text.as_bytes()]).ct_eq(&cached.digest)) {
@@ -70,35 +75,42 @@ impl KeyCache {
         }
         let minute = now.as_micros().div_euclid(USE_STEP);
         if cached.noted.swap(minute, Ordering::Relaxed) != minute {
-            self.used.lock().insert(id, (tenant.clone(), now));
+            self.used.lock().insert(id, (owner, now));
         }
-        Ok(cached.principal.clone())
+        Ok(Principal {
+            tenant: tenant.clone(),
+            caller: cached.caller.clone(),
+        })
     }
 
-    async fn load(&self, store: &dyn Store, tenant: &TenantId, id: KeyId) -> Result<Arc<Cached>, Refusal> {
+    async fn load(&self, store: &dyn Store, owner: &KeyOwner, id: KeyId) -> Result<Arc<Cached>, Refusal> {
         let record = store
-            .key(tenant, id)
+            .key(owner, id)
             .await?
-            .ok_or(Refusal::Invalid("the tenant has no such API key"))?;
+            .ok_or(Refusal::Invalid("there is no such API key"))?;
         if record.revoked_at.is_some() {
             return Err(Refusal::Revoked);
         }
-        let caller = Caller::Key(Arc::new(KeyCaller {
-            id,
-            scopes: record.scopes,
-        }));
+        let caller = match owner {
+            KeyOwner::Tenant(_) => Caller::Key(Arc::new(KeyCaller {
+                id,
+                scopes: record.scopes,
+            })),
+            KeyOwner::AllTenants => Caller::Worker(Arc::new(WorkerCaller {
+                id,
+                channels: record.scopes.into_iter().filter_map(channel).collect(),
+            })),
+        };
         let cached = Arc::new(Cached {
             digest: record.digest,
-            principal: Principal {
-                tenant: tenant.clone(),
-                caller,
-            },
+            owner: owner.clone(),
+            caller,
             noted: AtomicI64::new(i64::MIN),
         });
         self.keys.insert(id, Arc::clone(&cached)).await;
         // A revocation may have passed between the reading and the keeping; whoever comes later must not find it kept.
         if store
-            .key(tenant, id)
+            .key(owner, id)
             .await?
             .is_none_or(|record| record.revoked_at.is_some())
         {
@@ -120,8 +132,15 @@ impl KeyCache {
         }
         let used: Vec<_> = used
             .into_iter()
-            .map(|(id, (tenant, at))| (tenant, id, at))
+            .map(|(id, (owner, at))| (owner, id, at))
             .collect();
         store.touch_keys(&used).await
+    }
+}
+
+fn channel(scope: Scope) -> Option<carillon_domain::ChannelKind> {
+    match scope {
+        Scope::Channel(kind) => Some(kind),
+        _ => None,
     }
 }

@@ -15,7 +15,9 @@ mod stream_cookie;
 mod strict_json;
 
 pub use body::{BodyFault, BodyLimit, PacedBody, Pacing, read_body};
-pub use caller::{AuthenticateHandle, Caller, require_scope, require_user};
+pub use caller::{
+    AuthenticateHandle, Caller, Served, require_channel, require_operator, require_scope, require_user,
+};
 pub use id_path::IdPath;
 pub use json::{ApiJson, ApiJsonBytes, parse_json, parse_part};
 pub use page::{Listing, MAX_PAGE, Page, Paged, encode_cursor};

@@ -8,7 +8,10 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
 use super::tokens::NO_STORE;
-use crate::{Auth, CreateKeyError, store::KeyRecord};
+use crate::{
+    Auth, CreateKeyError,
+    store::{KeyOwner, KeyRecord},
+};
 
 /// Names the list in its cursors.
 const LIST: &str = "keys";
@@ -20,7 +23,7 @@ pub(crate) struct KeyRequest {
     /// What it is for.
     #[schema(min_length = 1, max_length = 255)]
     name: String,
-    /// What it may do; all but `keys:write` unless given.
+    /// What it may do; all but `keys:write` and the channels unless given.
     #[serde(default)]
     scopes: Option<Vec<Scope>>,
 }
@@ -86,15 +89,10 @@ pub(crate) async fn create(
     State(auth): State<Arc<Auth>>,
     Caller(principal): Caller,
     ApiJson(request): ApiJson<KeyRequest>,
-) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], Json<NewKeyAnswer>), Problem> {
+) -> Result<Made, Problem> {
     require_scope(&principal, Scope::KeysWrite)?;
     let scopes = request.scopes.unwrap_or_else(|| Scope::BACKEND.to_vec());
-    let (record, key) = auth.make_key(&principal.tenant, &request.name, &scopes).await?;
-    let answer = NewKeyAnswer {
-        key: key.expose_secret().to_owned(),
-        about: record.into(),
-    };
-    Ok((StatusCode::CREATED, [NO_STORE], Json(answer)))
+    make(&auth, &KeyOwner::Tenant(principal.tenant), &request.name, &scopes).await
 }
 
 /// The tenant's API keys, oldest first, revoked ones for a while. Needs the scope `keys:write`.
@@ -115,18 +113,7 @@ pub(crate) async fn list(
     page: Page,
 ) -> Result<Json<Listing<KeyAnswer>>, Problem> {
     require_scope(&principal, Scope::KeysWrite)?;
-    let keys = auth
-        .store
-        .keys(&principal.tenant, page.after(LIST)?, page.fetch())
-        .await;
-    let keys = keys.map_err(carillon_domain::ports::Unavailable::from)?;
-    Ok(Json(Listing::from_rows(
-        LIST,
-        &page,
-        keys,
-        |key| key.id,
-        KeyAnswer::from,
-    )))
+    page_of(&auth, &KeyOwner::Tenant(principal.tenant), LIST, &page).await
 }
 
 /// Revokes an API key, at once. Needs the scope `keys:write`.
@@ -148,7 +135,48 @@ pub(crate) async fn revoke(
     IdPath(id): IdPath<KeyId>,
 ) -> Result<StatusCode, Problem> {
     require_scope(&principal, Scope::KeysWrite)?;
-    if auth.revoke_key(&principal.tenant, id).await? {
+    end(&auth, &KeyOwner::Tenant(principal.tenant), id).await
+}
+
+/// The answer to the making of a key.
+pub(super) type Made = (StatusCode, [(HeaderName, HeaderValue); 1], Json<NewKeyAnswer>);
+
+/// Makes a key of `owner`'s.
+pub(super) async fn make(
+    auth: &Auth,
+    owner: &KeyOwner,
+    name: &str,
+    scopes: &[Scope],
+) -> Result<Made, Problem> {
+    let (record, key) = auth.make_key(owner, name, scopes).await?;
+    let answer = NewKeyAnswer {
+        key: key.expose_secret().to_owned(),
+        about: record.into(),
+    };
+    Ok((StatusCode::CREATED, [NO_STORE], Json(answer)))
+}
+
+/// A page of `owner`'s keys; `list` names the list in its cursors.
+pub(super) async fn page_of(
+    auth: &Auth,
+    owner: &KeyOwner,
+    list: &'static str,
+    page: &Page,
+) -> Result<Json<Listing<KeyAnswer>>, Problem> {
+    let keys = auth.store.keys(owner, page.after(list)?, page.fetch()).await;
+    let keys = keys.map_err(carillon_domain::ports::Unavailable::from)?;
+    Ok(Json(Listing::from_rows(
+        list,
+        page,
+        keys,
+        |key| key.id,
+        KeyAnswer::from,
+    )))
+}
+
+/// Revokes a key of `owner`'s.
+pub(super) async fn end(auth: &Auth, owner: &KeyOwner, id: KeyId) -> Result<StatusCode, Problem> {
+    if auth.revoke_key(owner, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Problem::not_found())
@@ -159,7 +187,9 @@ impl From<CreateKeyError> for Problem {
     fn from(error: CreateKeyError) -> Self {
         match error {
             CreateKeyError::Name => Self::invalid(vec![FieldError::new("/name", error.to_string())]),
-            CreateKeyError::NoScope => Self::invalid(vec![FieldError::new("/scopes", error.to_string())]),
+            CreateKeyError::NoScope | CreateKeyError::TooManyChannels | CreateKeyError::OnlyChannels => {
+                Self::field("/scopes", error.to_string())
+            }
             CreateKeyError::TooMany => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
             CreateKeyError::Random => Self::internal(&error),
             CreateKeyError::Unavailable(cause) => cause.into(),

@@ -5,6 +5,7 @@ mod keys;
 mod revocations;
 mod tickets;
 mod tokens;
+mod worker_keys;
 
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ impl Auth {
             .routes(routes!(revocations::revoke))
             .routes(routes!(keys::create, keys::list))
             .routes(routes!(keys::revoke))
+            .routes(routes!(worker_keys::create, worker_keys::list))
+            .routes(routes!(worker_keys::revoke))
             .routes(routes!(jwks::list))
             .with_state(Arc::clone(self))
     }

@@ -69,7 +69,7 @@ pub(crate) async fn hand_out(
 ) -> Result<Response, Problem> {
     // A ticket carries what its token says, so that the token itself is looked at here and not only its caller.
     let session = match bearer(&headers) {
-        Some(token) if token.starts_with(api_key::PREFIX) => {
+        Some(token) if api_key::is_key(token) => {
             let caller = auth
                 .keys
                 .verify(&*auth.store, &tenant, token, auth.clock.now())

@@ -14,6 +14,28 @@ use crate::digest::{Digest, Revocable};
 /// How many rows one step of cleaning up removes from a table: it holds the writer only briefly.
 pub(crate) const PURGE_BATCH: i64 = 1_000;
 
+/// Whose an API key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeyOwner {
+    /// A tenant's.
+    Tenant(TenantId),
+    /// The operator's: a worker's that serves every tenant. Stored under the empty name, which no tenant can have.
+    AllTenants,
+}
+
+impl KeyOwner {
+    /// As stored.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Tenant(tenant) => tenant.as_str(),
+            Self::AllTenants => "",
+        }
+    }
+}
+
+/// Why keys are read and written across tenants.
+const WORKER_KEYS: &str = "keys of workers that serve every tenant belong to none";
+
 /// An API key as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyRecord {
@@ -70,24 +92,24 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     async fn tenant_exists(&self, tenant: &TenantId) -> Result<bool, StoreError>;
 
-    /// Makes a key, and its tenant on first mention; `false` when the tenant has `limit` live keys already.
-    async fn create_key(&self, tenant: &TenantId, key: &KeyRecord, limit: i64) -> Result<bool, StoreError>;
+    /// Makes a key, and its tenant on first mention; `false` when the owner has `limit` live keys already.
+    async fn create_key(&self, owner: &KeyOwner, key: &KeyRecord, limit: i64) -> Result<bool, StoreError>;
 
-    async fn key(&self, tenant: &TenantId, id: KeyId) -> Result<Option<KeyRecord>, StoreError>;
+    async fn key(&self, owner: &KeyOwner, id: KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
     /// Keys by id, which is by age, after `after`.
     async fn keys(
         &self,
-        tenant: &TenantId,
+        owner: &KeyOwner,
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<KeyRecord>, StoreError>;
 
     /// `false` when there is no such key. A key that was revoked before keeps its time.
-    async fn revoke_key(&self, tenant: &TenantId, id: KeyId, now: Timestamp) -> Result<bool, StoreError>;
+    async fn revoke_key(&self, owner: &KeyOwner, id: KeyId, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Writes down when keys were last used.
-    async fn touch_keys(&self, used: &[(TenantId, KeyId, Timestamp)]) -> Result<(), StoreError>;
+    async fn touch_keys(&self, used: &[(KeyOwner, KeyId, Timestamp)]) -> Result<(), StoreError>;
 
     /// Keys that were revoked at `since` or later, of all tenants.
     async fn keys_revoked_since(&self, since: Timestamp) -> Result<Vec<KeyId>, StoreError>;
@@ -200,11 +222,7 @@ fn tenant_id(text: &str) -> Result<TenantId, StoreError> {
 }
 
 fn scopes_text(scopes: &[Scope]) -> String {
-    scopes
-        .iter()
-        .map(|scope| scope.as_str())
-        .collect::<Vec<_>>()
-        .join(" ")
+    scopes.iter().map(Scope::as_text).collect::<Vec<_>>().join(" ")
 }
 
 /// id, name, digest, scopes, created_at, last_used_at, revoked_at

@@ -3,13 +3,23 @@ use carillon_domain::{KeyId, TenantId, Timestamp, UserId};
 use carillon_sql::{Postgres, PostgresTransaction, StoreError, TenantScope};
 
 use super::{
-    KeyRecord, KeyRow, PURGE_BATCH, RevocationRecord, RevocationRow, SessionRecord, SessionRow,
-    SigningKeyRecord, SigningKeyRow, Store, key_id, key_record, revocation_record, scopes_text,
+    KeyOwner, KeyRecord, KeyRow, PURGE_BATCH, RevocationRecord, RevocationRow, SessionRecord, SessionRow,
+    SigningKeyRecord, SigningKeyRow, Store, WORKER_KEYS, key_id, key_record, revocation_record, scopes_text,
     session_record, signing_key_record, tenant_id,
 };
 use crate::digest::Digest;
 
 pub(super) struct PostgresStore(pub(super) Postgres);
+
+impl PostgresStore {
+    /// A transaction on the keys of one owner.
+    async fn begin_keys(&self, owner: &KeyOwner) -> Result<PostgresTransaction, StoreError> {
+        match owner {
+            KeyOwner::Tenant(tenant) => self.0.begin(TenantScope::new(tenant)).await,
+            KeyOwner::AllTenants => self.0.begin_system(WORKER_KEYS).await,
+        }
+    }
+}
 
 #[async_trait]
 impl Store for PostgresStore {
@@ -33,15 +43,17 @@ impl Store for PostgresStore {
         Ok(row.is_some())
     }
 
-    async fn create_key(&self, tenant: &TenantId, key: &KeyRecord, limit: i64) -> Result<bool, StoreError> {
-        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
-        make_tenant(&mut tx, tenant, key.created_at).await?;
+    async fn create_key(&self, owner: &KeyOwner, key: &KeyRecord, limit: i64) -> Result<bool, StoreError> {
+        let mut tx = self.begin_keys(owner).await?;
+        if let KeyOwner::Tenant(tenant) = owner {
+            make_tenant(&mut tx, tenant, key.created_at).await?;
+        }
         let made = sqlx::query(
             "INSERT INTO api_keys (tenant, id, name, digest, scopes, created_at) \
              SELECT $1, $2, $3, $4, $5, $6 \
              WHERE (SELECT COUNT(*) FROM api_keys WHERE tenant = $1 AND revoked_at IS NULL) < $7",
         )
-        .bind(tenant.as_str())
+        .bind(owner.as_str())
         .bind(key.id.to_string())
         .bind(&key.name)
         .bind(&key.digest[..])
@@ -55,13 +67,13 @@ impl Store for PostgresStore {
         Ok(made == 1)
     }
 
-    async fn key(&self, tenant: &TenantId, id: KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+    async fn key(&self, owner: &KeyOwner, id: KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let mut tx = self.begin_keys(owner).await?;
         let row: Option<KeyRow> = sqlx::query_as(
             "SELECT id, name, digest, scopes, created_at, last_used_at, revoked_at \
              FROM api_keys WHERE tenant = $1 AND id = $2",
         )
-        .bind(tenant.as_str())
+        .bind(owner.as_str())
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
         .await?;
@@ -70,16 +82,16 @@ impl Store for PostgresStore {
 
     async fn keys(
         &self,
-        tenant: &TenantId,
+        owner: &KeyOwner,
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<KeyRecord>, StoreError> {
-        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+        let mut tx = self.begin_keys(owner).await?;
         let rows: Vec<KeyRow> = sqlx::query_as(
             "SELECT id, name, digest, scopes, created_at, last_used_at, revoked_at \
              FROM api_keys WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3",
         )
-        .bind(tenant.as_str())
+        .bind(owner.as_str())
         .bind(after.map(|id| id.to_string()).unwrap_or_default())
         .bind(i64::from(limit))
         .fetch_all(&mut *tx)
@@ -87,12 +99,12 @@ impl Store for PostgresStore {
         rows.into_iter().map(key_record).collect()
     }
 
-    async fn revoke_key(&self, tenant: &TenantId, id: KeyId, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+    async fn revoke_key(&self, owner: &KeyOwner, id: KeyId, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.begin_keys(owner).await?;
         let found = sqlx::query(
             "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE tenant = $1 AND id = $2",
         )
-        .bind(tenant.as_str())
+        .bind(owner.as_str())
         .bind(id.to_string())
         .bind(now.as_micros())
         .execute(&mut *tx)
@@ -102,8 +114,8 @@ impl Store for PostgresStore {
         Ok(found == 1)
     }
 
-    async fn touch_keys(&self, used: &[(TenantId, KeyId, Timestamp)]) -> Result<(), StoreError> {
-        let tenants: Vec<&str> = used.iter().map(|(tenant, _, _)| tenant.as_str()).collect();
+    async fn touch_keys(&self, used: &[(KeyOwner, KeyId, Timestamp)]) -> Result<(), StoreError> {
+        let owners: Vec<&str> = used.iter().map(|(owner, _, _)| owner.as_str()).collect();
         let ids: Vec<String> = used.iter().map(|(_, id, _)| id.to_string()).collect();
         let times: Vec<i64> = used.iter().map(|(_, _, at)| at.as_micros()).collect();
         let mut tx = self
@@ -116,7 +128,7 @@ impl Store for PostgresStore {
              WHERE api_keys.tenant = used.tenant AND api_keys.id = used.id \
                AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < used.at)",
         )
-        .bind(tenants)
+        .bind(owners)
         .bind(ids)
         .bind(times)
         .execute(&mut *tx)

@@ -1,15 +1,33 @@
 use async_trait::async_trait;
 use carillon_domain::{KeyId, TenantId, Timestamp, UserId};
-use carillon_sql::{Sqlite, SqliteTransaction, StoreError, TenantScope};
+use carillon_sql::{Sqlite, SqliteRead, SqliteTransaction, StoreError, TenantScope};
 
 use super::{
-    KeyRecord, KeyRow, PURGE_BATCH, RevocationRecord, RevocationRow, SessionRecord, SessionRow,
-    SigningKeyRecord, SigningKeyRow, Store, key_id, key_record, revocation_record, scopes_text,
+    KeyOwner, KeyRecord, KeyRow, PURGE_BATCH, RevocationRecord, RevocationRow, SessionRecord, SessionRow,
+    SigningKeyRecord, SigningKeyRow, Store, WORKER_KEYS, key_id, key_record, revocation_record, scopes_text,
     session_record, signing_key_record, tenant_id,
 };
 use crate::digest::Digest;
 
 pub(super) struct SqliteStore(pub(super) Sqlite);
+
+impl SqliteStore {
+    /// A transaction on the keys of one owner.
+    async fn begin_keys(&self, owner: &KeyOwner) -> Result<SqliteTransaction, StoreError> {
+        match owner {
+            KeyOwner::Tenant(tenant) => self.0.begin(TenantScope::new(tenant)).await,
+            KeyOwner::AllTenants => self.0.begin_system(WORKER_KEYS).await,
+        }
+    }
+
+    /// As [`Self::begin_keys`], to read with.
+    async fn read_keys(&self, owner: &KeyOwner) -> Result<SqliteRead, StoreError> {
+        match owner {
+            KeyOwner::Tenant(tenant) => self.0.read(TenantScope::new(tenant)).await,
+            KeyOwner::AllTenants => self.0.read_system(WORKER_KEYS).await,
+        }
+    }
+}
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -33,15 +51,17 @@ impl Store for SqliteStore {
         Ok(row.is_some())
     }
 
-    async fn create_key(&self, tenant: &TenantId, key: &KeyRecord, limit: i64) -> Result<bool, StoreError> {
-        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
-        make_tenant(&mut tx, tenant, key.created_at).await?;
+    async fn create_key(&self, owner: &KeyOwner, key: &KeyRecord, limit: i64) -> Result<bool, StoreError> {
+        let mut tx = self.begin_keys(owner).await?;
+        if let KeyOwner::Tenant(tenant) = owner {
+            make_tenant(&mut tx, tenant, key.created_at).await?;
+        }
         let made = sqlx::query(
             "INSERT INTO api_keys (tenant, id, name, digest, scopes, created_at) \
              SELECT $1, $2, $3, $4, $5, $6 \
              WHERE (SELECT COUNT(*) FROM api_keys WHERE tenant = $1 AND revoked_at IS NULL) < $7",
         )
-        .bind(tenant.as_str())
+        .bind(owner.as_str())
         .bind(key.id.to_string())
         .bind(&key.name)
         .bind(&key.digest[..])
@@ -55,13 +75,13 @@ impl Store for SqliteStore {
         Ok(made == 1)
     }
 
-    async fn key(&self, tenant: &TenantId, id: KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+    async fn key(&self, owner: &KeyOwner, id: KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let mut read = self.read_keys(owner).await?;
         let row: Option<KeyRow> = sqlx::query_as(
             "SELECT id, name, digest, scopes, created_at, last_used_at, revoked_at \
              FROM api_keys WHERE tenant = $1 AND id = $2",
         )
-        .bind(tenant.as_str())
+        .bind(owner.as_str())
         .bind(id.to_string())
         .fetch_optional(&mut *read)
         .await?;
@@ -70,16 +90,16 @@ impl Store for SqliteStore {
 
     async fn keys(
         &self,
-        tenant: &TenantId,
+        owner: &KeyOwner,
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<KeyRecord>, StoreError> {
-        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let mut read = self.read_keys(owner).await?;
         let rows: Vec<KeyRow> = sqlx::query_as(
             "SELECT id, name, digest, scopes, created_at, last_used_at, revoked_at \
              FROM api_keys WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3",
         )
-        .bind(tenant.as_str())
+        .bind(owner.as_str())
         .bind(after.map(|id| id.to_string()).unwrap_or_default())
         .bind(i64::from(limit))
         .fetch_all(&mut *read)
@@ -87,12 +107,12 @@ impl Store for SqliteStore {
         rows.into_iter().map(key_record).collect()
     }
 
-    async fn revoke_key(&self, tenant: &TenantId, id: KeyId, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+    async fn revoke_key(&self, owner: &KeyOwner, id: KeyId, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.begin_keys(owner).await?;
         let found = sqlx::query(
             "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE tenant = $1 AND id = $2",
         )
-        .bind(tenant.as_str())
+        .bind(owner.as_str())
         .bind(id.to_string())
         .bind(now.as_micros())
         .execute(&mut *tx)
@@ -102,10 +122,10 @@ impl Store for SqliteStore {
         Ok(found == 1)
     }
 
-    async fn touch_keys(&self, used: &[(TenantId, KeyId, Timestamp)]) -> Result<(), StoreError> {
+    async fn touch_keys(&self, used: &[(KeyOwner, KeyId, Timestamp)]) -> Result<(), StoreError> {
         let used: Vec<_> = used
             .iter()
-            .map(|(tenant, id, at)| (tenant, id, at.as_micros()))
+            .map(|(owner, id, at)| (owner.as_str(), id, at.as_micros()))
             .collect();
         let used = serde_json::to_string(&used).map_err(|error| StoreError::Corrupt(error.to_string()))?;
         let mut tx = self

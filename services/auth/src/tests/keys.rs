@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use carillon_domain::{
-    Caller, Principal, Scope,
+    Caller, Scope,
     ports::{AuthError, Authenticate as _},
 };
+use carillon_runtime::http::{Served, require_channel};
 use http::Method;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::{World, acme, default, on_both};
+use crate::store::KeyOwner;
 
 on_both! {
     async fn a_key_opens_its_own_tenant_only(world: World) {
@@ -46,7 +49,7 @@ on_both! {
         ];
         let token = world.token("ada").await;
         for scope in Scope::ALL {
-            let key = world.key(&default(), &[scope]).await;
+            let key = world.key(&default(), std::slice::from_ref(&scope)).await;
             for (needed, method, path, body) in &routes {
                 let answer = world.call(method.clone(), path, &key, body.clone()).await;
                 let forbidden = answer.status == 403;
@@ -122,7 +125,7 @@ on_both! {
     async fn revoked_keys_go_after_their_retention(world: World) {
         let admin = world.key(&default(), &[Scope::KeysWrite]).await;
         let (id, _) = world.auth.create_key(&default(), "gone", &[Scope::KeysWrite]).await.expect("made");
-        world.auth.revoke_key(&default(), id).await.expect("revoked");
+        world.auth.revoke_key(&KeyOwner::Tenant(default()), id).await.expect("revoked");
         let count = async || {
             let page = world.call(Method::GET, "/v1/keys", &admin, Value::Null).await.expect(200);
             page["data"].as_array().map(Vec::len)
@@ -134,16 +137,70 @@ on_both! {
         assert_eq!(count().await, Some(1));
     }
 
+    async fn a_worker_of_one_tenant_is_a_key_with_its_channels_scope(world: World) {
+        let admin = world.key(&acme(), &[Scope::KeysWrite]).await;
+        let request = json!({"name": "sms", "scopes": ["channel:sms", "notifications:read", "channel:sms"]});
+        let made = world.call_in(&acme(), Method::POST, "/v1/keys", &admin, request).await.expect(201);
+        assert_eq!(made["scopes"], json!(["notifications:read", "channel:sms"]));
+        let principal = world.auth.bearer(&acme(), made["key"].as_str().expect("a key")).await.expect("good");
+        let sms = "sms".parse().expect("a channel");
+        assert_eq!(require_channel(&principal, &sms).expect("its own"), Served::Tenant(acme()));
+        for bad in [json!(["channel:in_app"]), json!(["channel:"]), json!(["channel:*"]), many_channels(33)] {
+            let request = json!({"name": "x", "scopes": bad});
+            world.call_in(&acme(), Method::POST, "/v1/keys", &admin, request).await.expect(422);
+        }
+    }
+
+    async fn a_worker_for_all_tenants_is_made_by_the_operator_alone(world: World) {
+        let operator = async |method, path: &str, body| world.as_operator(&acme(), method, path, body).await;
+        let request = json!({"name": "sms", "scopes": ["channel:sms"]});
+        let made = operator(Method::POST, "/v1/worker-keys", request.clone()).await.expect(201);
+        let key = made["key"].as_str().expect("a key").to_owned();
+        let sms = "sms".parse().expect("a channel");
+        for tenant in [default(), acme()] {
+            let principal = world.auth.bearer(&tenant, &key).await.expect("good everywhere");
+            assert_eq!(require_channel(&principal, &sms).expect("its channel"), Served::All);
+            assert_eq!(principal.tenant, tenant);
+        }
+        // It does nothing else, on any route.
+        world.call(Method::GET, "/v1/keys", &key, Value::Null).await.expect(403);
+        world.call(Method::POST, "/v1/tokens", &key, json!({"user": "ada"})).await.expect(403);
+        // As a tenant's key it is nothing, and a tenant's key is nothing among the workers'.
+        let tenants = key.replacen("crw_", "crk_", 1);
+        let (_, ours) = world.auth.create_key(&default(), "ours", &Scope::ALL).await.expect("made");
+        let workers = ours.expose_secret().replacen("crk_", "crw_", 1);
+        for forged in [tenants, workers, format!("{}0", &key[..key.len() - 1]).replacen("crw_", "crk_", 1)] {
+            for _ in 0..2 {
+                assert!(matches!(world.bearer(&forged).await, Err(AuthError::Invalid)), "{forged}");
+            }
+        }
+        // No tenant's key reaches them, whatever its scopes.
+        let id = made["id"].as_str().expect("an id").to_owned();
+        let all = world.key(&acme(), &Scope::ALL).await;
+        for key in [&all, &key] {
+            world.call_in(&acme(), Method::POST, "/v1/worker-keys", key, request.clone()).await.expect(403);
+            world.call_in(&acme(), Method::GET, "/v1/worker-keys", key, Value::Null).await.expect(403);
+            world.call_in(&acme(), Method::DELETE, &format!("/v1/worker-keys/{id}"), key, Value::Null).await.expect(403);
+        }
+        world.call_in(&acme(), Method::DELETE, &format!("/v1/keys/{id}"), &all, Value::Null).await.expect(404);
+        let tenants = world.call_in(&acme(), Method::GET, "/v1/keys", &all, Value::Null).await.expect(200);
+        assert!(!tenants.to_string().contains(&id));
+        for bad in [json!(["channel:sms", "keys:write"]), json!([]), json!(["channel:in_app"]), many_channels(33)] {
+            operator(Method::POST, "/v1/worker-keys", json!({"name": "x", "scopes": bad})).await.expect(422);
+        }
+        world.auth.keys.write_uses(&*world.auth.store).await.expect("written");
+        let listed = operator(Method::GET, "/v1/worker-keys", Value::Null).await.expect(200);
+        assert_eq!(listed["data"].as_array().map(Vec::len), Some(1));
+        assert!(listed["data"][0]["last_used_at"].is_string(), "{listed}");
+        operator(Method::DELETE, &format!("/v1/worker-keys/{id}"), Value::Null).await.expect(204);
+        for tenant in [default(), acme()] {
+            assert!(matches!(world.auth.bearer(&tenant, &key).await, Err(AuthError::Revoked | AuthError::Invalid)));
+        }
+    }
+
     async fn the_operator_of_the_internal_listener_needs_no_key(world: World) {
-        let operator = |tenant| Principal { tenant, caller: Caller::Operator };
-        let request = http::Request::builder()
-            .method(Method::POST)
-            .uri("/v1/keys")
-            .header("content-type", "application/json")
-            .extension(operator(acme()))
-            .body(axum::body::Body::from(r#"{"name": "first", "scopes": ["tokens:write"]}"#))
-            .expect("a request");
-        let made = world.send(&acme(), request).await.expect(201);
+        let request = json!({"name": "first", "scopes": ["tokens:write"]});
+        let made = world.as_operator(&acme(), Method::POST, "/v1/keys", request).await.expect(201);
         let key = made["key"].as_str().expect("a key");
         world.auth.bearer(&acme(), key).await.expect("good");
         world.call_in(&acme(), Method::POST, "/v1/tokens", key, json!({"user": "ada"})).await.expect(201);
@@ -183,4 +240,9 @@ async fn what_was_verified_once_costs_no_read_of_the_store() {
         .await
         .expect(503);
     assert!(world.auth.ping().await.is_err());
+}
+
+/// So many different channels' scopes.
+fn many_channels(count: usize) -> Value {
+    (0..count).map(|n| format!("channel:c{n}")).collect()
 }

@@ -171,6 +171,27 @@ impl World {
         self.call_in(&default(), method, path, credential, body).await
     }
 
+    /// One request as it comes in on the internal listener.
+    pub(super) async fn as_operator(
+        &self,
+        tenant: &TenantId,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        let operator = Principal {
+            tenant: tenant.clone(),
+            caller: Caller::Operator,
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .extension(operator)
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()));
+        self.send(tenant, request.expect("a request")).await
+    }
+
     pub(super) async fn call_in(
         &self,
         tenant: &TenantId,

@@ -49,7 +49,11 @@ async fn what_one_process_revokes_the_others_learn() {
             .await
             .expect("good everywhere");
     }
-    world.auth.revoke_key(&default(), id).await.expect("revoked");
+    world
+        .auth
+        .revoke_key(&crate::store::KeyOwner::Tenant(default()), id)
+        .await
+        .expect("revoked");
     world
         .auth
         .revoke_token(&default(), &by_id.jti)
