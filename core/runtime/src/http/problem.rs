@@ -167,7 +167,7 @@ impl From<carillon_domain::ports::Unavailable> for Problem {
     }
 }
 
-/// A [`Problem`] as it is written.
+/// An error answer (RFC 9457).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody<'a> {
@@ -181,11 +181,13 @@ pub struct ProblemBody<'a> {
     detail: &'a str,
     /// The request's path.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     instance: Option<&'a str>,
     /// A stable word for programs.
     code: &'a str,
     /// What the log calls this request.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     trace_id: Option<&'a str>,
     /// What is wrong where; absent unless the input is at fault.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
