@@ -23,6 +23,8 @@ ALTER TABLE deliveries ADD COLUMN outcome TEXT;
 ALTER TABLE deliveries ADD COLUMN ended_at BIGINT;
 CREATE UNIQUE INDEX deliveries_outside ON deliveries (tenant, id) WHERE channel <> 'in_app';
 CREATE INDEX deliveries_dead ON deliveries (tenant, id) WHERE state = 'dead';
+-- Small: what waits has a row in `delivery_queue`, and the tally says so.
+CREATE INDEX deliveries_pending ON deliveries (tenant, id) WHERE state = 'pending';
 
 -- Open work outside the inbox: a row lives from planning until its delivery ends, and again for a redrive or a recall.
 CREATE TABLE delivery_queue (
@@ -42,6 +44,8 @@ CREATE TABLE delivery_queue (
     expires_at BIGINT NOT NULL,
     -- How often it was handed out; the last number is the lease's token.
     lease BIGINT NOT NULL DEFAULT 0,
+    -- Attempts made before this row: their numbers go on, the waits between them begin anew.
+    earlier BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, delivery)
 );
 CREATE INDEX delivery_queue_due ON delivery_queue (tenant, channel, lane, strand, due_at);

@@ -9,6 +9,7 @@ use carillon_domain::{
 };
 use carillon_sql::StoreError;
 
+use super::outside::{OutsideRow, WorkRow};
 use super::records::{
     ConfirmationRow, DeliveryRow, EntryRow, LogRow, MailboxRow, PublicationRow, ReceiptRow, RecipientEnd,
     RecipientRow, StoreLimits, TopicRow, UserKey,
@@ -52,6 +53,10 @@ pub(super) struct Writes {
     pub(super) published: Vec<NotificationEnd>,
     /// These end; their outbox rows go.
     pub(super) ended: Vec<NotificationEnd>,
+    /// Deliveries outside the inbox, new.
+    pub(super) outside: Vec<OutsideRow>,
+    /// Their work, and other work outside the inbox.
+    pub(super) work: Vec<WorkRow>,
     /// For the bus, after the commit, in order.
     pub(super) envelopes: Vec<Envelope>,
 }

@@ -7,6 +7,7 @@ mod apply;
 #[cfg(test)]
 mod conformance;
 mod ledger;
+pub(crate) mod outside;
 mod plan;
 mod postgres;
 mod records;
@@ -23,6 +24,7 @@ use carillon_domain::{
 use carillon_sql::{Database, MigrationText, StoreError};
 
 pub(crate) use ledger::publication;
+pub(crate) use outside::OutsideStore;
 pub(crate) use records::*;
 
 /// The schema's steps.
@@ -43,7 +45,7 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 
 /// The dispatcher's durable state.
 #[async_trait]
-pub(crate) trait Store: Send + Sync + 'static {
+pub(crate) trait Store: OutsideStore {
     /// Commits notifications with their outbox rows and idempotency keys. Answers one reply per request.
     async fn accept(
         &self,

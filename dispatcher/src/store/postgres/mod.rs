@@ -5,6 +5,7 @@ mod column;
 mod mailbox;
 mod notifications;
 mod outbox;
+mod outside;
 mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;

@@ -89,10 +89,17 @@ impl PostgresStore {
         for statement in [
             "DELETE FROM receipts WHERE (tenant, notification, user_id) IN \
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
+            "DELETE FROM attempts WHERE (tenant, delivery) IN (SELECT d.tenant, d.id FROM deliveries d \
+             WHERE d.channel <> 'in_app' AND (d.tenant, d.notification, d.user_id) IN \
+             (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2))",
+            "DELETE FROM delivery_queue WHERE (tenant, delivery) IN (SELECT d.tenant, d.id FROM deliveries d \
+             WHERE d.channel <> 'in_app' AND (d.tenant, d.notification, d.user_id) IN \
+             (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2))",
             "DELETE FROM deliveries WHERE (tenant, notification, user_id) IN \
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
             "UPDATE recipients SET state = 'erased', reason = NULL, entry = NULL, seq = NULL, \
              acknowledgement = NULL WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM opt_outs WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM confirmations WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM mailbox_log WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM entries WHERE tenant = $1 AND user_id = $2",
@@ -226,6 +233,10 @@ async fn notifications(tx: &mut PgConnection, cutoff: Timestamp, limit: i64) -> 
         let ids = column!(ids, (id,) => id.as_str());
         for statement in [
             "DELETE FROM receipts WHERE tenant = $1 AND notification = ANY($2)",
+            "DELETE FROM attempts WHERE tenant = $1 AND delivery IN (SELECT d.id FROM deliveries d \
+             WHERE d.tenant = $1 AND d.channel <> 'in_app' AND d.notification = ANY($2))",
+            "DELETE FROM delivery_queue WHERE tenant = $1 AND delivery IN (SELECT d.id FROM deliveries d \
+             WHERE d.tenant = $1 AND d.channel <> 'in_app' AND d.notification = ANY($2))",
             "DELETE FROM deliveries WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM recipients WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM notifications WHERE tenant = $1 AND id = ANY($2)",

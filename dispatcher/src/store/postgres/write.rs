@@ -2,7 +2,7 @@ use carillon_domain::Timestamp;
 use carillon_sql::StoreError;
 use sqlx::PgConnection;
 
-use super::column::column;
+use super::{column::column, outside::write_new};
 use crate::store::{
     ledger::{Writes, encode},
     records::RecipientState,
@@ -51,10 +51,10 @@ pub(super) async fn write(
         )
         .bind(&tenants)
         .bind(&ids)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
     }
-    Ok(())
+    write_new(connection, &writes.outside, &writes.work).await
 }
 
 async fn mailboxes(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {

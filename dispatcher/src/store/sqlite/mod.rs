@@ -5,6 +5,7 @@ mod keys;
 mod mailbox;
 mod notifications;
 mod outbox;
+mod outside;
 mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;

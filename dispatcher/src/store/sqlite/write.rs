@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use super::{
     bulk::Bulk,
     keys::{json_list, pairs},
+    outside::write_new,
 };
 use crate::store::{
     ledger::{Writes, encode},
@@ -126,10 +127,10 @@ pub(super) async fn write(
              (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
         )
         .bind(keys)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
     }
-    Ok(())
+    write_new(connection, &writes.outside, &writes.work).await
 }
 
 async fn mailboxes(connection: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {

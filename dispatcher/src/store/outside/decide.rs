@@ -1,0 +1,334 @@
+//! What follows of a candidate for an attempt, and of what an attempt said. Pure: rows in, rows out.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use carillon_domain::{DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
+
+use super::records::{
+    Brings, DeliveryState, Ended, LaneKey, LeasedDelivery, OutsideRow, Settlement, SuppressionRow, Verdict,
+    WorkRow,
+};
+
+/// Said of what is not sent because its address is suppressed.
+const SUPPRESSED: &str = "suppressed";
+/// Said of what waited for an endpoint that was disabled.
+const DISABLED: &str = "the endpoint is disabled";
+/// Said of what could not be delivered in time.
+const EXPIRED: &str = "its time to live ended";
+/// Said of what holds text that no code of ours wrote.
+const UNREADABLE: &str = "the stored delivery cannot be read";
+
+/// A row of `delivery_queue`.
+pub(in crate::store) type QueueKey = (TenantId, DeliveryId);
+
+/// Work that may be handed out, with what decides about it.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Candidate {
+    pub(in crate::store) key: LaneKey,
+    pub(in crate::store) id: DeliveryId,
+    pub(in crate::store) token: u32,
+    pub(in crate::store) earlier: u32,
+    /// What the delivery's own row says; none when it is gone.
+    pub(in crate::store) delivery: Option<CandidateDelivery>,
+}
+
+/// A candidate's row of `deliveries` and what stands against it.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct CandidateDelivery {
+    /// As it would be leased; none when it cannot be read.
+    pub(in crate::store) leased: Option<LeasedDelivery>,
+    pub(in crate::store) state: DeliveryState,
+    pub(in crate::store) reason: Option<String>,
+    pub(in crate::store) suppressed: bool,
+    pub(in crate::store) disabled: bool,
+}
+
+impl Candidate {
+    fn key(&self) -> QueueKey {
+        (self.key.tenant.clone(), self.id)
+    }
+}
+
+/// The delivery of a settlement whose lease still holds.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Found {
+    pub(in crate::store) state: DeliveryState,
+}
+
+/// An attempt that ended.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct AttemptEnd {
+    pub(in crate::store) key: QueueKey,
+    pub(in crate::store) number: u32,
+    pub(in crate::store) ended_at: Timestamp,
+    pub(in crate::store) outcome: &'static str,
+    pub(in crate::store) status: Option<u16>,
+    pub(in crate::store) reason: Option<String>,
+    pub(in crate::store) excerpt: Option<String>,
+    pub(in crate::store) next_at: Option<Timestamp>,
+}
+
+/// A change of a row of `deliveries`; what is none stays, but for the reason.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct DeliveryChange {
+    pub(in crate::store) key: QueueKey,
+    pub(in crate::store) state: Option<DeliveryState>,
+    pub(in crate::store) reason: Option<Cow<'static, str>>,
+    pub(in crate::store) outcome: Option<&'static str>,
+    pub(in crate::store) attempts: Option<u32>,
+    pub(in crate::store) provider_id: Option<String>,
+    pub(in crate::store) ended_at: Option<Timestamp>,
+}
+
+/// Everything that handing out, settling or expiring writes.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Effects {
+    /// Handed out, each with a new attempt.
+    pub(in crate::store) leased: Vec<LeasedDelivery>,
+    /// Attempts whose process ended before they did.
+    pub(in crate::store) lost: Vec<(QueueKey, u32)>,
+    pub(in crate::store) attempt_ends: Vec<AttemptEnd>,
+    pub(in crate::store) changes: Vec<DeliveryChange>,
+    /// Work that is over.
+    pub(in crate::store) gone: Vec<QueueKey>,
+    /// Work that goes on at a time.
+    pub(in crate::store) due: Vec<(QueueKey, Timestamp)>,
+    pub(in crate::store) suppressions: Vec<SuppressionRow>,
+    /// Endpoints that said that they are gone, and what they said.
+    pub(in crate::store) disabled: Vec<(TenantId, EndpointId, String)>,
+    pub(in crate::store) ended: Vec<Ended>,
+    /// Deliveries that follow, and their work.
+    pub(in crate::store) outside: Vec<OutsideRow>,
+    pub(in crate::store) work: Vec<WorkRow>,
+    /// Lanes whose work changed.
+    pub(in crate::store) lanes: BTreeSet<LaneKey>,
+    pub(in crate::store) stale: u64,
+}
+
+/// Whether a delivery in this state is what the operation is about.
+fn is_open(operation: Operation, state: DeliveryState) -> bool {
+    match operation {
+        Operation::Deliver | Operation::Replace => state == DeliveryState::Pending,
+        Operation::Recall => matches!(state, DeliveryState::Accepted | DeliveryState::Delivered),
+    }
+}
+
+/// Decides about candidates: handed out, or over.
+pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> Effects {
+    let mut effects = Effects::default();
+    for candidate in candidates {
+        effects.lanes.insert(candidate.key.clone());
+        if candidate.token > 0 {
+            let number = candidate.earlier.saturating_add(candidate.token);
+            effects.lost.push((candidate.key(), number));
+        }
+        let Some(delivery) = &candidate.delivery else {
+            effects.gone.push(candidate.key());
+            continue;
+        };
+        let Some(leased) = &delivery.leased else {
+            effects.gone.push(candidate.key());
+            effects.changes.push(DeliveryChange {
+                state: Some(DeliveryState::Dead),
+                reason: Some(Cow::Borrowed(UNREADABLE)),
+                ..unchanged(candidate.key(), Some(now))
+            });
+            continue;
+        };
+        if !is_open(leased.operation, delivery.state) {
+            // Cancelled, superseded: its end was written where that was decided.
+            effects.gone.push(candidate.key());
+        } else if leased.expires_at <= now {
+            let reason = too_late(delivery.reason.as_deref());
+            effects.end(now, leased, Some(DeliveryState::Dead), Some(reason), false);
+        } else if delivery.suppressed {
+            let reason = Some(Cow::Borrowed(SUPPRESSED));
+            effects.end(now, leased, Some(DeliveryState::Skipped), reason, false);
+        } else if delivery.disabled {
+            let reason = Some(Cow::Borrowed(DISABLED));
+            effects.end(now, leased, Some(DeliveryState::Dead), reason, false);
+        } else {
+            effects.leased.push(LeasedDelivery {
+                token: candidate.token.saturating_add(1),
+                ..leased.clone()
+            });
+        }
+    }
+    effects
+}
+
+/// Ends work whose time is over.
+pub(in crate::store) fn expire(now: Timestamp, candidates: Vec<Candidate>) -> Effects {
+    let late = candidates.into_iter().map(|mut candidate| {
+        if let Some(delivery) = &mut candidate.delivery {
+            (delivery.suppressed, delivery.disabled) = (false, false);
+        }
+        candidate
+    });
+    hand_out(now, late.collect())
+}
+
+/// Decides about what an attempt said; `found` is none when its lease is not the last one.
+pub(in crate::store) fn settle(
+    effects: &mut Effects,
+    now: Timestamp,
+    settlement: &Settlement,
+    found: Option<Found>,
+) {
+    let leased = &*settlement.delivery;
+    let key = (leased.key.tenant.clone(), leased.id);
+    let next_at = match settlement.verdict {
+        Verdict::Again(at) if found.is_some_and(|found| is_open(leased.operation, found.state)) => Some(at),
+        _ => None,
+    };
+    effects.attempt_ends.push(AttemptEnd {
+        key: key.clone(),
+        number: leased.number(),
+        ended_at: settlement.ended_at,
+        outcome: settlement.outcome,
+        status: settlement.status,
+        reason: settlement.reason.clone(),
+        excerpt: settlement.excerpt.clone(),
+        next_at,
+    });
+    let Some(found) = found else {
+        effects.stale += 1;
+        return;
+    };
+    effects.lanes.insert(leased.key.clone());
+    let told = DeliveryChange {
+        outcome: Some(settlement.outcome),
+        attempts: Some(leased.number()),
+        provider_id: settlement.provider_id.clone(),
+        ..unchanged(key.clone(), None)
+    };
+    if !is_open(leased.operation, found.state) {
+        // Withdrawn while it was under way: what it said is kept, its end stands already.
+        effects.stale += 1;
+        effects.gone.push(key);
+        return;
+    }
+    if let Some(at) = next_at {
+        effects.due.push((key, at));
+        effects.changes.push(DeliveryChange {
+            reason: settlement.reason.clone().map(Cow::Owned),
+            ..told
+        });
+        return;
+    }
+    let recalls = leased.operation == Operation::Recall;
+    let state = match settlement.verdict {
+        Verdict::Done { .. } if recalls => Some(DeliveryState::Recalled),
+        // What could not be taken back stays where it is.
+        _ if recalls => None,
+        Verdict::Done { accepted: true } => Some(DeliveryState::Accepted),
+        Verdict::Done { accepted: false } => Some(DeliveryState::Delivered),
+        Verdict::Skipped => Some(DeliveryState::Skipped),
+        Verdict::Again(_) | Verdict::Dead | Verdict::Gone => Some(DeliveryState::Dead),
+    };
+    let gone = settlement.verdict == Verdict::Gone;
+    if gone {
+        effects.address_is_gone(now, settlement);
+    }
+    let reason = settlement.reason.clone().map(Cow::Owned);
+    effects.end(now, leased, state, reason, gone);
+    if let Some(change) = effects.changes.last_mut() {
+        change.outcome = told.outcome;
+        change.attempts = told.attempts;
+        change.provider_id = told.provider_id;
+    }
+}
+
+impl Effects {
+    /// The work is over. Without a state it was a recall that did not come about.
+    fn end(
+        &mut self,
+        now: Timestamp,
+        leased: &LeasedDelivery,
+        state: Option<DeliveryState>,
+        reason: Option<Cow<'static, str>>,
+        gone: bool,
+    ) {
+        let state = if leased.operation == Operation::Recall && state != Some(DeliveryState::Recalled) {
+            None
+        } else {
+            state
+        };
+        let reason = match (state, reason) {
+            (None, Some(reason)) => Some(Cow::Owned(format!("not recalled: {reason}"))),
+            (_, reason) => reason,
+        };
+        let key = (leased.key.tenant.clone(), leased.id);
+        self.gone.push(key.clone());
+        if let Some(state) = state {
+            self.ended.push(Ended {
+                tenant: key.0.clone(),
+                id: leased.id,
+                brings: leased.brings,
+                user: leased.user,
+                channel: leased.key.channel.clone(),
+                address: leased.address.clone(),
+                operation: leased.operation,
+                state,
+                reason: reason.as_deref().map(str::to_owned),
+                gone,
+            });
+        }
+        self.changes.push(DeliveryChange {
+            state,
+            reason,
+            ..unchanged(key, state.map(|_| now))
+        });
+    }
+
+    /// A registered endpoint is disabled; every other address is suppressed.
+    fn address_is_gone(&mut self, now: Timestamp, settlement: &Settlement) {
+        let leased = &*settlement.delivery;
+        let detail = settlement.reason.clone();
+        if let Ok(endpoint) = leased.address.as_str().parse::<EndpointId>() {
+            let reason = detail.unwrap_or_else(|| "it said that it is gone".to_owned());
+            self.disabled.push((leased.key.tenant.clone(), endpoint, reason));
+        } else {
+            self.suppressions.push(SuppressionRow {
+                tenant: leased.key.tenant.clone(),
+                channel: leased.key.channel.clone(),
+                address: leased.address.clone(),
+                reason: Cow::Borrowed("gone"),
+                detail,
+                delivery: Some(leased.id),
+                at: now,
+            });
+        }
+    }
+}
+
+fn unchanged(key: QueueKey, ended_at: Option<Timestamp>) -> DeliveryChange {
+    DeliveryChange {
+        key,
+        state: None,
+        reason: None,
+        outcome: None,
+        attempts: None,
+        provider_id: None,
+        ended_at,
+    }
+}
+
+fn too_late(last: Option<&str>) -> Cow<'static, str> {
+    last.map_or(Cow::Borrowed(EXPIRED), |last| {
+        Cow::Owned(format!("{EXPIRED}; last: {last}"))
+    })
+}
+
+/// When each lane of new work is due, in the order of their keys.
+pub(in crate::store) fn by_lane(work: &[WorkRow]) -> BTreeMap<LaneKey, Timestamp> {
+    let mut lanes = BTreeMap::new();
+    for row in work {
+        let due = lanes.entry(row.key.clone()).or_insert(row.due_at);
+        *due = row.due_at.min(*due);
+    }
+    lanes
+}

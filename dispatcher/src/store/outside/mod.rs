@@ -1,0 +1,141 @@
+//! Everything durable about deliveries outside the inbox: their work by lanes, attempts, dead letters, suppressions.
+//!
+//! Work is handed out by lanes: a row of `lanes` says when something of a tenant's lane (and strand) is due, so that a
+//! look costs by the lane and not by the backlog. Whoever changes a lane's work holds the lane's row: on PostgreSQL it
+//! is locked before rows of `delivery_queue` are looked at, always in the order of its key, after mailboxes and topics.
+//! What follows of a candidate or an attempt is worked out in `decide`, pure and shared by both databases.
+
+mod decide;
+mod follow;
+mod records;
+mod rows;
+
+use async_trait::async_trait;
+use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Timestamp};
+use carillon_sql::StoreError;
+
+pub(super) use decide::{Candidate, Effects, Found, QueueKey, by_lane, expire, hand_out, settle};
+pub(super) use follow::follow;
+pub(crate) use records::*;
+pub(super) use rows::*;
+
+/// The durable state of deliveries outside the inbox.
+#[async_trait]
+pub(crate) trait OutsideStore: Send + Sync + 'static {
+    /// Adds deliveries and work beside planning: a test, a resend, an event.
+    async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError>;
+
+    /// Lanes of these channels with work that is due, the longest due first, at most `limit` of each channel.
+    async fn due_lanes(
+        &self,
+        now: Timestamp,
+        channels: &[ChannelKind],
+        limit: usize,
+    ) -> Result<Vec<DueLane>, StoreError>;
+
+    /// When the next lane of these channels is due.
+    async fn next_lane_due(&self, channels: &[ChannelKind]) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Hands out what is due of the picked lanes until `until`, each with an attempt that has begun; what is
+    /// suppressed or too late ends at once. A picked lane with more due is parked until `again`.
+    async fn lease_deliveries(
+        &self,
+        now: Timestamp,
+        picks: &[LanePick],
+        until: Timestamp,
+        again: Timestamp,
+    ) -> Result<Handed, StoreError>;
+
+    /// Keeps lanes from being due before a time.
+    async fn park(&self, lanes: &[ParkedLane]) -> Result<(), StoreError>;
+
+    /// Writes what attempts said, and what follows. A settlement of a lease that is not the last one changes nothing.
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled, StoreError>;
+
+    /// Ends up to `limit` deliveries whose time to live is over and that nobody tries.
+    async fn expire_deliveries(&self, now: Timestamp, limit: usize) -> Result<Vec<Ended>, StoreError>;
+
+    /// Makes what a dead process was trying due again. Only where one process owns the store.
+    async fn release_deliveries(&self, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// What the messages of these deliveries are made of.
+    async fn load_work(
+        &self,
+        now: Timestamp,
+        deliveries: &[std::sync::Arc<LeasedDelivery>],
+    ) -> Result<Sources, StoreError>;
+
+    /// Dead letters, newest first.
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        query: &DeadQuery,
+    ) -> Result<Vec<OutsideDetail>, StoreError>;
+
+    /// One delivery outside the inbox with its attempts in order.
+    async fn delivery(
+        &self,
+        tenant: &TenantId,
+        id: DeliveryId,
+    ) -> Result<Option<(OutsideDetail, Vec<AttemptDetail>)>, StoreError>;
+
+    /// Begins a redrive of the dead letters that match now.
+    async fn begin_redrive(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        filter: &DeadFilter,
+    ) -> Result<RedriveRow, StoreError>;
+
+    /// Makes the next `limit` dead letters of a running redrive pending again. Answers whether there is more to do.
+    async fn redrive_page(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: RedriveId,
+        limit: usize,
+    ) -> Result<bool, StoreError>;
+
+    /// Redrives that run, of all tenants, the one first that waited the longest.
+    async fn running_redrives(&self, limit: usize) -> Result<Vec<(TenantId, RedriveId)>, StoreError>;
+
+    /// One redrive.
+    async fn redrive(&self, tenant: &TenantId, id: RedriveId) -> Result<Option<RedriveRow>, StoreError>;
+
+    /// Redrives, newest first.
+    async fn redrives(
+        &self,
+        tenant: &TenantId,
+        before: Option<RedriveId>,
+        limit: u32,
+    ) -> Result<Vec<RedriveRow>, StoreError>;
+
+    /// Keeps an address from being written to; the first reason stays. Answers the row that stands.
+    async fn suppress(&self, row: &SuppressionRow) -> Result<SuppressionRow, StoreError>;
+
+    /// Suppressed addresses by channel and address.
+    async fn suppressions(
+        &self,
+        tenant: &TenantId,
+        query: &SuppressionQuery,
+    ) -> Result<Vec<SuppressionRow>, StoreError>;
+
+    /// Lifts a suppression; answers whether there was one.
+    async fn lift_suppression(
+        &self,
+        tenant: &TenantId,
+        channel: &ChannelKind,
+        address: &Address,
+    ) -> Result<bool, StoreError>;
+
+    /// Removes up to about `limit` rows that are older than `cutoff`; answers how many.
+    async fn sweep_outside(
+        &self,
+        sweep: OutsideSweep,
+        cutoff: Timestamp,
+        limit: usize,
+    ) -> Result<u64, StoreError>;
+
+    /// Counts deliveries outside the inbox.
+    async fn tally_outside(&self) -> Result<OutsideTally, StoreError>;
+}

@@ -1,0 +1,404 @@
+//! Rows as the databases give them, the same columns on both, made into records.
+
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
+
+use carillon_domain::{ChannelKind, EndpointId, Priority, TenantId, Timestamp, ports::Operation};
+use carillon_sql::StoreError;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
+
+use super::{
+    decide::{Candidate, CandidateDelivery},
+    records::{
+        AttemptDetail, Brings, DeliveryState, DueLane, EndpointSource, EventSource, LaneKey, LeasedDelivery,
+        NotificationSource, OutsideDetail, RedriveRow, SealedSecret, Sources, StoredTemplate, SuppressionRow,
+    },
+};
+use crate::store::rows::{corrupt, json, number, word};
+
+pub(in crate::store) type LaneColumns = (String, String, String, String, i64);
+
+pub(in crate::store) fn due_lane(row: LaneColumns) -> Result<DueLane, StoreError> {
+    let (tenant, channel, lane, strand, due) = row;
+    Ok(DueLane {
+        key: LaneKey {
+            tenant: word(&tenant)?,
+            channel: word(&channel)?,
+            lane: Arc::from(lane),
+            strand: Arc::from(strand),
+        },
+        due_at: Timestamp::from_micros(due),
+    })
+}
+
+/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s` and an endpoint `e`.
+pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
+    c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
+    d.created_at, d.reason, s.reason, e.state";
+
+/// What [`CANDIDATE`] needs joined to the work `c`.
+pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
+    AND d.id = c.delivery AND d.channel <> 'in_app' \
+    LEFT JOIN suppressions s ON s.tenant = c.tenant AND s.channel = c.channel AND s.address = d.address \
+    LEFT JOIN endpoints e ON e.tenant = c.tenant AND e.id = d.address";
+
+pub(in crate::store) struct CandidateColumns {
+    lane: [String; 5],
+    operation: String,
+    numbers: [i64; 3],
+    delivery: [Option<String>; 6],
+    created_at: Option<i64>,
+    reason: Option<String>,
+    suppressed: Option<String>,
+    endpoint: Option<String>,
+}
+
+impl<'r, R> FromRow<'r, R> for CandidateColumns
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    Option<String>: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            lane: [
+                row.try_get(0)?,
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+            ],
+            operation: row.try_get(5)?,
+            numbers: [row.try_get(6)?, row.try_get(7)?, row.try_get(8)?],
+            delivery: [
+                row.try_get(9)?,
+                row.try_get(10)?,
+                row.try_get(11)?,
+                row.try_get(12)?,
+                row.try_get(13)?,
+                row.try_get(14)?,
+            ],
+            created_at: row.try_get(15)?,
+            reason: row.try_get(16)?,
+            suppressed: row.try_get(17)?,
+            endpoint: row.try_get(18)?,
+        })
+    }
+}
+
+pub(in crate::store) fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
+    let [tenant, delivery, channel, lane, strand] = &row.lane;
+    let [expires, token, earlier] = row.numbers;
+    let key = LaneKey {
+        tenant: word(tenant)?,
+        channel: word(channel)?,
+        lane: Arc::from(lane.as_str()),
+        strand: Arc::from(strand.as_str()),
+    };
+    let (id, token, earlier) = (word(delivery)?, small(token)?, small(earlier)?);
+    let of = match row.delivery {
+        [
+            Some(brings),
+            Some(user),
+            Some(address),
+            locale,
+            Some(state),
+            provider_id,
+        ] => {
+            let state = delivery_state(&state)?;
+            // What cannot be read must not keep its neighbours from being handed out.
+            let leased = || {
+                Ok::<_, StoreError>(LeasedDelivery {
+                    key: key.clone(),
+                    id,
+                    brings: brings.parse::<Brings>().map_err(|_| corrupt("an id", &brings))?,
+                    user: if user.is_empty() { None } else { Some(word(&user)?) },
+                    address: word(&address)?,
+                    locale: locale.map(Arc::from),
+                    operation: Operation::from_stored(&row.operation)
+                        .ok_or_else(|| corrupt("an operation", &row.operation))?,
+                    provider_id,
+                    token,
+                    earlier,
+                    created_at: Timestamp::from_micros(row.created_at.unwrap_or_default()),
+                    expires_at: Timestamp::from_micros(expires),
+                })
+            };
+            Some(CandidateDelivery {
+                leased: leased().ok(),
+                state,
+                reason: row.reason,
+                suppressed: row.suppressed.is_some(),
+                disabled: row.endpoint.as_deref() == Some("disabled"),
+            })
+        }
+        _ => None,
+    };
+    Ok(Candidate {
+        key,
+        id,
+        token,
+        earlier,
+        delivery: of,
+    })
+}
+
+pub(in crate::store) fn delivery_state(text: &str) -> Result<DeliveryState, StoreError> {
+    DeliveryState::from_stored(text).ok_or_else(|| corrupt("a delivery's state", text))
+}
+
+/// A count that fits.
+pub(in crate::store) fn small(stored: i64) -> Result<u32, StoreError> {
+    u32::try_from(stored).map_err(|_| corrupt("a number", &stored.to_string()))
+}
+
+fn time(stored: Option<i64>) -> Option<Timestamp> {
+    stored.map(Timestamp::from_micros)
+}
+
+/// The columns of [`outside_detail`]: of a delivery `d`.
+pub(in crate::store) const DETAIL: &str = "d.id, d.notification, d.user_id, d.channel, d.address, d.lane, d.state, \
+    d.reason, d.outcome, d.attempts, d.created_at, d.expires_at, d.ended_at";
+
+pub(in crate::store) type DetailColumns = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+);
+
+pub(in crate::store) fn outside_detail(row: DetailColumns) -> Result<OutsideDetail, StoreError> {
+    let (id, brings, user, channel, address, lane, state, reason, outcome, attempts, created, expires, ended) =
+        row;
+    Ok(OutsideDetail {
+        id: word(&id)?,
+        brings: word(&brings)?,
+        user: if user.is_empty() { None } else { Some(word(&user)?) },
+        channel: word(&channel)?,
+        address,
+        lane,
+        state: delivery_state(&state)?,
+        reason,
+        outcome,
+        attempts: small(attempts)?,
+        created_at: Timestamp::from_micros(created),
+        expires_at: time(expires),
+        ended_at: time(ended),
+        next_at: None,
+    })
+}
+
+pub(in crate::store) type AttemptColumns = (
+    i64,
+    String,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
+
+pub(in crate::store) fn attempt(row: AttemptColumns) -> Result<AttemptDetail, StoreError> {
+    let (number, operation, started, ended, outcome, status, reason, excerpt, next) = row;
+    Ok(AttemptDetail {
+        number: small(number)?,
+        operation,
+        started_at: Timestamp::from_micros(started),
+        ended_at: time(ended),
+        outcome,
+        status: status.and_then(|status| u16::try_from(status).ok()),
+        reason,
+        excerpt,
+        next_at: time(next),
+    })
+}
+
+pub(in crate::store) type SuppressionColumns = (
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+);
+
+pub(in crate::store) fn suppression(row: SuppressionColumns) -> Result<SuppressionRow, StoreError> {
+    let (tenant, channel, address, reason, detail, delivery, at) = row;
+    Ok(SuppressionRow {
+        tenant: word(&tenant)?,
+        channel: word(&channel)?,
+        address: word(&address)?,
+        reason: Cow::Owned(reason),
+        detail,
+        delivery: delivery.as_deref().map(word).transpose()?,
+        at: Timestamp::from_micros(at),
+    })
+}
+
+pub(in crate::store) type RedriveColumns = (String, String, String, i64, i64, i64, i64);
+
+pub(in crate::store) fn redrive(row: RedriveColumns) -> Result<RedriveRow, StoreError> {
+    let (id, filter, state, total, done, created, updated) = row;
+    Ok(RedriveRow {
+        id: word(&id)?,
+        filter: json(&filter)?,
+        is_done: state != "running",
+        total: number(total)?,
+        done: number(done)?,
+        created_at: Timestamp::from_micros(created),
+        updated_at: Timestamp::from_micros(updated),
+    })
+}
+
+/// Tenant, id, category, priority, collapse key, content, template, version, data.
+pub(in crate::store) type NotificationSourceColumns = (
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    String,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+);
+/// Tenant, name, version, default locale, locales.
+pub(in crate::store) type TemplateColumns = (String, String, i64, String, String);
+/// Tenant, id, kind, body.
+pub(in crate::store) type EventColumns = (String, String, String, String);
+/// Tenant, id, url.
+pub(in crate::store) type EndpointColumns = (String, String, String);
+/// Tenant, endpoint, id, sealed; newest first.
+pub(in crate::store) type SecretColumns = (String, String, String, String);
+
+impl Sources {
+    pub(in crate::store) fn add_notification(
+        &mut self,
+        row: NotificationSourceColumns,
+    ) -> Result<(), StoreError> {
+        let (tenant, id, category, priority, collapse, content, template, version, data) = row;
+        let source = NotificationSource {
+            category: word(&category)?,
+            priority: match priority.as_str() {
+                "low" => Priority::Low,
+                "high" => Priority::High,
+                _ => Priority::Normal,
+            },
+            collapse_key: collapse.as_deref().map(word).transpose()?,
+            content: Arc::from(content),
+            template: template.zip(version),
+            data,
+        };
+        self.notifications
+            .insert((word(&tenant)?, word(&id)?), Arc::new(source));
+        Ok(())
+    }
+
+    /// The templates that the notifications name.
+    pub(in crate::store) fn template_keys(&self) -> Vec<(&str, &str, i64)> {
+        let mut keys: Vec<_> = self
+            .notifications
+            .iter()
+            .filter_map(|((tenant, _), source)| {
+                let (name, version) = source.template.as_ref()?;
+                Some((tenant.as_str(), name.as_str(), *version))
+            })
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    pub(in crate::store) fn add_template(&mut self, row: TemplateColumns) -> Result<(), StoreError> {
+        let (tenant, name, version, default_locale, locales) = row;
+        let template = StoredTemplate {
+            default_locale,
+            locales,
+        };
+        self.templates
+            .insert((word(&tenant)?, name, version), Arc::new(template));
+        Ok(())
+    }
+
+    pub(in crate::store) fn add_event(&mut self, row: EventColumns) -> Result<(), StoreError> {
+        let (tenant, id, kind, body) = row;
+        let event = EventSource {
+            kind: Arc::from(kind),
+            body: Arc::from(body),
+        };
+        self.events.insert((word(&tenant)?, word(&id)?), event);
+        Ok(())
+    }
+
+    pub(in crate::store) fn add_endpoint(&mut self, row: EndpointColumns) -> Result<(), StoreError> {
+        let (tenant, id, url) = row;
+        self.endpoints
+            .insert((word(&tenant)?, id), EndpointSource { url });
+        Ok(())
+    }
+
+    pub(in crate::store) fn add_secret(&mut self, row: SecretColumns) -> Result<(), StoreError> {
+        let (tenant, endpoint, id, sealed) = row;
+        self.secrets
+            .entry((word(&tenant)?, endpoint))
+            .or_default()
+            .push(SealedSecret { id, sealed });
+        Ok(())
+    }
+}
+
+/// What of leased deliveries must be read: notifications, events, and whose secrets sign.
+pub(in crate::store) struct Wanted {
+    pub(in crate::store) notifications: Vec<(TenantId, String)>,
+    pub(in crate::store) events: Vec<(TenantId, String)>,
+    pub(in crate::store) endpoints: Vec<(TenantId, String)>,
+}
+
+impl Wanted {
+    pub(in crate::store) fn of(deliveries: &[Arc<LeasedDelivery>]) -> Self {
+        let mut notifications = HashSet::new();
+        let mut events = HashSet::new();
+        let mut endpoints = HashSet::new();
+        for delivery in deliveries {
+            let tenant = delivery.key.tenant.clone();
+            match delivery.brings {
+                Brings::Notification(id) => notifications.insert((tenant.clone(), id)),
+                Brings::Event(id) => events.insert((tenant.clone(), id)),
+            };
+            if delivery.key.channel.as_str() == ChannelKind::WEBHOOK {
+                // A plain URL is signed by the tenant's own key, which is kept under the empty name.
+                let address = delivery.address.as_str();
+                let is_registered = address.parse::<EndpointId>().is_ok();
+                endpoints.insert((tenant, if is_registered { address } else { "" }));
+            }
+        }
+        Self {
+            notifications: notifications
+                .into_iter()
+                .map(|(tenant, id)| (tenant, id.to_string()))
+                .collect(),
+            events: events
+                .into_iter()
+                .map(|(tenant, id)| (tenant, id.to_string()))
+                .collect(),
+            endpoints: endpoints
+                .into_iter()
+                .map(|(tenant, id)| (tenant, id.to_owned()))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+use carillon_domain::Timestamp;
+use carillon_sql::StoreError;
+use sqlx::PgConnection;
+
+use super::{
+    super::{PostgresStore, column::column},
+    lanes::lanes_of_new_work,
+};
+use crate::store::outside::{DeliveryState, Effects, OutsideRow, SuppressionRow, WorkRow};
+
+impl PostgresStore {
+    pub(super) async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("work of several tenants may follow from one change")
+            .await?;
+        write_new(&mut tx, outside, work).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Writes new deliveries, and open work with its lanes.
+pub(in crate::store::postgres) async fn write_new(
+    tx: &mut PgConnection,
+    outside: &[OutsideRow],
+    work: &[WorkRow],
+) -> Result<(), StoreError> {
+    // Lanes are locked before their work is.
+    lanes_of_new_work(tx, work).await?;
+    if !outside.is_empty() {
+        sqlx::query(
+            "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, \
+             created_at, device, lane, locale, expires_at, provider_id, ended_at) \
+             SELECT v.tenant, v.notification, v.user_id, 0, v.channel, v.address, v.id, v.state, v.reason, \
+             v.created_at, v.device, v.lane, v.locale, v.expires_at, v.provider_id, v.ended_at \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+             $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], \
+             $15::bigint[]) AS v(tenant, notification, user_id, channel, address, id, state, reason, created_at, \
+             device, lane, locale, expires_at, provider_id, ended_at)",
+        )
+        .bind(column!(outside, row => row.tenant.as_str()))
+        .bind(column!(outside, row => row.brings.to_string()))
+        .bind(column!(outside, row => row.user.map_or_else(String::new, |user| user.to_string())))
+        .bind(column!(outside, row => row.channel.as_str()))
+        .bind(column!(outside, row => row.address.as_str()))
+        .bind(column!(outside, row => row.id.to_string()))
+        .bind(column!(outside, row => row.state.as_str()))
+        .bind(column!(outside, row => row.reason.as_deref()))
+        .bind(column!(outside, row => row.created_at.as_micros()))
+        .bind(column!(outside, row => row.device.map(|device| device.to_string())))
+        .bind(column!(outside, row => &*row.lane))
+        .bind(column!(outside, row => row.locale.as_deref()))
+        .bind(column!(outside, row => row.expires_at.as_micros()))
+        .bind(column!(outside, row => row.provider_id.as_deref()))
+        .bind(
+            column!(outside, row => (row.state != DeliveryState::Pending).then_some(row.created_at.as_micros())),
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    if !work.is_empty() {
+        sqlx::query(
+            "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, \
+             expires_at, earlier) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
+             $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[]) ON CONFLICT DO NOTHING",
+        )
+        .bind(column!(work, row => row.key.tenant.as_str()))
+        .bind(column!(work, row => row.delivery.to_string()))
+        .bind(column!(work, row => row.key.channel.as_str()))
+        .bind(column!(work, row => &*row.key.lane))
+        .bind(column!(work, row => &*row.key.strand))
+        .bind(column!(work, row => row.ord))
+        .bind(column!(work, row => row.operation.as_str()))
+        .bind(column!(work, row => row.due_at.as_micros()))
+        .bind(column!(work, row => row.expires_at.as_micros()))
+        .bind(column!(work, row => i64::from(row.earlier)))
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Writes suppressions that are new.
+pub(super) async fn write_suppressions(
+    tx: &mut PgConnection,
+    rows: &[SuppressionRow],
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO suppressions (tenant, channel, address, reason, detail, delivery, at) \
+         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
+         $7::bigint[]) AS v(tenant, channel, address, reason, detail, delivery, at) \
+         ORDER BY v.tenant, v.channel, v.address ON CONFLICT DO NOTHING",
+    )
+    .bind(column!(rows, row => row.tenant.as_str()))
+    .bind(column!(rows, row => row.channel.as_str()))
+    .bind(column!(rows, row => row.address.as_str()))
+    .bind(column!(rows, row => &*row.reason))
+    .bind(column!(rows, row => row.detail.as_deref()))
+    .bind(column!(rows, row => row.delivery.map(|id| id.to_string())))
+    .bind(column!(rows, row => row.at.as_micros()))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes everything but the lanes, which follow from it.
+pub(super) async fn apply(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    until: Timestamp,
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    attempts(tx, now, effects).await?;
+    let rows = &effects.changes;
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE deliveries d SET state = COALESCE(v.state, d.state), reason = v.reason, \
+             outcome = COALESCE(v.outcome, d.outcome), attempts = COALESCE(v.attempts, d.attempts), \
+             provider_id = COALESCE(v.provider_id, d.provider_id), ended_at = COALESCE(v.ended_at, d.ended_at) \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], \
+             $8::bigint[]) AS v(tenant, id, state, reason, outcome, attempts, provider_id, ended_at) \
+             WHERE d.tenant = v.tenant AND d.id = v.id AND d.channel <> 'in_app'",
+        )
+        .bind(column!(rows, row => row.key.0.as_str()))
+        .bind(column!(rows, row => row.key.1.to_string()))
+        .bind(column!(rows, row => row.state.map(|state| state.as_str())))
+        .bind(column!(rows, row => row.reason.as_deref()))
+        .bind(column!(rows, row => row.outcome))
+        .bind(column!(rows, row => row.attempts.map(i64::from)))
+        .bind(column!(rows, row => row.provider_id.as_deref()))
+        .bind(column!(rows, row => row.ended_at.map(Timestamp::as_micros)))
+        .execute(&mut *tx)
+        .await?;
+    }
+    write_suppressions(tx, &effects.suppressions).await?;
+    for (tenant, endpoint, reason) in &effects.disabled {
+        sqlx::query(
+            "UPDATE endpoints SET state = 'disabled', reason = $3, updated_at = $4 \
+             WHERE tenant = $1 AND id = $2 AND state = 'enabled'",
+        )
+        .bind(tenant.as_str())
+        .bind(endpoint.to_string())
+        .bind(reason.as_str())
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+    }
+    queue(tx, until, effects).await?;
+    write_new(tx, &effects.outside, &effects.work).await
+}
+
+async fn attempts(tx: &mut PgConnection, now: Timestamp, effects: &Effects) -> Result<(), StoreError> {
+    let rows = &effects.lost;
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE attempts a SET outcome = 'lost', ended_at = $4 \
+             FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS v(tenant, delivery, number) \
+             WHERE a.tenant = v.tenant AND a.delivery = v.delivery AND a.number = v.number \
+             AND a.outcome IS NULL",
+        )
+        .bind(column!(rows, ((tenant, _), _) => tenant.as_str()))
+        .bind(column!(rows, ((_, id), _) => id.to_string()))
+        .bind(column!(rows, (_, number) => i64::from(*number)))
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+    }
+    let rows = &effects.attempt_ends;
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE attempts a SET ended_at = v.ended_at, outcome = v.outcome, status = v.status, \
+             reason = v.reason, excerpt = v.excerpt, next_at = v.next_at FROM UNNEST($1::text[], $2::text[], \
+             $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::bigint[]) \
+             AS v(tenant, delivery, number, ended_at, outcome, status, reason, excerpt, next_at) \
+             WHERE a.tenant = v.tenant AND a.delivery = v.delivery AND a.number = v.number \
+             AND a.outcome IS NULL",
+        )
+        .bind(column!(rows, row => row.key.0.as_str()))
+        .bind(column!(rows, row => row.key.1.to_string()))
+        .bind(column!(rows, row => i64::from(row.number)))
+        .bind(column!(rows, row => row.ended_at.as_micros()))
+        .bind(column!(rows, row => row.outcome))
+        .bind(column!(rows, row => row.status.map(i64::from)))
+        .bind(column!(rows, row => row.reason.as_deref()))
+        .bind(column!(rows, row => row.excerpt.as_deref()))
+        .bind(column!(rows, row => row.next_at.map(Timestamp::as_micros)))
+        .execute(&mut *tx)
+        .await?;
+    }
+    let rows = &effects.leased;
+    if !rows.is_empty() {
+        sqlx::query(
+            "INSERT INTO attempts (tenant, delivery, number, operation, started_at) \
+             SELECT v.tenant, v.delivery, v.number, v.operation, $5 \
+             FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::text[]) \
+             AS v(tenant, delivery, number, operation)",
+        )
+        .bind(column!(rows, row => row.key.tenant.as_str()))
+        .bind(column!(rows, row => row.id.to_string()))
+        .bind(column!(rows, row => i64::from(row.number())))
+        .bind(column!(rows, row => row.operation.as_str()))
+        .bind(now.as_micros())
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn queue(tx: &mut PgConnection, until: Timestamp, effects: &Effects) -> Result<(), StoreError> {
+    let rows = &effects.leased;
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE delivery_queue q SET lease = q.lease + 1, due_at = $3 \
+             FROM UNNEST($1::text[], $2::text[]) AS v(tenant, delivery) \
+             WHERE q.tenant = v.tenant AND q.delivery = v.delivery",
+        )
+        .bind(column!(rows, row => row.key.tenant.as_str()))
+        .bind(column!(rows, row => row.id.to_string()))
+        .bind(until.as_micros())
+        .execute(&mut *tx)
+        .await?;
+    }
+    let rows = &effects.gone;
+    if !rows.is_empty() {
+        sqlx::query(
+            "DELETE FROM delivery_queue q USING UNNEST($1::text[], $2::text[]) AS v(tenant, delivery) \
+             WHERE q.tenant = v.tenant AND q.delivery = v.delivery",
+        )
+        .bind(column!(rows, (tenant, _) => tenant.as_str()))
+        .bind(column!(rows, (_, id) => id.to_string()))
+        .execute(&mut *tx)
+        .await?;
+    }
+    let rows = &effects.due;
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE delivery_queue q SET due_at = v.due_at \
+             FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS v(tenant, delivery, due_at) \
+             WHERE q.tenant = v.tenant AND q.delivery = v.delivery",
+        )
+        .bind(column!(rows, ((tenant, _), _) => tenant.as_str()))
+        .bind(column!(rows, ((_, id), _) => id.to_string()))
+        .bind(column!(rows, (_, at) => at.as_micros()))
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}

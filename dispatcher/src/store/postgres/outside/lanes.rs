@@ -1,0 +1,194 @@
+use std::collections::BTreeSet;
+
+use carillon_domain::{ChannelKind, Timestamp};
+use carillon_sql::StoreError;
+use sqlx::PgConnection;
+
+use super::super::{PostgresStore, column::column};
+use crate::store::outside::{self, DueLane, LaneKey, ParkedLane};
+
+impl PostgresStore {
+    pub(super) async fn due_lanes(
+        &self,
+        now: Timestamp,
+        channels: &[ChannelKind],
+        limit: usize,
+    ) -> Result<Vec<DueLane>, StoreError> {
+        let mut read = self
+            .postgres
+            .read_system("the deliverer serves all tenants")
+            .await?;
+        let rows: Vec<outside::LaneColumns> = sqlx::query_as(
+            // Per channel, so that each reads its index no further than it must.
+            "SELECT l.tenant, l.channel, l.lane, l.strand, l.due_at FROM UNNEST($1::text[]) AS c(channel) \
+             CROSS JOIN LATERAL (SELECT * FROM lanes WHERE lanes.channel = c.channel AND lanes.due_at <= $2 \
+             ORDER BY lanes.due_at LIMIT $3) l ORDER BY l.due_at",
+        )
+        .bind(column!(channels, channel => channel.as_str()))
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(outside::due_lane).collect()
+    }
+
+    pub(super) async fn next_lane_due(
+        &self,
+        channels: &[ChannelKind],
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = self
+            .postgres
+            .read_system("the deliverer serves all tenants")
+            .await?;
+        let (due,): (Option<i64>,) = sqlx::query_as(
+            "SELECT MIN((SELECT MIN(l.due_at) FROM lanes l WHERE l.channel = c.channel)) \
+             FROM UNNEST($1::text[]) AS c(channel)",
+        )
+        .bind(column!(channels, channel => channel.as_str()))
+        .fetch_one(&mut *read)
+        .await?;
+        Ok(due.map(Timestamp::from_micros))
+    }
+
+    pub(super) async fn park(&self, lanes: &[ParkedLane]) -> Result<(), StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the deliverer serves all tenants")
+            .await?;
+        let keys: BTreeSet<LaneKey> = lanes.iter().map(|lane| lane.key.clone()).collect();
+        lock(&mut tx, &keys).await?;
+        sqlx::query(
+            "UPDATE lanes SET due_at = v.due_at FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], \
+             $5::bigint[]) AS v(tenant, channel, lane, strand, due_at) WHERE lanes.tenant = v.tenant \
+             AND lanes.channel = v.channel AND lanes.lane = v.lane AND lanes.strand = v.strand",
+        )
+        .bind(column!(lanes, lane => lane.key.tenant.as_str()))
+        .bind(column!(lanes, lane => lane.key.channel.as_str()))
+        .bind(column!(lanes, lane => &*lane.key.lane))
+        .bind(column!(lanes, lane => &*lane.key.strand))
+        .bind(column!(lanes, lane => lane.until.as_micros()))
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Locks the lanes that are there, in the one order.
+pub(super) async fn lock(tx: &mut PgConnection, lanes: &BTreeSet<LaneKey>) -> Result<(), StoreError> {
+    if lanes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "SELECT 1 FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS j(tenant, channel, lane, strand) \
+         JOIN lanes l ON l.tenant = j.tenant AND l.channel = j.channel AND l.lane = j.lane \
+         AND l.strand = j.strand ORDER BY l.tenant, l.channel, l.lane, l.strand FOR UPDATE OF l",
+    )
+    .bind(column!(lanes, key => key.tenant.as_str()))
+    .bind(column!(lanes, key => key.channel.as_str()))
+    .bind(column!(lanes, key => &*key.lane))
+    .bind(column!(lanes, key => &*key.strand))
+    .fetch_all(tx)
+    .await?;
+    Ok(())
+}
+
+/// New work makes its lanes due at the latest when it is. Holds their rows, so that nobody finds a lane empty that is
+/// about to have work.
+pub(in crate::store::postgres) async fn lanes_of_new_work(
+    tx: &mut PgConnection,
+    work: &[outside::WorkRow],
+) -> Result<(), StoreError> {
+    let lanes = outside::by_lane(work);
+    if lanes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO lanes (tenant, channel, lane, strand, due_at) SELECT * FROM UNNEST($1::text[], $2::text[], \
+         $3::text[], $4::text[], $5::bigint[]) AS v(tenant, channel, lane, strand, due_at) \
+         ORDER BY v.tenant, v.channel, v.lane, v.strand \
+         ON CONFLICT (tenant, channel, lane, strand) DO UPDATE SET due_at = LEAST(lanes.due_at, excluded.due_at)",
+    )
+    .bind(column!(lanes, (key, _) => key.tenant.as_str()))
+    .bind(column!(lanes, (key, _) => key.channel.as_str()))
+    .bind(column!(lanes, (key, _) => &*key.lane))
+    .bind(column!(lanes, (key, _) => &*key.strand))
+    .bind(column!(lanes, (_, due) => due.as_micros()))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Says anew when the lanes are due, from the work that is left; those without any go. Answers which are due at `now`;
+/// with `again` those are put off until then. The lanes are locked.
+pub(super) async fn refresh(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    lanes: &BTreeSet<LaneKey>,
+    again: Option<Timestamp>,
+) -> Result<Vec<LaneKey>, StoreError> {
+    if lanes.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A strand is due when its first one is.
+    let found: Vec<(i64, Option<i64>)> = sqlx::query_as(
+        "SELECT j.place, CASE WHEN j.strand = '' THEN \
+         (SELECT q.due_at FROM delivery_queue q WHERE q.tenant = j.tenant AND q.channel = j.channel \
+         AND q.lane = j.lane AND q.strand = '' ORDER BY q.due_at LIMIT 1) ELSE \
+         (SELECT q.due_at FROM delivery_queue q WHERE q.tenant = j.tenant AND q.channel = j.channel \
+         AND q.lane = j.lane AND q.strand = j.strand AND q.strand <> '' ORDER BY q.ord, q.delivery LIMIT 1) END \
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY \
+         AS j(tenant, channel, lane, strand, place)",
+    )
+    .bind(column!(lanes, key => key.tenant.as_str()))
+    .bind(column!(lanes, key => key.channel.as_str()))
+    .bind(column!(lanes, key => &*key.lane))
+    .bind(column!(lanes, key => &*key.strand))
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut due_now = Vec::new();
+    let mut standing = Vec::with_capacity(lanes.len());
+    let mut empty = Vec::new();
+    let mut dues = found.into_iter().collect::<std::collections::HashMap<_, _>>();
+    for (place, key) in (1_i64..).zip(lanes) {
+        match dues.remove(&place).flatten() {
+            None => empty.push(key),
+            Some(due) => {
+                let is_due = due <= now.as_micros();
+                if is_due {
+                    due_now.push(key.clone());
+                }
+                let put_off = again.filter(|_| is_due).map_or(due, Timestamp::as_micros);
+                standing.push((key, put_off));
+            }
+        }
+    }
+    if !standing.is_empty() {
+        sqlx::query(
+            "INSERT INTO lanes (tenant, channel, lane, strand, due_at) SELECT * FROM UNNEST($1::text[], \
+             $2::text[], $3::text[], $4::text[], $5::bigint[]) AS v(tenant, channel, lane, strand, due_at) \
+             ORDER BY v.tenant, v.channel, v.lane, v.strand \
+             ON CONFLICT (tenant, channel, lane, strand) DO UPDATE SET due_at = excluded.due_at",
+        )
+        .bind(column!(standing, (key, _) => key.tenant.as_str()))
+        .bind(column!(standing, (key, _) => key.channel.as_str()))
+        .bind(column!(standing, (key, _) => &*key.lane))
+        .bind(column!(standing, (key, _) => &*key.strand))
+        .bind(column!(standing, (_, due) => *due))
+        .execute(&mut *tx)
+        .await?;
+    }
+    if !empty.is_empty() {
+        sqlx::query(
+            "DELETE FROM lanes USING UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) \
+             AS v(tenant, channel, lane, strand) WHERE lanes.tenant = v.tenant AND lanes.channel = v.channel \
+             AND lanes.lane = v.lane AND lanes.strand = v.strand",
+        )
+        .bind(column!(empty, key => key.tenant.as_str()))
+        .bind(column!(empty, key => key.channel.as_str()))
+        .bind(column!(empty, key => &*key.lane))
+        .bind(column!(empty, key => &*key.strand))
+        .execute(tx)
+        .await?;
+    }
+    Ok(due_now)
+}

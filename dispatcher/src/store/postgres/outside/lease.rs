@@ -1,0 +1,166 @@
+use std::collections::BTreeSet;
+
+use carillon_domain::Timestamp;
+use carillon_sql::StoreError;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{
+    super::{PostgresStore, column::column},
+    apply::apply,
+    lanes::{lock, refresh},
+};
+use crate::store::outside::{
+    self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, Handed, LaneKey, LanePick,
+};
+
+impl PostgresStore {
+    pub(super) async fn lease_deliveries(
+        &self,
+        now: Timestamp,
+        picks: &[LanePick],
+        until: Timestamp,
+        again: Timestamp,
+    ) -> Result<Handed, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the deliverer serves all tenants")
+            .await?;
+        let mut lanes: BTreeSet<LaneKey> = picks.iter().map(|pick| pick.key.clone()).collect();
+        lock(&mut tx, &lanes).await?;
+        let candidates = candidates(&mut tx, now, picks).await?;
+        let mut effects = outside::hand_out(now, candidates);
+        outside::follow(&mut effects);
+        apply(&mut tx, now, until, &effects).await?;
+        lanes.append(&mut effects.lanes);
+        let more = refresh(&mut tx, now, &lanes, Some(again)).await?;
+        tx.commit().await?;
+        Ok(Handed {
+            leased: effects.leased,
+            ended: effects.ended,
+            more,
+        })
+    }
+
+    pub(super) async fn expire_deliveries(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the deliverer serves all tenants")
+            .await?;
+        // Lanes are locked before their work is, so the look comes twice; who is being tried is due later than now.
+        let rows: Vec<outside::LaneColumns> = sqlx::query_as(
+            "SELECT DISTINCT c.tenant, c.channel, c.lane, c.strand, 0::bigint FROM \
+             (SELECT * FROM delivery_queue WHERE expires_at <= $1 AND due_at <= $1 ORDER BY expires_at LIMIT $2) c",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .fetch_all(&mut *tx)
+        .await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lanes: BTreeSet<LaneKey> = rows
+            .into_iter()
+            .map(|row| outside::due_lane(row).map(|lane| lane.key))
+            .collect::<Result<_, _>>()?;
+        lock(&mut tx, &lanes).await?;
+        let statement = format!(
+            "SELECT {CANDIDATE} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($3::text[], $4::text[], \
+             $5::text[], $6::text[]) AS l(tenant, channel, lane, strand) ON l.tenant = q.tenant \
+             AND l.channel = q.channel AND l.lane = q.lane AND l.strand = q.strand \
+             WHERE q.expires_at <= $1 AND q.due_at <= $1 ORDER BY q.expires_at LIMIT $2 \
+             FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}"
+        );
+        let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(now.as_micros())
+            .bind(limit as i64)
+            .bind(column!(lanes, key => key.tenant.as_str()))
+            .bind(column!(lanes, key => key.channel.as_str()))
+            .bind(column!(lanes, key => &*key.lane))
+            .bind(column!(lanes, key => &*key.strand))
+            .fetch_all(&mut *tx)
+            .await?;
+        let candidates = rows
+            .into_iter()
+            .map(outside::candidate)
+            .collect::<Result<_, _>>()?;
+        let mut effects = outside::expire(now, candidates);
+        outside::follow(&mut effects);
+        apply(&mut tx, now, now, &effects).await?;
+        refresh(&mut tx, now, &lanes, None).await?;
+        tx.commit().await?;
+        Ok(effects.ended)
+    }
+
+    pub(super) async fn release_deliveries(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("leases of a dead process are of all tenants")
+            .await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "UPDATE delivery_queue SET due_at = $1 WHERE due_at > $1 AND lease > 0 AND EXISTS \
+             (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
+             AND a.delivery = delivery_queue.delivery \
+             AND a.number = delivery_queue.earlier + delivery_queue.lease AND a.outcome IS NULL) \
+             RETURNING tenant, delivery",
+        )
+        .bind(now.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+        sqlx::query(
+            "UPDATE lanes SET due_at = $1 WHERE due_at > $1 AND (tenant, channel, lane, strand) IN \
+             (SELECT tenant, channel, lane, strand FROM delivery_queue WHERE due_at <= $1)",
+        )
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(rows.len() as u64)
+    }
+}
+
+/// What is due of a lane without order, the longest due first, and the first of a strand if it is due; such rows are
+/// locked. Their lanes are locked already.
+async fn candidates(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    picks: &[LanePick],
+) -> Result<Vec<Candidate>, StoreError> {
+    let (strands, lanes): (Vec<&LanePick>, Vec<&LanePick>) =
+        picks.iter().partition(|pick| !pick.key.strand.is_empty());
+    let any = format!(
+        "SELECT {CANDIDATE} FROM UNNEST($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) \
+         AS p(tenant, channel, lane, strand, most) CROSS JOIN LATERAL (SELECT q.* FROM delivery_queue q \
+         WHERE q.tenant = p.tenant AND q.channel = p.channel AND q.lane = p.lane AND q.strand = p.strand \
+         AND q.due_at <= $1 ORDER BY q.due_at LIMIT p.most FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}"
+    );
+    let first = format!(
+        "SELECT {CANDIDATE} FROM UNNEST($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) \
+         AS p(tenant, channel, lane, strand, most) CROSS JOIN LATERAL (SELECT q.* FROM delivery_queue q \
+         WHERE q.tenant = p.tenant AND q.channel = p.channel AND q.lane = p.lane AND q.strand = p.strand \
+         AND q.strand <> '' ORDER BY q.ord, q.delivery LIMIT 1 FOR UPDATE OF q) c {CANDIDATE_JOINS} \
+         WHERE c.due_at <= $1"
+    );
+    let mut found = Vec::new();
+    for (statement, picks) in [(any, lanes), (first, strands)] {
+        if picks.is_empty() {
+            continue;
+        }
+        let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(now.as_micros())
+            .bind(column!(picks, pick => pick.key.tenant.as_str()))
+            .bind(column!(picks, pick => pick.key.channel.as_str()))
+            .bind(column!(picks, pick => &*pick.key.lane))
+            .bind(column!(picks, pick => &*pick.key.strand))
+            .bind(column!(picks, pick => i64::from(pick.limit)))
+            .fetch_all(&mut *tx)
+            .await?;
+        for row in rows {
+            found.push(outside::candidate(row)?);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,69 @@
+use std::collections::BTreeSet;
+
+use carillon_domain::Timestamp;
+use carillon_sql::StoreError;
+use sqlx::PgConnection;
+
+use super::{
+    super::{PostgresStore, column::column},
+    apply::apply,
+    lanes::{lock, refresh},
+};
+use crate::store::outside::{self, Effects, Found, LaneKey, Settled, Settlement};
+
+impl PostgresStore {
+    pub(super) async fn settle(
+        &self,
+        now: Timestamp,
+        settlements: &[Settlement],
+    ) -> Result<Settled, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the deliverer serves all tenants")
+            .await?;
+        let lanes: BTreeSet<LaneKey> = settlements
+            .iter()
+            .map(|settlement| settlement.delivery.key.clone())
+            .collect();
+        lock(&mut tx, &lanes).await?;
+        let found = found(&mut tx, settlements).await?;
+        let mut effects = Effects::default();
+        for (settlement, found) in settlements.iter().zip(found) {
+            outside::settle(&mut effects, now, settlement, found);
+        }
+        outside::follow(&mut effects);
+        apply(&mut tx, now, now, &effects).await?;
+        refresh(&mut tx, now, &effects.lanes, None).await?;
+        tx.commit().await?;
+        Ok(Settled {
+            stale: effects.stale,
+            ended: effects.ended,
+        })
+    }
+}
+
+/// Where the deliveries stand whose leases still hold; such rows are locked.
+async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<Option<Found>>, StoreError> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT j.place, d.state FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
+         AS j(tenant, id, lease, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
+         JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
+         WHERE q.lease = j.lease ORDER BY d.tenant, d.id FOR UPDATE OF d, q",
+    )
+    .bind(column!(settlements, settlement => settlement.delivery.key.tenant.as_str()))
+    .bind(column!(settlements, settlement => settlement.delivery.id.to_string()))
+    .bind(column!(settlements, settlement => i64::from(settlement.delivery.token)))
+    .fetch_all(tx)
+    .await?;
+    let mut found = vec![None; settlements.len()];
+    for (place, state) in rows {
+        let state = outside::delivery_state(&state)?;
+        if let Some(slot) = usize::try_from(place - 1)
+            .ok()
+            .and_then(|index| found.get_mut(index))
+        {
+            *slot = Some(Found { state });
+        }
+    }
+    Ok(found)
+}

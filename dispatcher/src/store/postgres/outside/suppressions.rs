@@ -1,0 +1,71 @@
+use carillon_domain::{Address, ChannelKind, TenantId};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{Postgres, QueryBuilder};
+
+use super::{super::PostgresStore, apply::write_suppressions};
+use crate::store::outside::{self, SuppressionQuery, SuppressionRow};
+
+/// The columns of a suppression.
+const SUPPRESSION: &str = "SELECT tenant, channel, address, reason, detail, delivery, at FROM suppressions";
+
+impl PostgresStore {
+    pub(super) async fn suppress(&self, row: &SuppressionRow) -> Result<SuppressionRow, StoreError> {
+        let mut tx = self.postgres.begin(TenantScope::new(&row.tenant)).await?;
+        write_suppressions(&mut tx, std::slice::from_ref(row)).await?;
+        let mut statement = QueryBuilder::<Postgres>::new(SUPPRESSION);
+        statement
+            .push(" WHERE tenant = ")
+            .push_bind(row.tenant.as_str())
+            .push(" AND channel = ")
+            .push_bind(row.channel.as_str())
+            .push(" AND address = ")
+            .push_bind(row.address.as_str());
+        let stands: outside::SuppressionColumns = statement.build_query_as().fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        outside::suppression(stands)
+    }
+
+    pub(super) async fn suppressions(
+        &self,
+        tenant: &TenantId,
+        query: &SuppressionQuery,
+    ) -> Result<Vec<SuppressionRow>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let mut statement = QueryBuilder::<Postgres>::new(SUPPRESSION);
+        statement.push(" WHERE tenant = ").push_bind(tenant.as_str());
+        if let Some(channel) = &query.channel {
+            statement.push(" AND channel = ").push_bind(channel.as_str());
+        }
+        if let Some((channel, address)) = &query.after {
+            statement
+                .push(" AND (channel, address) > (")
+                .push_bind(channel.as_str())
+                .push(", ")
+                .push_bind(address.as_str())
+                .push(")");
+        }
+        statement
+            .push(" ORDER BY channel, address LIMIT ")
+            .push_bind(i64::from(query.limit));
+        let rows: Vec<outside::SuppressionColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
+        rows.into_iter().map(outside::suppression).collect()
+    }
+
+    pub(super) async fn lift_suppression(
+        &self,
+        tenant: &TenantId,
+        channel: &ChannelKind,
+        address: &Address,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let lifted =
+            sqlx::query("DELETE FROM suppressions WHERE tenant = $1 AND channel = $2 AND address = $3")
+                .bind(tenant.as_str())
+                .bind(channel.as_str())
+                .bind(address.as_str())
+                .execute(&mut *tx)
+                .await?;
+        tx.commit().await?;
+        Ok(lifted.rows_affected() > 0)
+    }
+}

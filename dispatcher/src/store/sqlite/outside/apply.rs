@@ -1,0 +1,241 @@
+use carillon_domain::Timestamp;
+use carillon_sql::StoreError;
+use sqlx::SqliteConnection;
+
+use super::{
+    super::{SqliteStore, bulk::Bulk, keys::json_list},
+    lanes::lanes_of_new_work,
+    lease::queue_keys,
+};
+use crate::store::outside::{Effects, OutsideRow, SuppressionRow, WorkRow};
+
+static OUTSIDE: Bulk = Bulk::new(
+    "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, created_at, \
+     device, lane, locale, expires_at, provider_id, ended_at) VALUES ",
+    16,
+    "",
+);
+static WORK: Bulk = Bulk::new(
+    "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, expires_at, \
+     earlier) VALUES ",
+    10,
+    " ON CONFLICT DO NOTHING",
+);
+static ATTEMPTS: Bulk = Bulk::new(
+    "INSERT INTO attempts (tenant, delivery, number, operation, started_at) VALUES ",
+    5,
+    "",
+);
+static ATTEMPT_ENDS: Bulk = Bulk::new(
+    "UPDATE attempts SET ended_at = v.column4, outcome = v.column5, status = v.column6, reason = v.column7, \
+     excerpt = v.column8, next_at = v.column9 FROM (VALUES ",
+    9,
+    ") AS v WHERE attempts.tenant = v.column1 AND attempts.delivery = v.column2 \
+     AND attempts.number = v.column3 AND attempts.outcome IS NULL",
+);
+static CHANGES: Bulk = Bulk::new(
+    "UPDATE deliveries SET state = COALESCE(v.column3, state), reason = v.column4, \
+     outcome = COALESCE(v.column5, outcome), attempts = COALESCE(v.column6, attempts), \
+     provider_id = COALESCE(v.column7, provider_id), ended_at = COALESCE(v.column8, ended_at) FROM (VALUES ",
+    8,
+    ") AS v WHERE deliveries.tenant = v.column1 AND deliveries.id = v.column2 AND deliveries.channel <> 'in_app'",
+);
+static SUPPRESSIONS: Bulk = Bulk::new(
+    "INSERT INTO suppressions (tenant, channel, address, reason, detail, delivery, at) VALUES ",
+    7,
+    " ON CONFLICT DO NOTHING",
+);
+
+impl SqliteStore {
+    pub(super) async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError> {
+        let mut tx = self
+            .sqlite
+            .begin_system("work of several tenants may follow from one change")
+            .await?;
+        write_new(&mut tx, outside, work).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Writes new deliveries, and open work with its lanes.
+pub(in crate::store::sqlite) async fn write_new(
+    tx: &mut SqliteConnection,
+    outside: &[OutsideRow],
+    work: &[WorkRow],
+) -> Result<(), StoreError> {
+    OUTSIDE
+        .run(tx, outside, |query, row| {
+            let ended =
+                (row.state != crate::store::outside::DeliveryState::Pending).then_some(row.created_at);
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.brings.to_string())
+                .bind(row.user.map_or_else(String::new, |user| user.to_string()))
+                .bind(0_i64)
+                .bind(row.channel.as_str())
+                .bind(row.address.as_str())
+                .bind(row.id.to_string())
+                .bind(row.state.as_str())
+                .bind(row.reason.as_deref())
+                .bind(row.created_at.as_micros())
+                .bind(row.device.map(|device| device.to_string()))
+                .bind(&*row.lane)
+                .bind(row.locale.as_deref())
+                .bind(row.expires_at.as_micros())
+                .bind(row.provider_id.as_deref())
+                .bind(ended.map(Timestamp::as_micros))
+        })
+        .await?;
+    WORK.run(tx, work, |query, row| {
+        query
+            .bind(row.key.tenant.as_str())
+            .bind(row.delivery.to_string())
+            .bind(row.key.channel.as_str())
+            .bind(&*row.key.lane)
+            .bind(&*row.key.strand)
+            .bind(row.ord)
+            .bind(row.operation.as_str())
+            .bind(row.due_at.as_micros())
+            .bind(row.expires_at.as_micros())
+            .bind(i64::from(row.earlier))
+    })
+    .await?;
+    lanes_of_new_work(tx, work).await
+}
+
+/// Writes suppressions that are new.
+pub(super) async fn write_suppressions(
+    tx: &mut SqliteConnection,
+    rows: &[SuppressionRow],
+) -> Result<(), StoreError> {
+    SUPPRESSIONS
+        .run(tx, rows, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.channel.as_str())
+                .bind(row.address.as_str())
+                .bind(&*row.reason)
+                .bind(row.detail.as_deref())
+                .bind(row.delivery.map(|id| id.to_string()))
+                .bind(row.at.as_micros())
+        })
+        .await?;
+    Ok(())
+}
+
+/// Writes everything but the lanes, which follow from it.
+pub(super) async fn apply(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    until: Timestamp,
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    if !effects.lost.is_empty() {
+        let lost = json_list(
+            effects
+                .lost
+                .iter()
+                .map(|((tenant, id), number)| (tenant.as_str(), id, number)),
+        )?;
+        sqlx::query(
+            "UPDATE attempts SET outcome = 'lost', ended_at = $2 WHERE outcome IS NULL \
+             AND (tenant, delivery, number) IN \
+             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1))",
+        )
+        .bind(lost)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+    }
+    ATTEMPT_ENDS
+        .run(tx, &effects.attempt_ends, |query, row| {
+            query
+                .bind(row.key.0.as_str())
+                .bind(row.key.1.to_string())
+                .bind(i64::from(row.number))
+                .bind(row.ended_at.as_micros())
+                .bind(row.outcome)
+                .bind(row.status.map(i64::from))
+                .bind(row.reason.as_deref())
+                .bind(row.excerpt.as_deref())
+                .bind(row.next_at.map(Timestamp::as_micros))
+        })
+        .await?;
+    CHANGES
+        .run(tx, &effects.changes, |query, row| {
+            query
+                .bind(row.key.0.as_str())
+                .bind(row.key.1.to_string())
+                .bind(row.state.map(|state| state.as_str()))
+                .bind(row.reason.as_deref())
+                .bind(row.outcome)
+                .bind(row.attempts.map(i64::from))
+                .bind(row.provider_id.as_deref())
+                .bind(row.ended_at.map(Timestamp::as_micros))
+        })
+        .await?;
+    write_suppressions(tx, &effects.suppressions).await?;
+    for (tenant, endpoint, reason) in &effects.disabled {
+        sqlx::query(
+            "UPDATE endpoints SET state = 'disabled', reason = $3, updated_at = $4 \
+             WHERE tenant = $1 AND id = $2 AND state = 'enabled'",
+        )
+        .bind(tenant.as_str())
+        .bind(endpoint.to_string())
+        .bind(reason.as_str())
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+    }
+    queue(tx, until, effects).await?;
+    ATTEMPTS
+        .run(tx, &effects.leased, |query, row| {
+            query
+                .bind(row.key.tenant.as_str())
+                .bind(row.id.to_string())
+                .bind(i64::from(row.number()))
+                .bind(row.operation.as_str())
+                .bind(now.as_micros())
+        })
+        .await?;
+    write_new(tx, &effects.outside, &effects.work).await
+}
+
+async fn queue(tx: &mut SqliteConnection, until: Timestamp, effects: &Effects) -> Result<(), StoreError> {
+    if !effects.leased.is_empty() {
+        let keys = json_list(effects.leased.iter().map(|row| (row.key.tenant.as_str(), row.id)))?;
+        sqlx::query(
+            "UPDATE delivery_queue SET lease = lease + 1, due_at = $2 WHERE (tenant, delivery) IN \
+             (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+        )
+        .bind(keys)
+        .bind(until.as_micros())
+        .execute(&mut *tx)
+        .await?;
+    }
+    if !effects.gone.is_empty() {
+        sqlx::query(
+            "DELETE FROM delivery_queue WHERE (tenant, delivery) IN \
+             (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+        )
+        .bind(queue_keys(effects.gone.iter())?)
+        .execute(&mut *tx)
+        .await?;
+    }
+    if !effects.due.is_empty() {
+        let due = json_list(
+            effects
+                .due
+                .iter()
+                .map(|((tenant, id), at)| (tenant.as_str(), id, at.as_micros())),
+        )?;
+        sqlx::query(
+            "UPDATE delivery_queue SET due_at = j.value ->> 2 FROM json_each($1) j \
+             WHERE delivery_queue.tenant = j.value ->> 0 AND delivery_queue.delivery = j.value ->> 1",
+        )
+        .bind(due)
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}

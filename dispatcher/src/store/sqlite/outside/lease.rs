@@ -1,0 +1,175 @@
+use std::sync::OnceLock;
+
+use carillon_domain::Timestamp;
+use carillon_sql::StoreError;
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr, SqliteConnection};
+
+use super::{
+    super::{SqliteStore, keys::pairs},
+    apply::apply,
+    lanes::refresh,
+};
+use crate::store::outside::{
+    self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, Handed, LanePick,
+};
+
+/// How many picks one statement looks at: few sizes, so that all of them stay prepared.
+const SIZES: [usize; 3] = [32, 8, 1];
+
+/// What is due of a lane without order, the longest due first.
+const ANY: &str = "SELECT * FROM (SELECT * FROM delivery_queue WHERE tenant = ? AND channel = ? AND lane = ? \
+    AND strand = ? AND due_at <= ? ORDER BY due_at LIMIT ?)";
+/// The first of a strand, if it is due.
+const FIRST: &str = "SELECT * FROM (SELECT * FROM delivery_queue WHERE tenant = ? AND channel = ? AND lane = ? \
+    AND strand = ? AND strand <> '' ORDER BY ord, delivery LIMIT 1) WHERE due_at <= ?";
+
+impl SqliteStore {
+    pub(super) async fn lease_deliveries(
+        &self,
+        now: Timestamp,
+        picks: &[LanePick],
+        until: Timestamp,
+        again: Timestamp,
+    ) -> Result<Handed, StoreError> {
+        let mut tx = self
+            .sqlite
+            .begin_system("the deliverer serves all tenants")
+            .await?;
+        let candidates = candidates(&mut tx, now, picks).await?;
+        let mut effects = outside::hand_out(now, candidates);
+        effects.lanes.extend(picks.iter().map(|pick| pick.key.clone()));
+        outside::follow(&mut effects);
+        apply(&mut tx, now, until, &effects).await?;
+        let more = refresh(&mut tx, now, &effects.lanes, Some(again)).await?;
+        tx.commit().await?;
+        Ok(Handed {
+            leased: effects.leased,
+            ended: effects.ended,
+            more,
+        })
+    }
+
+    pub(super) async fn expire_deliveries(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let mut tx = self
+            .sqlite
+            .begin_system("the deliverer serves all tenants")
+            .await?;
+        let statement = format!(
+            // Who is being tried is due later than now.
+            "SELECT {CANDIDATE} FROM (SELECT * FROM delivery_queue WHERE expires_at <= $1 AND due_at <= $1 \
+             ORDER BY expires_at LIMIT $2) c {CANDIDATE_JOINS}"
+        );
+        let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(now.as_micros())
+            .bind(limit as i64)
+            .fetch_all(&mut *tx)
+            .await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let candidates = rows
+            .into_iter()
+            .map(outside::candidate)
+            .collect::<Result<_, _>>()?;
+        let mut effects = outside::expire(now, candidates);
+        outside::follow(&mut effects);
+        apply(&mut tx, now, now, &effects).await?;
+        refresh(&mut tx, now, &effects.lanes, None).await?;
+        tx.commit().await?;
+        Ok(effects.ended)
+    }
+
+    pub(super) async fn release_deliveries(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self
+            .sqlite
+            .begin_system("leases of a dead process are of all tenants")
+            .await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "UPDATE delivery_queue SET due_at = $1 WHERE due_at > $1 AND lease > 0 AND EXISTS \
+             (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
+             AND a.delivery = delivery_queue.delivery \
+             AND a.number = delivery_queue.earlier + delivery_queue.lease AND a.outcome IS NULL) \
+             RETURNING tenant, delivery",
+        )
+        .bind(now.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+        sqlx::query(
+            "UPDATE lanes SET due_at = $1 WHERE due_at > $1 AND (tenant, channel, lane, strand) IN \
+             (SELECT tenant, channel, lane, strand FROM delivery_queue WHERE due_at <= $1)",
+        )
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(rows.len() as u64)
+    }
+}
+
+async fn candidates(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    picks: &[LanePick],
+) -> Result<Vec<Candidate>, StoreError> {
+    let (strands, lanes): (Vec<_>, Vec<_>) = picks.iter().partition(|pick| !pick.key.strand.is_empty());
+    let mut found = Vec::new();
+    select(tx, &ANY_TEXTS, ANY, true, now, &lanes, &mut found).await?;
+    select(tx, &FIRST_TEXTS, FIRST, false, now, &strands, &mut found).await?;
+    Ok(found)
+}
+
+type Texts = OnceLock<[SqlStr; SIZES.len()]>;
+static ANY_TEXTS: Texts = OnceLock::new();
+static FIRST_TEXTS: Texts = OnceLock::new();
+
+async fn select(
+    tx: &mut SqliteConnection,
+    texts: &'static Texts,
+    one: &str,
+    limited: bool,
+    now: Timestamp,
+    picks: &[&LanePick],
+    found: &mut Vec<Candidate>,
+) -> Result<(), StoreError> {
+    let texts = texts.get_or_init(|| {
+        SIZES.map(|size| {
+            let all = vec![one; size].join(" UNION ALL ");
+            AssertSqlSafe(format!("SELECT {CANDIDATE} FROM ({all}) c {CANDIDATE_JOINS}")).into_sql_str()
+        })
+    });
+    let mut rest = picks;
+    for (size, text) in SIZES.into_iter().zip(texts) {
+        while rest.len() >= size {
+            let (group, more) = rest.split_at(size);
+            let mut query = sqlx::query_as(text.clone());
+            for pick in group {
+                query = query
+                    .bind(pick.key.tenant.as_str())
+                    .bind(pick.key.channel.as_str())
+                    .bind(&*pick.key.lane)
+                    .bind(&*pick.key.strand)
+                    .bind(now.as_micros());
+                if limited {
+                    query = query.bind(i64::from(pick.limit));
+                }
+            }
+            let rows: Vec<CandidateColumns> = query.fetch_all(&mut *tx).await?;
+            for row in rows {
+                found.push(outside::candidate(row)?);
+            }
+            rest = more;
+        }
+    }
+    Ok(())
+}
+
+/// A JSON list of queue keys.
+pub(super) fn queue_keys<'a>(
+    keys: impl Iterator<Item = &'a outside::QueueKey>,
+) -> Result<String, StoreError> {
+    pairs(keys.map(|(tenant, id)| (tenant, *id)))
+}

@@ -1,0 +1,64 @@
+use carillon_domain::Timestamp;
+use carillon_sql::StoreError;
+use sqlx::SqliteConnection;
+
+use super::{
+    super::{SqliteStore, keys::json_list},
+    apply::apply,
+    lanes::refresh,
+};
+use crate::store::outside::{self, Effects, Found, Settled, Settlement};
+
+impl SqliteStore {
+    pub(super) async fn settle(
+        &self,
+        now: Timestamp,
+        settlements: &[Settlement],
+    ) -> Result<Settled, StoreError> {
+        let mut tx = self
+            .sqlite
+            .begin_system("the deliverer serves all tenants")
+            .await?;
+        let found = found(&mut tx, settlements).await?;
+        let mut effects = Effects::default();
+        for (settlement, found) in settlements.iter().zip(found) {
+            outside::settle(&mut effects, now, settlement, found);
+        }
+        outside::follow(&mut effects);
+        apply(&mut tx, now, now, &effects).await?;
+        refresh(&mut tx, now, &effects.lanes, None).await?;
+        tx.commit().await?;
+        Ok(Settled {
+            stale: effects.stale,
+            ended: effects.ended,
+        })
+    }
+}
+
+/// Where the deliveries stand whose leases still hold.
+async fn found(
+    tx: &mut SqliteConnection,
+    settlements: &[Settlement],
+) -> Result<Vec<Option<Found>>, StoreError> {
+    let keys = json_list(settlements.iter().map(|settlement| {
+        let leased = &settlement.delivery;
+        (leased.key.tenant.as_str(), leased.id, leased.token)
+    }))?;
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT j.key, d.state FROM json_each($1) j \
+         CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
+         CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
+         WHERE q.lease = j.value ->> 2",
+    )
+    .bind(keys)
+    .fetch_all(tx)
+    .await?;
+    let mut found = vec![None; settlements.len()];
+    for (index, state) in rows {
+        let state = outside::delivery_state(&state)?;
+        if let Some(place) = usize::try_from(index).ok().and_then(|index| found.get_mut(index)) {
+            *place = Some(Found { state });
+        }
+    }
+    Ok(found)
+}
