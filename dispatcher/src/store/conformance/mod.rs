@@ -3,6 +3,7 @@
 mod fixture;
 mod mailboxes;
 mod outbox;
+mod outside;
 mod planning;
 mod topics;
 mod upkeep;
@@ -71,4 +72,20 @@ on_both!(
     upkeep::the_janitor_takes_what_is_too_old,
     upkeep::logs_that_are_cut_by_age_announce_the_gap,
     upkeep::forgotten_entries_leave_the_inbox_by_a_change,
+    outside::what_is_due_is_handed_out_once_with_an_attempt,
+    outside::a_crash_between_handing_out_and_settling_tries_again_with_the_same_id,
+    outside::what_a_dead_process_tried_is_due_at_once,
+    outside::a_failed_attempt_comes_back_at_its_time_until_it_is_dead,
+    outside::a_suppressed_address_is_not_tried,
+    outside::the_time_to_live_ends_what_waits_and_not_what_runs,
+    outside::a_strand_keeps_its_order_and_a_redrive_goes_last,
+    outside::handing_out_costs_by_the_lane_and_not_by_the_backlog,
+    outside::several_nodes_never_try_the_same_attempt,
+    outside::lanes_come_in_turn_and_a_full_one_is_put_off,
+    outside::dead_letters_are_listed_and_redriven_by_filter,
+    outside::an_address_that_is_gone_is_not_used_again,
+    outside::a_recall_ends_in_recalled_or_leaves_what_is,
+    outside::what_was_withdrawn_is_not_tried_and_its_end_stands,
+    outside::a_row_that_cannot_be_read_does_not_stop_its_neighbours,
+    outside::what_messages_are_made_of_is_loaded_together,
 );
