@@ -4,7 +4,7 @@ use carillon_runtime::config::{ByteSize, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::store::StoreLimits;
+use crate::{deliverer::config::DeliveryConfig, store::StoreLimits};
 
 /// Section `dispatcher`: intake, planning, inboxes, topics and retention.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +14,8 @@ pub struct DispatcherConfig {
     pub intake: IntakeConfig,
     /// How accepted notifications are planned.
     pub planner: PlannerConfig,
+    /// How deliveries outside the inbox are tried.
+    pub delivery: DeliveryConfig,
     /// Topics.
     pub topics: TopicsConfig,
     /// What is kept, and how long.
@@ -214,7 +216,9 @@ impl DispatcherConfig {
                 "an empty prefix would cover every topic",
             );
         }
-        Ok(())
+        self.delivery
+            .validate()
+            .map_err(|(key, reason)| (format!("delivery.{key}"), reason))
     }
 
     pub(crate) fn limits(&self) -> StoreLimits {

@@ -19,6 +19,8 @@
 //!   next number of its mailbox, under that mailbox's lock, in the transaction that makes it: numbers have no holes and
 //!   their order is the order of commits. The first acknowledgement of a notification by a user wins.
 //! - **Topics** keep bounded histories, numbered the same way; live-only topics keep nothing.
+//! - **Deliverer** tries what goes outside, lane by lane: fixed widths, tenants in turn, a breaker per lane, retries
+//!   until the time to live ends.
 //! - **Announcer** hands committed changes to the bus, at most once. A hub that misses one finds it in the log by its
 //!   number.
 //! - **Janitor** takes away what is older than its retention, in small bites. A log that is cut raises its floor, so
@@ -34,6 +36,11 @@
 mod announcer;
 mod batcher;
 mod config;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "what decides stands; the loop that asks it follows")
+)]
+mod deliverer;
 mod digest;
 mod dispatcher;
 mod erasure;
@@ -59,4 +66,5 @@ mod wake;
 mod wire;
 
 pub use config::{DispatcherConfig, IntakeConfig, PlannerConfig, RetentionConfig, TopicsConfig};
+pub use deliverer::config::{BreakerConfig, DeliveryConfig, RetryConfig};
 pub use dispatcher::{Dispatcher, DispatcherPorts};

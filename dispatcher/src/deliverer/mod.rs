@@ -1,0 +1,7 @@
+//! Deliverer: open deliveries to their channels. What it decides is pure: whether and when there is another attempt
+//! ([`retry`]), whether a lane may be tried at all ([`breaker`]), and whose turn it is ([`schedule`]).
+
+pub(crate) mod breaker;
+pub(crate) mod config;
+pub(crate) mod retry;
+pub(crate) mod schedule;
