@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_a_bad_value_is_named() {
         assert_eq!(DeliveryConfig::default().validate(), Ok(()));
-        let cases: [(&str, fn(&mut DeliveryConfig)); 6] = [
+        type Spoil = fn(&mut DeliveryConfig);
+        let cases: [(&str, Spoil); 6] = [
             ("width", |config| config.width = 0),
             ("total_width", |config| config.total_width = 0),
             ("channel_width.E-Mail", |config| {
