@@ -2,3 +2,5 @@
 //! out to other people's servers.
 //!
 //! A channel tries once and says what happened (`carillon_domain::ports::Channel`); it keeps nothing and retries nothing.
+
+pub mod email;

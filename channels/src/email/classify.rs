@@ -1,0 +1,536 @@
+//! What an SMTP answer means for a delivery. One table, for the answers of our relay and for what bounces quote.
+
+use std::time::Duration;
+
+use carillon_domain::{Fault, Outcome};
+
+use super::reply::{Reply, Status};
+
+/// How far the conversation was when an answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Waiting for one of our own connections.
+    Queue,
+    /// Connecting, TLS included.
+    Connect,
+    /// The server's first words.
+    Greeting,
+    /// `EHLO`, `STARTTLS`.
+    Hello,
+    /// `AUTH`.
+    SignIn,
+    /// `MAIL`: the sender.
+    Sender,
+    /// `RCPT`: the recipient.
+    Recipient,
+    /// `DATA`.
+    Data,
+    /// After the message.
+    Content,
+}
+
+impl Stage {
+    /// In words, for a reason: "no answer ...".
+    pub(super) const fn during(self) -> &'static str {
+        match self {
+            Self::Queue => "while all connections were busy",
+            Self::Connect => "while connecting",
+            Self::Greeting => "to the connection: no greeting",
+            Self::Hello => "to EHLO or STARTTLS",
+            Self::SignIn => "to AUTH",
+            Self::Sender => "to MAIL",
+            Self::Recipient => "to RCPT",
+            Self::Data => "to DATA",
+            Self::Content => "after the message: it may have been taken",
+        }
+    }
+}
+
+/// What lies behind a permanent refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Nobody is at this address, now or later.
+    AddressGone,
+    /// The mailbox is full: that passes.
+    MailboxFull,
+    /// We may not use the relay: its configuration here is wrong, and every message would fail alike.
+    Credentials,
+    /// This message, or its sender, is not wanted: ours to fix.
+    Unwanted,
+}
+
+/// Greylisting asks for some minutes; what asks sooner asks in vain.
+const GREYLIST_WAIT: Duration = Duration::from_secs(300);
+
+/// Texts that name a policy, also where the code is that of an unknown user. In lower case.
+const POLICY_WORDS: &[&str] = &[
+    "relay",
+    "spam",
+    "blocked",
+    "blocklist",
+    "blacklist",
+    "block list",
+    "denylist",
+    "policy",
+    "reputation",
+    "spf",
+    "dkim",
+    "dmarc",
+    "banned",
+    "rejected by",
+    "prohibited",
+    "not allowed to send",
+    "rcpthosts",
+    "sender",
+];
+
+/// Texts that say that nobody is there, where the code says only "unavailable". In lower case.
+const GONE_WORDS: &[&str] = &[
+    "user unknown",
+    "unknown user",
+    "no such user",
+    "no such recipient",
+    "no such mailbox",
+    "no such address",
+    "unknown recipient",
+    "recipient unknown",
+    "unknown address",
+    "unknown mailbox",
+    "unknown local part",
+    "does not exist",
+    "doesn't exist",
+    "not exist",
+    "user not found",
+    "recipient not found",
+    "mailbox not found",
+    "address not found",
+    "invalid recipient",
+    "invalid mailbox",
+    "recipient address rejected: access denied",
+    "mailbox unavailable",
+    "no mailbox here",
+    "not a valid recipient",
+    "account is disabled",
+    "account has been disabled",
+    "mailbox disabled",
+    "unrouteable address",
+    "unroutable address",
+    "user not local",
+    "no longer",
+    "mailbox name not allowed",
+    "isn't a valid",
+];
+
+const FULL_WORDS: &[&str] = &[
+    "mailbox full",
+    "mailbox is full",
+    "over quota",
+    "overquota",
+    "quota exceeded",
+    "exceeded storage",
+    "out of storage",
+];
+
+/// What lies behind a 5yz answer at or after `RCPT`, or behind the status that a bounce gives.
+pub(super) fn refusal(code: Option<u16>, status: Option<Status>, text: &str) -> Refusal {
+    if matches!(code, Some(530 | 534 | 535 | 538)) {
+        return Refusal::Credentials;
+    }
+    let text = text.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match status {
+        // X.1: the address.
+        Some(Status(_, 1, 1 | 2 | 3 | 6 | 10)) => Refusal::AddressGone,
+        // X.2: the mailbox.
+        Some(Status(_, 2, 1)) => Refusal::AddressGone,
+        Some(Status(_, 2, 2)) => Refusal::MailboxFull,
+        // Security, the authentication of us: 7.8 credentials, 7.9 mechanism, 7.13 account.
+        Some(Status(_, 7, 8 | 9)) => Refusal::Credentials,
+        // Exchange Online's word for an address that its directory does not have.
+        Some(Status(_, 4, 1)) if says(&["access denied"]) => Refusal::AddressGone,
+        // Too large; other routing, protocol and policy answers.
+        Some(Status(_, 2, 3) | Status(_, 3 | 4 | 6 | 7, _)) => Refusal::Unwanted,
+        Some(Status(_, 1, 7 | 8)) => Refusal::Unwanted,
+        // X.0.0, X.1.0, X.5.0 and the like say nothing: the text may.
+        _ if says(FULL_WORDS) => Refusal::MailboxFull,
+        _ if says(POLICY_WORDS) && !says(&["unknown"]) => Refusal::Unwanted,
+        _ if says(GONE_WORDS) => Refusal::AddressGone,
+        // Without a word of why, RFC 5321's own meaning: "user not local", "mailbox name not allowed"; "storage exceeded".
+        None if matches!(code, Some(551 | 553)) => Refusal::AddressGone,
+        _ => Refusal::Unwanted,
+    }
+}
+
+/// What an answer means.
+pub(super) fn classify(stage: Stage, reply: &Reply) -> Outcome {
+    if reply.is_positive() {
+        return Outcome::Accepted {
+            provider_id: queue_id(&reply.text),
+        };
+    }
+    let reason = format!("the relay answered {reply}");
+    let retry = |fault, after| Outcome::Retry {
+        after,
+        reason: reason.clone(),
+        fault,
+    };
+    // Until the recipient is named, an answer is about the relay and us: others would hear the same. 421 closes the
+    // connection, whenever it comes.
+    if reply.code == 421
+        || matches!(
+            stage,
+            Stage::Queue | Stage::Connect | Stage::Greeting | Stage::Hello | Stage::SignIn
+        )
+    {
+        return retry(Fault::Provider, None);
+    }
+    if reply.code < 500 {
+        let (fault, after) = transient(stage, reply);
+        return retry(fault, after);
+    }
+    // A message that is too large is refused at MAIL already; every other refusal there is of the sender.
+    if stage == Stage::Sender && !too_large(reply) {
+        return retry(Fault::Provider, None);
+    }
+    match refusal(Some(reply.code), reply.status, &reply.text) {
+        Refusal::AddressGone => Outcome::Gone { reason },
+        Refusal::MailboxFull => retry(Fault::Address, None),
+        Refusal::Credentials => retry(Fault::Provider, None),
+        Refusal::Unwanted if stage == Stage::Recipient && reply.code == 552 && !too_large(reply) => {
+            retry(Fault::Address, None)
+        }
+        Refusal::Unwanted => Outcome::Rejected { reason },
+    }
+}
+
+/// Whose trouble a 4yz answer tells of, and how long to wait.
+fn transient(stage: Stage, reply: &Reply) -> (Fault, Option<Duration>) {
+    let text = reply.text.to_ascii_lowercase();
+    if text.contains("greylist") || text.contains("graylist") || text.contains("grey listed") {
+        return (Fault::Address, Some(GREYLIST_WAIT));
+    }
+    let fault = match (stage, reply.status) {
+        // The mailbox, wherever it comes; routes to the recipient's own host.
+        (_, Some(Status(_, 1 | 2, _))) => Fault::Address,
+        // The relay's own system: full, closing, overloaded; signing in.
+        (_, Some(Status(_, 3, _))) => Fault::Provider,
+        (Stage::Recipient, _) if reply.code == 454 => Fault::Provider,
+        (Stage::Recipient, _) => Fault::Address,
+        _ => Fault::Provider,
+    };
+    (fault, None)
+}
+
+fn too_large(reply: &Reply) -> bool {
+    match reply.status {
+        Some(Status(_, 3, 4) | Status(_, 2, 3)) => true,
+        Some(Status(_, 2, 2)) => false,
+        _ => {
+            let text = reply.text.to_ascii_lowercase();
+            matches!(reply.code, 523 | 552)
+                && ["size", "too big", "too large", "too long"]
+                    .iter()
+                    .any(|word| text.contains(word))
+        }
+    }
+}
+
+/// The relay's own id of what it took, as the usual servers tell it.
+fn queue_id(text: &str) -> Option<String> {
+    let after = |mark: &str| text.find(mark).map(|at| &text[at + mark.len()..]);
+    let id = after("queued as ")
+        .or_else(|| after("id="))
+        .or_else(|| text.strip_prefix("Ok ").filter(|rest| !rest.contains(' ')))?;
+    let id = id.split([' ', ';', ',', ')', '>']).next()?;
+    (!id.is_empty() && id.len() <= 255).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stage::*, *};
+
+    fn reply(line: &str) -> Reply {
+        let (reply, _) = Reply::parse(format!("{line}\r\n").as_bytes())
+            .expect("SMTP")
+            .expect("whole");
+        reply
+    }
+
+    /// `retry(provider)`, `retry(address)`, or the outcome's name.
+    fn verdict(stage: Stage, line: &str) -> String {
+        match classify(stage, &reply(line)) {
+            Outcome::Retry { fault, .. } => format!("retry({fault:?})").to_lowercase(),
+            outcome => outcome.as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn answers_of_real_servers_are_understood() {
+        for (stage, line, expected) in [
+            // Taken.
+            (Content, "250 2.0.0 Ok: queued as 4XqT7v2Zk9z1P", "accepted"),
+            (Content, "250 OK id=1tDkZJ-000Bx2-1q", "accepted"),
+            (
+                Content,
+                "250 2.0.0 OK  1700000000 a12si123456qkb.10 - gsmtp",
+                "accepted",
+            ),
+            // The relay is not well, or does not want us: everybody fails.
+            (Greeting, "554 No SMTP service here", "retry(provider)"),
+            (Greeting, "421 4.7.0 Too many connections", "retry(provider)"),
+            (
+                Greeting,
+                "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using a blocklist",
+                "retry(provider)",
+            ),
+            (
+                Hello,
+                "502 5.5.2 Error: command not recognized",
+                "retry(provider)",
+            ),
+            (
+                Hello,
+                "454 TLS not available due to temporary reason",
+                "retry(provider)",
+            ),
+            (
+                SignIn,
+                "535 5.7.8 Error: authentication failed: UGFzc3dvcmQ6",
+                "retry(provider)",
+            ),
+            (SignIn, "535 Incorrect authentication data", "retry(provider)"),
+            (
+                SignIn,
+                "454 4.7.0 Temporary authentication failure",
+                "retry(provider)",
+            ),
+            (
+                SignIn,
+                "534 5.7.9 Application-specific password required",
+                "retry(provider)",
+            ),
+            (
+                Sender,
+                "530 5.7.0 Must issue a STARTTLS command first",
+                "retry(provider)",
+            ),
+            (
+                Sender,
+                "530 5.7.57 Client not authenticated to send mail",
+                "retry(provider)",
+            ),
+            (
+                Sender,
+                "553 5.7.1 <hub@example.org>: Sender address rejected: not owned by user hub",
+                "retry(provider)",
+            ),
+            (Sender, "501 5.1.7 Invalid address", "retry(provider)"),
+            (Sender, "452 4.3.1 Insufficient system storage", "retry(provider)"),
+            (Sender, "451 4.7.1 Rate limit exceeded", "retry(provider)"),
+            (Sender, "552 5.3.4 Message size exceeds fixed limit", "rejected"),
+            (Sender, "552 Message size exceeds maximum permitted", "rejected"),
+            (Recipient, "530 5.7.1 Authentication required", "retry(provider)"),
+            (
+                Recipient,
+                "421 4.3.2 System not accepting network messages",
+                "retry(provider)",
+            ),
+            (
+                Recipient,
+                "452 4.3.1 Insufficient system resources",
+                "retry(provider)",
+            ),
+            (
+                Recipient,
+                "451 4.3.5 Server configuration problem",
+                "retry(provider)",
+            ),
+            (Recipient, "454 4.7.0 TLS required", "retry(provider)"),
+            (
+                Data,
+                "451 Temporary local problem - please try later",
+                "retry(provider)",
+            ),
+            (
+                Content,
+                "451 4.3.0 Error: queue file write error",
+                "retry(provider)",
+            ),
+            (
+                Content,
+                "452 4.3.1 Insufficient system storage",
+                "retry(provider)",
+            ),
+            (Content, "421 Timeout waiting for data", "retry(provider)"),
+            // This address is not well.
+            (
+                Recipient,
+                "450 4.2.0 <ada@example.org>: Recipient address rejected: Greylisted",
+                "retry(address)",
+            ),
+            (
+                Recipient,
+                "451 4.7.1 Greylisting in action, please come back later",
+                "retry(address)",
+            ),
+            (Content, "451 4.7.1 Greylisted, try again", "retry(address)"),
+            (
+                Recipient,
+                "450 4.2.1 The user you are trying to contact is receiving mail too quickly",
+                "retry(address)",
+            ),
+            (
+                Recipient,
+                "452 4.2.2 The recipient's inbox is out of storage space",
+                "retry(address)",
+            ),
+            (
+                Recipient,
+                "450 4.1.2 <a@b.example>: Recipient address rejected: Domain not found",
+                "retry(address)",
+            ),
+            (
+                Recipient,
+                "450 Requested mail action not taken: mailbox unavailable",
+                "retry(address)",
+            ),
+            (
+                Recipient,
+                "451 Temporary recipient verify failure",
+                "retry(address)",
+            ),
+            (Recipient, "552 5.2.2 Mailbox full", "retry(address)"),
+            (
+                Recipient,
+                "552 5.2.2 The email account that you tried to reach is over quota",
+                "retry(address)",
+            ),
+            (
+                Recipient,
+                "552 Requested mail action aborted: exceeded storage allocation",
+                "retry(address)",
+            ),
+            (Recipient, "552 RCPT refused", "retry(address)"),
+            (Recipient, "550 mailbox is full", "retry(address)"),
+            (Content, "554 5.2.2 mailbox full", "retry(address)"),
+            // Nobody there.
+            (
+                Recipient,
+                "550 5.1.1 <a@example.org>: Recipient address rejected: User unknown in virtual mailbox table",
+                "gone",
+            ),
+            (
+                Recipient,
+                "550-5.1.1 The email account that you tried to reach does not exist.\r\n550 5.1.1 Please try",
+                "gone",
+            ),
+            (
+                Recipient,
+                "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup",
+                "gone",
+            ),
+            (
+                Recipient,
+                "556 5.1.10 Domain does not accept mail (nullMX)",
+                "gone",
+            ),
+            (Recipient, "550 5.1.6 Mailbox has moved", "gone"),
+            (Recipient, "550 5.1.2 Host unknown", "gone"),
+            (
+                Recipient,
+                "550 5.4.1 Recipient address rejected: Access denied. [AM0EUR02FT010.eop.example]",
+                "gone",
+            ),
+            (
+                Recipient,
+                "550 5.2.1 The email account that you tried to reach is disabled",
+                "gone",
+            ),
+            (Recipient, "550 no such user", "gone"),
+            (Recipient, "550 Unknown user", "gone"),
+            (Recipient, "550 Unrouteable address", "gone"),
+            (
+                Recipient,
+                "550 Requested action not taken: mailbox unavailable",
+                "gone",
+            ),
+            (
+                Recipient,
+                "550 5.5.0 Requested action not taken: mailbox unavailable (S2017062302)",
+                "gone",
+            ),
+            (Recipient, "550 5.0.0 Recipient not found", "gone"),
+            (
+                Recipient,
+                "551 User not local; please try <forward@example.net>",
+                "gone",
+            ),
+            (Recipient, "553 5.1.3 The recipient address is not valid", "gone"),
+            (Content, "550 5.1.1 User unknown", "gone"),
+            (
+                Content,
+                "554 delivery error: This user doesn't have an account: user unknown",
+                "gone",
+            ),
+            // Ours to fix.
+            (Recipient, "550 relay not permitted", "rejected"),
+            (Recipient, "550 5.7.1 Unable to relay", "rejected"),
+            (
+                Recipient,
+                "554 5.7.1 <a@b.example>: Relay access denied",
+                "rejected",
+            ),
+            (
+                Recipient,
+                "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)",
+                "rejected",
+            ),
+            (
+                Recipient,
+                "550 5.7.1 Recipient rejected: User unknown to policy",
+                "rejected",
+            ),
+            (Recipient, "550 blocked by policy", "rejected"),
+            (Recipient, "550 Administrative prohibition", "rejected"),
+            (Recipient, "552 5.3.4 Message too big for system", "rejected"),
+            (Recipient, "501 5.5.4 Syntax error in parameters", "rejected"),
+            (Data, "554 5.5.1 Error: no valid recipients", "rejected"),
+            (
+                Content,
+                "550 5.7.26 Unauthenticated email from example.org is not accepted due to domain's DMARC policy",
+                "rejected",
+            ),
+            (Content, "554 5.7.1 Spam message rejected", "rejected"),
+            (
+                Content,
+                "552 5.2.3 Message length exceeds administrative limit",
+                "rejected",
+            ),
+            (Content, "552 Message size exceeds maximum permitted", "rejected"),
+            (Content, "554 Transaction failed", "rejected"),
+        ] {
+            assert_eq!(verdict(stage, line), expected, "{stage:?}: {line}");
+        }
+    }
+
+    #[test]
+    fn greylisting_is_given_its_minutes() {
+        let Outcome::Retry { after, .. } = classify(Recipient, &reply("451 4.7.1 Greylisted")) else {
+            panic!("a retry");
+        };
+        assert_eq!(after, Some(GREYLIST_WAIT));
+    }
+
+    #[test]
+    fn the_relays_own_id_is_kept() {
+        for (text, id) in [
+            ("Ok: queued as 4XqT7v2Zk9z1P", Some("4XqT7v2Zk9z1P")),
+            ("OK id=1tDkZJ-000Bx2-1q", Some("1tDkZJ-000Bx2-1q")),
+            ("Ok 010001932f0d9c1e-000000", Some("010001932f0d9c1e-000000")),
+            ("Message accepted", None),
+            ("queued as ", None),
+        ] {
+            assert_eq!(queue_id(text).as_deref(), id, "{text}");
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! One conversation with an SMTP server (RFC 5321), as a client: with `PIPELINING` (RFC 2920) a message costs two writes.
+//!
+//! Nothing here has a deadline of its own: the attempt has one, and drops the conversation when it passes.
+
+use std::io;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    AuthMechanism,
+    classify::Stage,
+    reply::{MAX_REPLY, Malformed, Reply},
+    tls::RelayTls,
+};
+
+/// Why a conversation did not end with the message taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The server said so.
+    #[error("{reply}")]
+    Refused {
+        /// To what.
+        stage: Stage,
+        /// Its answer.
+        reply: Reply,
+    },
+    /// The connection did not come about, or broke.
+    #[error("{error}")]
+    Broken {
+        /// When.
+        stage: Stage,
+        /// How.
+        error: io::Error,
+    },
+    /// The server cannot do what is required of it.
+    #[error("the relay does not offer {0}")]
+    Lacks(&'static str),
+    /// The server said more before TLS than it was asked for: somebody in between may have said it.
+    #[error("the relay said something between STARTTLS and TLS")]
+    Injected,
+    /// The server told beforehand that it takes nothing so large.
+    #[error("the message has {size} bytes, and the relay takes {limit}")]
+    TooLarge {
+        /// Of the message, in bytes.
+        size: usize,
+        /// In bytes.
+        limit: u64,
+    },
+    /// The password or token cannot be read.
+    #[error("{0}")]
+    Secret(String),
+}
+
+/// Who signs in.
+pub(super) struct Credentials {
+    pub(super) mechanism: AuthMechanism,
+    pub(super) username: String,
+    pub(super) secret: String,
+}
+
+/// From whom and to whom, and what the relay may put on a bounce.
+pub(super) struct Envelope<'w> {
+    pub(super) from: &'w str,
+    pub(super) to: &'w str,
+    pub(super) id: &'w str,
+}
+
+/// A conversation.
+pub(super) struct Conversation {
+    stream: Stream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    offers: Offers,
+    /// A refused recipient leaves a transaction open; the next message begins with `RSET`.
+    is_open: bool,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What the server said that it can do.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Offers {
+    pipelining: bool,
+    starttls: bool,
+    /// RFC 3461: our id comes back in bounces.
+    dsn: bool,
+    /// RFC 1870, in bytes; 0 means that it does not say how much.
+    size: Option<u64>,
+    plain: bool,
+    login: bool,
+    xoauth2: bool,
+}
+
+impl Offers {
+    /// From the lines of an answer to `EHLO`, which a [`Reply`] joins by spaces: keywords do not depend on line ends.
+    fn read(text: &str) -> Self {
+        let mut offers = Self::default();
+        let mut words = text.split_ascii_whitespace().peekable();
+        while let Some(word) = words.next() {
+            match word.to_ascii_uppercase().as_str() {
+                "PIPELINING" => offers.pipelining = true,
+                "STARTTLS" => offers.starttls = true,
+                "DSN" => offers.dsn = true,
+                "SIZE" => offers.size = Some(words.peek().and_then(|limit| limit.parse().ok()).unwrap_or(0)),
+                "PLAIN" => offers.plain = true,
+                "LOGIN" => offers.login = true,
+                "XOAUTH2" => offers.xoauth2 = true,
+                _ => {}
+            }
+        }
+        offers
+    }
+}
+
+impl Conversation {
+    /// Greets the server over a fresh connection.
+    pub(super) async fn open(
+        tcp: TcpStream,
+        implicit: Option<&RelayTls>,
+        hello: &str,
+        stage: &mut Stage,
+    ) -> Result<Self, Failure> {
+        let stream = match implicit {
+            None => Stream::Plain(tcp),
+            Some(tls) => Stream::Tls(Box::new(handshake(tls, tcp).await?)),
+        };
+        let mut conversation = Self {
+            stream,
+            input: Vec::with_capacity(1_024),
+            output: Vec::with_capacity(8 * 1_024),
+            offers: Offers::default(),
+            is_open: false,
+        };
+        *stage = Stage::Greeting;
+        conversation.expect(Stage::Greeting).await?;
+        *stage = Stage::Hello;
+        conversation.hello(hello).await?;
+        Ok(conversation)
+    }
+
+    async fn hello(&mut self, name: &str) -> Result<(), Failure> {
+        let reply = self.ask(Stage::Hello, &["EHLO ", name]).await?;
+        self.offers = Offers::read(&reply.text);
+        Ok(())
+    }
+
+    /// Secures the conversation, or ends it.
+    pub(super) async fn start_tls(mut self, tls: &RelayTls, hello: &str) -> Result<Self, Failure> {
+        let Stream::Plain(_) = self.stream else {
+            return Ok(self);
+        };
+        if !self.offers.starttls {
+            return Err(Failure::Lacks("STARTTLS"));
+        }
+        self.ask(Stage::Hello, &["STARTTLS"]).await?;
+        // What came along in the clear would be taken for the secured server's answers.
+        if !self.input.is_empty() {
+            return Err(Failure::Injected);
+        }
+        let Stream::Plain(tcp) = self.stream else {
+            return Err(Failure::Lacks("STARTTLS"));
+        };
+        self.stream = Stream::Tls(Box::new(handshake(tls, tcp).await?));
+        // What it offered in the clear counts for nothing.
+        self.hello(hello).await?;
+        Ok(self)
+    }
+
+    /// Signs in.
+    pub(super) async fn sign_in(&mut self, credentials: &Credentials) -> Result<(), Failure> {
+        const STAGE: Stage = Stage::SignIn;
+        let Credentials { username, secret, .. } = credentials;
+        match credentials.mechanism {
+            AuthMechanism::None => {}
+            AuthMechanism::Plain if !self.offers.plain => return Err(Failure::Lacks("AUTH PLAIN")),
+            AuthMechanism::Plain => {
+                let token = BASE64_STANDARD.encode(format!("\0{username}\0{secret}"));
+                self.ask(STAGE, &["AUTH PLAIN ", &token]).await?;
+            }
+            AuthMechanism::Login if !self.offers.login => return Err(Failure::Lacks("AUTH LOGIN")),
+            AuthMechanism::Login => {
+                self.ask(STAGE, &["AUTH LOGIN"]).await?;
+                self.ask(STAGE, &[&BASE64_STANDARD.encode(username)]).await?;
+                self.ask(STAGE, &[&BASE64_STANDARD.encode(secret)]).await?;
+            }
+            AuthMechanism::Xoauth2 if !self.offers.xoauth2 => return Err(Failure::Lacks("AUTH XOAUTH2")),
+            AuthMechanism::Xoauth2 => {
+                let token =
+                    BASE64_STANDARD.encode(format!("user={username}\x01auth=Bearer {secret}\x01\x01"));
+                let reply = self.ask(STAGE, &["AUTH XOAUTH2 ", &token]).await?;
+                // The reason comes as a challenge; the refusal follows an empty answer.
+                if reply.code == 334 {
+                    self.ask(STAGE, &[]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a message over. After a refusal of this message alone the conversation can go on; after anything else it
+    /// must be dropped, see [`Failure::ends_conversation`].
+    pub(super) async fn send(
+        &mut self,
+        envelope: &Envelope<'_>,
+        content: &[u8],
+        stage: &mut Stage,
+    ) -> Result<Reply, Failure> {
+        if let Some(limit) = self.offers.size
+            && limit > 0
+            && content.len() as u64 > limit
+        {
+            let size = content.len();
+            return Err(Failure::TooLarge { size, limit });
+        }
+        *stage = Stage::Sender;
+        self.offer(envelope, content.len()).await?;
+        *stage = Stage::Content;
+        self.output.clear();
+        stuff(content, &mut self.output);
+        self.flush(Stage::Content).await?;
+        let reply = self.reply(Stage::Content).await?;
+        self.is_open = false;
+        refuse_unless(250, Stage::Content, reply)
+    }
+
+    /// `MAIL`, `RCPT` and `DATA`: afterwards the server waits for the message.
+    async fn offer(&mut self, envelope: &Envelope<'_>, size: usize) -> Result<(), Failure> {
+        let reset = std::mem::replace(&mut self.is_open, true);
+        let Envelope { from, to, id } = envelope;
+        let size = match self.offers.size {
+            Some(_) => format!(" SIZE={size}"),
+            None => String::new(),
+        };
+        let dsn = match self.offers.dsn {
+            true => format!(" RET=HDRS ENVID={id}"),
+            false => String::new(),
+        };
+        let sender = ["MAIL FROM:<", from, ">", &size, &dsn];
+        let recipient = ["RCPT TO:<", to, ">"];
+        if !self.offers.pipelining {
+            if reset {
+                self.ask(Stage::Sender, &["RSET"]).await?;
+            }
+            let reply = self.ask(Stage::Sender, &sender).await?;
+            refuse_unless(250, Stage::Sender, reply)?;
+            let reply = self.ask(Stage::Recipient, &recipient).await?;
+            refuse_unless(250, Stage::Recipient, reply)?;
+            let reply = self.ask(Stage::Data, &["DATA"]).await?;
+            return refuse_unless(354, Stage::Data, reply).map(drop);
+        }
+        self.output.clear();
+        if reset {
+            self.queue(&["RSET"]);
+        }
+        self.queue(&sender);
+        self.queue(&recipient);
+        self.queue(&["DATA"]);
+        self.flush(Stage::Sender).await?;
+        if reset {
+            self.expect(Stage::Sender).await?;
+        }
+        // Every answer is read, so that question and answer stay in step; the first refusal counts.
+        let mut judged = Ok(());
+        let mut waits_for_content = false;
+        for (code, stage) in [(250, Stage::Sender), (250, Stage::Recipient), (354, Stage::Data)] {
+            let reply = match self.reply(stage).await {
+                Ok(reply) => reply,
+                Err(failure) => return judged.and(Err(failure)),
+            };
+            let closes = reply.code == 421;
+            waits_for_content = reply.code == 354;
+            judged = judged.and_then(|()| refuse_unless(code, stage, reply).map(drop));
+            if closes {
+                return judged;
+            }
+        }
+        if waits_for_content && judged.is_err() {
+            // It waits for a message to nobody: an empty one ends that (RFC 2920, 3.1).
+            self.output.clear();
+            self.output.extend_from_slice(b".\r\n");
+            self.flush(Stage::Data).await?;
+            self.reply(Stage::Data).await?;
+            self.is_open = false;
+        }
+        judged
+    }
+
+    /// Says good-bye without waiting for the answer.
+    pub(super) async fn quit(mut self) {
+        self.output.clear();
+        self.queue(&["QUIT"]);
+        let _ = self.flush(Stage::Hello).await;
+    }
+
+    /// One command and its positive answer.
+    async fn ask(&mut self, stage: Stage, command: &[&str]) -> Result<Reply, Failure> {
+        self.output.clear();
+        self.queue(command);
+        self.flush(stage).await?;
+        self.expect(stage).await
+    }
+
+    async fn expect(&mut self, stage: Stage) -> Result<Reply, Failure> {
+        let reply = self.reply(stage).await?;
+        if reply.is_positive() {
+            Ok(reply)
+        } else {
+            Err(Failure::Refused { stage, reply })
+        }
+    }
+
+    fn queue(&mut self, command: &[&str]) {
+        for part in command {
+            self.output.extend_from_slice(part.as_bytes());
+        }
+        self.output.extend_from_slice(b"\r\n");
+    }
+
+    async fn flush(&mut self, stage: Stage) -> Result<(), Failure> {
+        let written = match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(&self.output).await,
+            Stream::Tls(stream) => match stream.write_all(&self.output).await {
+                Ok(()) => stream.flush().await,
+                Err(error) => Err(error),
+            },
+        };
+        written.map_err(|error| Failure::Broken { stage, error })
+    }
+
+    async fn reply(&mut self, stage: Stage) -> Result<Reply, Failure> {
+        let broken = |error| Failure::Broken { stage, error };
+        loop {
+            let parsed = Reply::parse(&self.input)
+                .map_err(|Malformed| broken(io::Error::new(io::ErrorKind::InvalidData, Malformed)))?;
+            if let Some((reply, length)) = parsed {
+                self.input.drain(..length);
+                return Ok(reply);
+            }
+            // Parsing refuses what is longer than this, so the buffer is bounded.
+            self.input.reserve(1_024.min(MAX_REPLY));
+            let read = match &mut self.stream {
+                Stream::Plain(stream) => stream.read_buf(&mut self.input).await,
+                Stream::Tls(stream) => stream.read_buf(&mut self.input).await,
+            };
+            if read.map_err(broken)? == 0 {
+                return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the conversation cannot go on.
+    pub(super) fn ends_conversation(&self) -> bool {
+        match self {
+            Self::Refused { reply, .. } => reply.code == 421,
+            Self::TooLarge { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether it tells only that a kept connection had ended meanwhile: nothing was handed over yet.
+    pub(super) fn is_stale(&self) -> bool {
+        match self {
+            Self::Broken { stage, .. } => *stage == Stage::Sender,
+            Self::Refused { stage, reply } => *stage == Stage::Sender && reply.code == 421,
+            _ => false,
+        }
+    }
+}
+
+async fn handshake(tls: &RelayTls, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
+    tls.connector
+        .connect(tls.name.clone(), tcp)
+        .await
+        .map_err(|error| Failure::Broken {
+            stage: Stage::Connect,
+            error,
+        })
+}
+
+/// 250 stands for every 25z.
+fn refuse_unless(code: u16, stage: Stage, reply: Reply) -> Result<Reply, Failure> {
+    if reply.code / 10 == code / 10 {
+        Ok(reply)
+    } else if reply.is_positive() {
+        let error = io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer {reply}"));
+        Err(Failure::Broken { stage, error })
+    } else {
+        Err(Failure::Refused { stage, reply })
+    }
+}
+
+/// The message as it travels: a dot before each line that begins with one, and the line with the dot that ends it
+/// (RFC 5321, 4.5.2).
+fn stuff(content: &[u8], out: &mut Vec<u8>) {
+    out.reserve(content.len() + 16);
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        if line.first() == Some(&b'.') {
+            out.push(b'.');
+        }
+        out.extend_from_slice(line);
+    }
+    if !content.ends_with(b"\r\n") {
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b".\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_at_the_beginning_of_lines_are_doubled() {
+        for (content, expected) in [
+            ("a\r\n", "a\r\n.\r\n"),
+            ("a", "a\r\n.\r\n"),
+            (".\r\n", "..\r\n.\r\n"),
+            ("a\r\n.\r\n..b\r\n.", "a\r\n..\r\n...b\r\n..\r\n.\r\n"),
+            ("", "\r\n.\r\n"),
+        ] {
+            let mut out = Vec::new();
+            stuff(content.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_offers_is_read_in_any_spelling() {
+        let postfix = Offers::read(
+            "mx.example.org PIPELINING SIZE 10240000 STARTTLS AUTH PLAIN LOGIN 8BITMIME DSN CHUNKING",
+        );
+        assert_eq!(
+            postfix,
+            Offers {
+                pipelining: true,
+                starttls: true,
+                dsn: true,
+                size: Some(10_240_000),
+                plain: true,
+                login: true,
+                xoauth2: false
+            }
+        );
+        assert_eq!(
+            Offers::read("mx at your service size auth XOAUTH2"),
+            Offers {
+                size: Some(0),
+                xoauth2: true,
+                ..Offers::default()
+            }
+        );
+        assert_eq!(Offers::read(""), Offers::default());
+    }
+}

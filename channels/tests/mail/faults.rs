@@ -1,0 +1,222 @@
+//! Servers that misbehave: each attempt ends in time, with the outcome named, and nothing is lost.
+
+use std::time::Duration;
+
+use carillon_channels::email::{EmailConfig, Security};
+use carillon_domain::{Outcome, ports::Channel as _};
+use tokio::{net::TcpListener, time::Instant};
+
+use crate::{
+    given::{assert_accepted, at, attempt, channel, provider_trouble, work},
+    relay::Relay,
+};
+
+/// The reason of a retry, which came within the channel's own patience.
+async fn reason(config: &EmailConfig) -> String {
+    let channel = channel(config);
+    let begun = Instant::now();
+    let report = channel.attempt(&work("ada@example.org")).await;
+    assert!(
+        begun.elapsed() <= channel.patience(),
+        "took {:?}",
+        begun.elapsed()
+    );
+    provider_trouble(&report).to_owned()
+}
+
+#[tokio::test]
+async fn a_relay_that_is_away_is_tried_again_later() {
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    assert!(reason(&at(&address)).await.contains("while connecting"));
+}
+
+#[tokio::test]
+async fn a_relay_that_never_answers_is_left_in_time() {
+    let silent = Relay::start(|mut peer| async move { peer.hang().await }).await;
+    assert!(reason(&silent.config()).await.contains("no greeting"));
+    for (until, expected) in [("MAIL", "to MAIL"), ("RCPT", "to RCPT"), ("DATA", "to DATA")] {
+        let relay = Relay::start(move |mut peer| async move {
+            peer.serve_until("", until).await;
+            peer.hang().await;
+        })
+        .await;
+        let reason = reason(&relay.config()).await;
+        assert!(reason.contains("no answer"), "{until}, {expected}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_answers_a_byte_a_minute_is_left_in_time() {
+    let slow = Relay::start(|mut peer| async move {
+        for byte in ["2", "2", "0"] {
+            peer.say(byte).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    })
+    .await;
+    assert!(reason(&slow.config()).await.contains("no greeting"));
+}
+
+#[tokio::test]
+async fn silence_after_the_message_says_that_it_may_have_been_taken() {
+    let relay = Relay::start(|mut peer| async move {
+        peer.serve_until("", "DATA").await;
+        peer.say("354 go on\r\n").await;
+        peer.hear_message().await;
+        peer.hang().await;
+    })
+    .await;
+    assert!(reason(&relay.config()).await.contains("may have been taken"));
+}
+
+#[tokio::test]
+async fn a_relay_that_resets_is_tried_again_later() {
+    for until in ["EHLO", "MAIL", "RCPT", "DATA"] {
+        let relay = Relay::start(move |mut peer| async move {
+            peer.serve_until("", until).await;
+            peer.reset();
+        })
+        .await;
+        assert!(reason(&relay.config()).await.contains("no answer"), "{until}");
+        assert_eq!(relay.connections(), 1, "one attempt is one try");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_bounded() {
+    let relay = Relay::start(|mut peer| async move {
+        loop {
+            peer.say("220-and another thing\r\n").await;
+        }
+    })
+    .await;
+    assert!(reason(&relay.config()).await.contains("not SMTP"));
+}
+
+#[tokio::test]
+async fn a_relay_without_starttls_gets_nothing() {
+    let relay = Relay::start(|mut peer| async move { peer.serve_until("", "MAIL").await }).await;
+    let config = EmailConfig {
+        security: Security::Starttls,
+        ..relay.config()
+    };
+    assert_eq!(reason(&config).await, "the relay does not offer STARTTLS");
+}
+
+#[tokio::test]
+async fn what_a_relay_says_before_tls_is_not_believed_after() {
+    let relay = Relay::start(|mut peer| async move {
+        peer.serve_until("250-STARTTLS\r\n", "STARTTLS").await;
+        peer.say("220 go ahead\r\n250 all that follows was accepted\r\n")
+            .await;
+        peer.hang().await;
+    })
+    .await;
+    let config = EmailConfig {
+        security: Security::Starttls,
+        ..relay.config()
+    };
+    assert!(reason(&config).await.contains("between STARTTLS and TLS"));
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_ended_meanwhile_costs_no_attempt() {
+    let relay = Relay::start(|mut peer| async move {
+        peer.serve_until("", "DATA").await;
+        peer.say("354 go on\r\n").await;
+        peer.hear_message().await;
+        peer.say("250 OK id=1\r\n").await;
+    })
+    .await;
+    let channel = channel(&relay.config());
+    for _ in 0..3 {
+        assert_accepted(&channel.attempt(&work("ada@example.org")).await);
+    }
+    assert_eq!(relay.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_relay_that_pipelines_and_waits_for_a_message_to_nobody_stays_in_step() {
+    let relay = Relay::start(|mut peer| async move {
+        peer.serve_until("250-PIPELINING\r\n", "RCPT").await;
+        peer.say("550 5.1.1 no such user\r\n").await;
+        assert_eq!(peer.hear().await, "DATA\r\n");
+        peer.say("354 go on\r\n").await;
+        assert_eq!(peer.hear().await, ".\r\n", "nothing is sent to nobody");
+        peer.say("554 no valid recipients\r\n").await;
+        assert!(
+            peer.hear().await.starts_with("MAIL"),
+            "no transaction was left open"
+        );
+        peer.say("250 OK\r\n").await;
+        peer.hear().await;
+        peer.say("250 OK\r\n").await;
+        peer.hear().await;
+        peer.say("354 go on\r\n").await;
+        peer.hear_message().await;
+        peer.say("250 OK\r\n").await;
+        peer.hang().await;
+    })
+    .await;
+    let channel = channel(&relay.config());
+    let report = channel.attempt(&work("bob@example.org")).await;
+    assert_eq!(report.outcome.as_str(), "gone", "{report:?}");
+    assert_accepted(&channel.attempt(&work("ada@example.org")).await);
+    assert_eq!(relay.connections(), 1);
+}
+
+#[tokio::test]
+async fn waiting_for_a_connection_counts_as_well() {
+    let silent = Relay::start(|mut peer| async move { peer.hang().await }).await;
+    let channel = channel(&EmailConfig {
+        connections: 1,
+        ..silent.config()
+    });
+    let begun = Instant::now();
+    let works: Vec<_> = (0..5).map(|_| work("ada@example.org")).collect();
+    let mut attempts = tokio::task::JoinSet::new();
+    for work in works {
+        let channel = channel.clone();
+        attempts.spawn(async move { channel.attempt(&work).await });
+    }
+    while let Some(report) = attempts.join_next().await {
+        provider_trouble(&report.expect("no panic"));
+    }
+    assert!(
+        begun.elapsed() <= channel.patience(),
+        "took {:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_dropped_leaves_no_connection_behind() {
+    let relay = Relay::start(|mut peer| async move {
+        peer.serve_until("", "MAIL").await;
+        assert_eq!(peer.hear().await, "", "the client left");
+    })
+    .await;
+    let channel = channel(&EmailConfig {
+        connections: 1,
+        ..relay.config()
+    });
+    let dropped = work("ada@example.org");
+    let ended = tokio::time::timeout(Duration::from_millis(200), channel.attempt(&dropped)).await;
+    assert!(ended.is_err());
+    // Its place in the pool is free again: the next attempt comes as far.
+    let report = channel.attempt(&work("bob@example.org")).await;
+    assert!(!provider_trouble(&report).contains("busy"), "{report:?}");
+}
+
+#[tokio::test]
+async fn only_notifications_are_sent_and_nothing_is_recalled() {
+    let config = at("127.0.0.1:9");
+    let mut recall = work("ada@example.org");
+    recall.operation = carillon_domain::ports::Operation::Recall;
+    let report = channel(&config).attempt(&recall).await;
+    assert!(matches!(report.outcome, Outcome::Rejected { .. }));
+    let (_, report) = attempt(&config, "not an address").await;
+    assert!(matches!(report.outcome, Outcome::Rejected { .. }), "{report:?}");
+}
