@@ -1,5 +1,6 @@
 // Reads cargo's JSON messages and prints `kind<TAB>package folder<TAB>executable` for what the stages run: `carillon`
-// (the program), `product` (the tests of the whole) and `unit` (every other test executable).
+// (the program), `product` (the tests of the whole), `mail` (those that need mail servers) and `unit` (every other test
+// executable).
 import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
 
@@ -10,6 +11,6 @@ for (const line of readFileSync(process.argv[2], "utf8").split("\n")) {
   const { name, kind } = message.target;
   const isProgram = kind.includes("bin") && !message.profile.test;
   if (!isProgram && !message.profile.test) continue; // an example or a benchmark: built, not run
-  const label = isProgram ? name : name === "product" ? "product" : "unit";
+  const label = isProgram || ["product", "mail"].includes(name) ? name : "unit";
   console.log([label, dirname(message.manifest_path), message.executable].join("\t"));
 }

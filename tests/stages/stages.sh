@@ -13,6 +13,8 @@ stage_install() {
   fc-list 2>/dev/null | grep -qi liberation || packages+=(fonts-liberation fontconfig)
   have node && have npm || packages+=(nodejs npm)
   have cc || packages+=(gcc libc6-dev)
+  [ -x /usr/sbin/exim4 ] || packages+=(exim4-daemon-light)
+  have openssl || packages+=(openssl)
   if [ ${#packages[@]} -gt 0 ]; then
     if [ "$(id -u)" != 0 ]; then
       echo "these Debian packages are missing, and only root can install them: ${packages[*]}"
@@ -23,11 +25,16 @@ stage_install() {
     apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${packages[@]}"
   fi
   # Reinstalled only when the lock file changed. The lock names no registry: npm asks the one that it is set to.
-  cd tests/node
-  if ! cmp -s package-lock.json node_modules/.installed; then
-    npm ci --omit=optional --no-audit --no-fund --loglevel=error
-    cp package-lock.json node_modules/.installed
-  fi
+  local folder
+  for folder in tests/node tests/mail; do
+    (
+      cd "$folder"
+      if ! cmp -s package-lock.json node_modules/.installed; then
+        npm ci --omit=optional --no-audit --no-fund --loglevel=error
+        cp package-lock.json node_modules/.installed
+      fi
+    )
+  done
 }
 
 stage_tools() {
@@ -87,6 +94,16 @@ stage_unit() {
   product imports:: || status=1
   product reference:: || status=1
   return $status
+}
+
+# Runs in a subshell of its own (tests/run.sh), so its servers are stopped however it ends.
+stage_mail() {
+  local folder
+  folder=$(mktemp -d "${TMPDIR:-/tmp}/carillon-mail.XXXXXX")
+  # shellcheck disable=SC2064
+  trap "mail_down '$folder'" EXIT
+  mail_up "$folder"
+  "$(executable mail)"
 }
 
 stage_e2e_sqlite() { on_sqlite; product e2e::; }
