@@ -16,7 +16,7 @@ use carillon_runtime::{
     lifecycle::Stop,
 };
 use carillon_sql::Database;
-use carillon_user::Users;
+use carillon_user::{UserPorts, Users};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{config::Config, guests::DevGuests, serve::Run};
@@ -46,11 +46,11 @@ impl App {
         let backends = backends(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (queue, bus) = (backends.queue(), backends.bus());
-        let master = match &config.data.master_key {
+        let master = Arc::new(match &config.data.master_key {
             Some(secret) => MasterKey::from_secret(secret.inner()).context("data.master_key")?,
             None => MasterKey::load_or_create(&config.data.path.join("master.key"))
                 .context("cannot use the master key")?,
-        };
+        });
         let (user_database, auth_database, dispatcher_database) = tokio::try_join!(
             backends.database("user"),
             backends.database("auth"),
@@ -61,9 +61,17 @@ impl App {
             auth_database.clone(),
             dispatcher_database.clone(),
         ];
-        let users = Users::open(config.user.clone(), user_database, clock.clone())
-            .await
-            .context("cannot open the user store")?;
+        let users = Users::open(
+            config.user.clone(),
+            user_database,
+            UserPorts {
+                clock: clock.clone(),
+                channels: Vec::new(),
+                seal: master.clone(),
+            },
+        )
+        .await
+        .context("cannot open the user store")?;
         let auth = Auth::open(
             config.auth.clone(),
             auth_database,

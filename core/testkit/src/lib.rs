@@ -3,7 +3,9 @@
 mod clock;
 mod database;
 mod directory;
+mod seal;
 
 pub use clock::FixedClock;
 pub use database::{TestDatabase, create_postgres_database};
 pub use directory::MemoryDirectory;
+pub use seal::OpenSeal;

@@ -48,19 +48,18 @@ impl Directory for Users {
         Ok(users.iter().map(|user| names.get(user).cloned()).collect())
     }
 
-    async fn profiles(&self, _tenant: &TenantId, users: &[UserId]) -> Result<Vec<Profile>, Unavailable> {
-        // Nobody has addresses yet.
-        Ok(vec![Profile::default(); users.len()])
+    async fn profiles(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Profile>, Unavailable> {
+        self.read_profiles(tenant, users).await
     }
 
     async fn retire(
         &self,
-        _tenant: &TenantId,
-        _channel: &ChannelKind,
-        _address: &Address,
-        _reason: &str,
+        tenant: &TenantId,
+        channel: &ChannelKind,
+        address: &Address,
+        reason: &str,
     ) -> Result<(), Unavailable> {
-        Ok(())
+        self.retire_address(tenant, channel, address, reason).await
     }
 }
 

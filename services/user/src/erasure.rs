@@ -8,12 +8,16 @@
 use std::{sync::Arc, time::Duration};
 
 use carillon_domain::ports::{Erase, Unavailable};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Users, store::Erasure};
 
 /// How often erasures that came due are looked for, besides at once in the process that began one.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often what is over is removed.
+const TIDY: Duration = Duration::from_secs(60);
 
 /// How long a process has for one batch before others take it up.
 const LEASE: Duration = Duration::from_secs(120);
@@ -25,8 +29,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const PASSES: i64 = 2;
 
 impl Users {
-    /// Carries out erasures until `stop`.
+    /// Carries out erasures until `stop`, and removes what is over.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut tidy = interval(TIDY);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
             match self.carry_on().await {
                 // There may be more than one batch.
@@ -41,6 +47,12 @@ impl Users {
                 () = stop.cancelled() => break,
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
+                _ = tidy.tick() => {
+                    if let Err(error) = self.tidy().await {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::error!(error, "addresses that are over could not be removed");
+                    }
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Who is who: a tenant's own user ids and our internal ones; and the erasure of a person.
+//! Who is who: a tenant's own user ids and our internal ones; users' languages and addresses; and the erasure of a
+//! person.
 //!
 //! A user exists from the first mention. Keys and subjects everywhere use the internal id, so that erasing a person
 //! needs no rewriting: the name is cut off at once, everything under the internal id is removed room by room, and
@@ -7,26 +8,38 @@
 //! **Invariant**: an erasure that was answered with 202 is carried out, whatever crashes in between.
 
 mod config;
+mod device;
 mod directory;
 mod erasure;
+mod locale;
+mod profiles;
 mod routes;
 mod service;
 mod store;
+mod verification;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::UserConfig;
-pub use service::{OpenError, Users};
+pub use service::{OpenError, UserPorts, Users};
 
 use carillon_sql::{Database, MigrationText, StoreError};
 
-const MIGRATIONS: &[MigrationText] = &[MigrationText {
-    version: 1,
-    description: "users",
-    sqlite: include_str!("../migrations/sqlite/001_users.sql"),
-    postgres: include_str!("../migrations/postgres/001_users.sql"),
-}];
+const MIGRATIONS: &[MigrationText] = &[
+    MigrationText {
+        version: 1,
+        description: "users",
+        sqlite: include_str!("../migrations/sqlite/001_users.sql"),
+        postgres: include_str!("../migrations/postgres/001_users.sql"),
+    },
+    MigrationText {
+        version: 2,
+        description: "devices",
+        sqlite: include_str!("../migrations/sqlite/002_devices.sql"),
+        postgres: include_str!("../migrations/postgres/002_devices.sql"),
+    },
+];
 
 /// Brings the schema up to date; [`Users::open`] does it as well.
 ///

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use carillon_domain::{
     Clock, ExternalUserId, TenantId, UserId,
-    ports::{Erase, Unavailable},
+    ports::{Channel, Erase, Seal, Unavailable, Verifier},
 };
 use carillon_sql::{Database, StoreError};
 use moka::future::Cache;
@@ -11,8 +11,20 @@ use tokio::sync::Notify;
 
 use crate::{
     UserConfig,
+    profiles::ProfileCache,
     store::{self, Store},
 };
+
+/// What users need of the other rooms.
+#[derive(Clone)]
+pub struct UserPorts {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The channels that are known here: each checks the addresses of its own. Another channel's are taken as they are.
+    pub channels: Vec<Arc<dyn Channel>>,
+    /// Tags verification codes.
+    pub seal: Arc<dyn Seal>,
+}
 
 /// Users: see the crate's page.
 pub struct Users {
@@ -20,6 +32,11 @@ pub struct Users {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: UserConfig,
     pub(crate) ids: Cache<(TenantId, ExternalUserId), UserId>,
+    pub(crate) profiles: ProfileCache,
+    pub(crate) channels: Vec<Arc<dyn Channel>>,
+    pub(crate) seal: Arc<dyn Seal>,
+    /// Who sends verification codes; it comes last, since it needs users itself.
+    pub(crate) verifier: RwLock<Option<Arc<dyn Verifier>>>,
     /// The rooms that hold a person's data, by a name for the log.
     pub(crate) rooms: RwLock<Vec<(&'static str, Arc<dyn Erase>)>>,
     /// An erasure began in this process: it need not wait for the next look.
@@ -50,7 +67,7 @@ impl Users {
     pub async fn open(
         config: UserConfig,
         database: Database,
-        clock: Arc<dyn Clock>,
+        ports: UserPorts,
     ) -> Result<Arc<Self>, OpenError> {
         config
             .validate()
@@ -58,7 +75,11 @@ impl Users {
         crate::migrate(&database).await?;
         Ok(Arc::new(Self {
             store: store::on(database),
-            clock,
+            clock: ports.clock,
+            channels: ports.channels,
+            seal: ports.seal,
+            verifier: RwLock::default(),
+            profiles: ProfileCache::new(&config),
             ids: Cache::builder()
                 .max_capacity(config.cached)
                 .time_to_live(config.cache_ttl.duration())
@@ -89,7 +110,9 @@ impl Users {
     /// When the store is away.
     pub async fn erase(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<bool, Unavailable> {
         let began = self.store.begin_erasure(tenant, user, self.clock.now()).await?;
-        self.ids.invalidate(&(tenant.clone(), user.clone())).await;
+        if let Some(id) = self.ids.remove(&(tenant.clone(), user.clone())).await {
+            self.forget_profiles(tenant, &[id]).await;
+        }
         self.wake.notify_one();
         Ok(began)
     }

@@ -11,6 +11,7 @@ mod rpc;
 mod seal;
 mod templates;
 mod topics;
+mod verifier;
 
 pub use authenticate::{AuthError, Authenticate, SubscriptionGrant};
 pub use bus::{Bus, Incoming};
@@ -24,6 +25,7 @@ pub use rpc::{Rpc, RpcError};
 pub use seal::Seal;
 pub use templates::{InAppSource, Rendered, TemplateFault, TemplateSource, Templates};
 pub use topics::{NewPublication, PublishError, Topics};
+pub use verifier::{Verification, Verifier};
 
 /// A backend did not do what it should: it is away, slow or broken. The caller may try again later.
 ///

@@ -1,5 +1,6 @@
 //! What is kept of users. Each method is one transaction.
 
+mod devices;
 mod postgres;
 mod sqlite;
 
@@ -9,6 +10,8 @@ use async_trait::async_trait;
 use carillon_domain::{ExternalUserId, TenantId, Timestamp, UserId};
 use carillon_sql::{Database, StoreError};
 
+pub(crate) use devices::{DeviceStore, PURGE_BATCH};
+
 /// How many erasures are taken up at once.
 pub(crate) const ERASURE_BATCH: i64 = 16;
 
@@ -17,6 +20,8 @@ pub(crate) const ERASURE_BATCH: i64 = 16;
 pub(crate) struct UserRecord {
     pub(crate) id: UserId,
     pub(crate) created_at: Timestamp,
+    /// BCP 47.
+    pub(crate) locale: Option<String>,
     pub(crate) state: UserState,
 }
 
@@ -42,7 +47,7 @@ pub(crate) struct Erasure {
 }
 
 #[async_trait]
-pub(crate) trait Store: Send + Sync + 'static {
+pub(crate) trait Store: DeviceStore {
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -125,13 +130,14 @@ fn named(rows: Vec<(String, String)>) -> Result<Vec<(UserId, ExternalUserId)>, S
         .collect()
 }
 
-/// id, created_at, whether it is being erased
-type UserRow = (String, i64, i64);
+/// id, created_at, locale, whether it is being erased
+type UserRow = (String, i64, Option<String>, i64);
 
-fn user_record((id, created_at, erasing): UserRow) -> Result<UserRecord, StoreError> {
+fn user_record((id, created_at, locale, erasing): UserRow) -> Result<UserRecord, StoreError> {
     Ok(UserRecord {
         id: user_id(&id)?,
         created_at: Timestamp::from_micros(created_at),
+        locale,
         state: if erasing == 0 {
             UserState::Active
         } else {

@@ -2,25 +2,31 @@
 
 mod directory;
 mod erasure;
+mod profiles;
+mod verification;
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use axum::{Extension, body::Body};
 use carillon_domain::{
-    Caller, ExternalUserId, KeyCaller, KeyId, Principal, Scope, TenantId, Timestamp, UserId,
-    ports::{Erase, Unavailable},
+    Caller, Capabilities, ChannelKind, ExternalUserId, Invalid, KeyCaller, KeyId, Outcome, Principal, Scope,
+    TenantId, Timestamp, UserId,
+    ports::{Channel, CheckedAddress, Erase, Report, Unavailable, Verification, Verifier, Work},
 };
-use carillon_testkit::{FixedClock, TestDatabase};
+use carillon_testkit::{FixedClock, OpenSeal, TestDatabase};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use crate::{UserConfig, Users};
+use crate::{UserConfig, UserPorts, Users};
 
 /// Runs each test on both stores.
 macro_rules! on_both {
@@ -43,6 +49,7 @@ pub(super) struct World {
     pub(super) users: Arc<Users>,
     pub(super) clock: Arc<FixedClock>,
     pub(super) database: TestDatabase,
+    pub(super) letters: Arc<Letters>,
 }
 
 impl World {
@@ -56,23 +63,36 @@ impl World {
 
     async fn on(database: TestDatabase) -> Self {
         let clock = Arc::new(FixedClock::default());
-        let users = Users::open(UserConfig::default(), database.database.clone(), clock.clone()).await;
+        let users = Users::open(UserConfig::default(), database.database.clone(), ports(&clock)).await;
+        let (users, letters) = (users.expect("opens"), Arc::new(Letters::default()));
+        users.verifies(letters.clone());
         Self {
-            users: users.expect("opens"),
+            users,
             clock,
             database,
+            letters,
         }
     }
 
     /// Another process on the same database.
     pub(super) async fn beside(&self) -> Arc<Users> {
         let database = self.database.database.clone();
-        Users::open(UserConfig::default(), database, self.clock.clone())
+        Users::open(UserConfig::default(), database, ports(&self.clock))
             .await
             .expect("opens")
     }
 
     pub(super) async fn call(&self, scope: Scope, method: Method, path: &str) -> (StatusCode, Value) {
+        self.send(scope, method, path, Value::Null).await
+    }
+
+    pub(super) async fn send(
+        &self,
+        scope: Scope,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let key = KeyCaller {
             id: KeyId::at(Timestamp::default()),
             scopes: vec![scope],
@@ -85,7 +105,12 @@ impl World {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .body(Body::empty())
+            .header("content-type", "application/json")
+            .body(if body.is_null() {
+                Body::empty()
+            } else {
+                Body::from(body.to_string())
+            })
             .expect("a request");
         let response = router
             .layer(Extension(principal))
@@ -94,7 +119,71 @@ impl World {
             .expect("an answer");
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
+        if bytes.is_empty() {
+            return (parts.status, Value::Null);
+        }
         (parts.status, serde_json::from_slice(&bytes).expect("JSON"))
+    }
+}
+
+fn ports(clock: &Arc<FixedClock>) -> UserPorts {
+    UserPorts {
+        clock: clock.clone(),
+        channels: vec![Arc::new(Post)],
+        seal: Arc::new(OpenSeal),
+    }
+}
+
+/// A channel whose addresses have one spelling: small letters, with an `@`. Nothing is delivered in these tests.
+struct Post;
+
+#[async_trait]
+impl Channel for Post {
+    fn kind(&self) -> ChannelKind {
+        "email".parse().expect("a channel")
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    fn check(&self, address: &str) -> Result<CheckedAddress, Invalid> {
+        if !address.contains('@') {
+            return Err(Invalid("an address has an @"));
+        }
+        Ok(CheckedAddress {
+            address: address.to_lowercase().parse()?,
+            lane: "post".into(),
+        })
+    }
+
+    async fn attempt(&self, _: &Work) -> Report {
+        Report::new(Outcome::Accepted { provider_id: None })
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+/// What was sent to be verified; it can be out of order.
+#[derive(Default)]
+pub(super) struct Letters {
+    pub(super) sent: Mutex<Vec<Verification>>,
+    pub(super) failures: AtomicUsize,
+}
+
+#[async_trait]
+impl Verifier for Letters {
+    async fn send(&self, verification: Verification) -> Result<(), Unavailable> {
+        let failing = self
+            .failures
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if failing.is_ok() {
+            return Err(Unavailable::new("sending", "out of order"));
+        }
+        self.sent.lock().unwrap().push(verification);
+        Ok(())
     }
 }
 

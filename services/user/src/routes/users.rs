@@ -1,13 +1,19 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use carillon_domain::{Caller as Kind, ExternalUserId, Principal, Scope, Timestamp, UserId};
+use carillon_domain::{
+    Caller as Kind, ExternalUserId, Principal, Scope, Timestamp, UserId, ports::Unavailable,
+};
 use carillon_runtime::http::{Caller, IdPath, Problem, require_scope};
 use http::StatusCode;
 use serde::Serialize;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{Users, store::UserState};
+use super::profile::DeviceAnswer;
+use crate::{
+    Users,
+    device::Device,
+    store::{UserRecord, UserState},
+};
 
 /// What is known of a user.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -20,6 +26,11 @@ pub(crate) struct UserAnswer {
     created_at: Timestamp,
     /// Whether the user is being erased.
     state: UserState,
+    /// The user's language, BCP 47.
+    #[schema(required)]
+    locale: Option<String>,
+    /// Where the user is reached outside the inbox, at most 32; retired addresses are shown for a while.
+    addresses: Vec<DeviceAnswer>,
 }
 
 /// An erasure that has begun.
@@ -31,12 +42,16 @@ pub(crate) struct ErasureAnswer {
     state: UserState,
 }
 
-impl Users {
-    /// The routes of users.
-    pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-            .routes(routes!(show, erase))
-            .with_state(Arc::clone(self))
+impl UserAnswer {
+    pub(super) fn new(user: ExternalUserId, known: UserRecord, devices: Vec<Device>) -> Self {
+        Self {
+            user,
+            id: known.id,
+            created_at: known.created_at,
+            state: known.state,
+            locale: known.locale,
+            addresses: devices.into_iter().map(DeviceAnswer::from).collect(),
+        }
     }
 }
 
@@ -60,15 +75,10 @@ pub(crate) async fn show(
 ) -> Result<Json<UserAnswer>, Problem> {
     require_scope(&principal, readable_by(&principal))?;
     let known = users.store.user(&principal.tenant, &user).await;
-    let known = known
-        .map_err(carillon_domain::ports::Unavailable::from)?
-        .ok_or_else(Problem::not_found)?;
-    Ok(Json(UserAnswer {
-        user,
-        id: known.id,
-        created_at: known.created_at,
-        state: known.state,
-    }))
+    let known = known.map_err(Unavailable::from)?.ok_or_else(Problem::not_found)?;
+    let devices = users.store.devices(&principal.tenant, known.id).await;
+    let devices = devices.map_err(Unavailable::from)?;
+    Ok(Json(UserAnswer::new(user, known, devices)))
 }
 
 /// Erases a person everywhere: inbox, receipts, tokens, connections. Needs the scope `users:write`. The answer means that

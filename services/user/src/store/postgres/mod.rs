@@ -1,20 +1,22 @@
+mod devices;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use carillon_domain::{ExternalUserId, TenantId, Timestamp, UserId};
-use carillon_sql::{Sqlite, StoreError, TenantScope};
+use carillon_sql::{Postgres, StoreError, TenantScope};
 
 use super::{
     ERASURE_BATCH, Erasure, ErasureRow, Store, UserRecord, UserRow, erasure, named, pairs, user_record,
 };
 
-pub(super) struct SqliteStore(pub(super) Sqlite);
+pub(super) struct PostgresStore(pub(super) Postgres);
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
-        let mut read = self.0.read_system("a health check reads no rows").await?;
-        sqlx::query("SELECT 1").execute(&mut *read).await?;
+        let mut tx = self.0.begin_system("a health check reads no rows").await?;
+        sqlx::query("SELECT 1").execute(&mut *tx).await?;
         Ok(())
     }
 
@@ -23,16 +25,14 @@ impl Store for SqliteStore {
         tenant: &TenantId,
         users: &[ExternalUserId],
     ) -> Result<Vec<(ExternalUserId, UserId)>, StoreError> {
-        let users = json(&users)?;
-        let mut read = self.0.read(TenantScope::new(tenant)).await?;
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT external, id FROM users \
-             WHERE tenant = $1 AND external IN (SELECT value FROM json_each($2))",
-        )
-        .bind(tenant.as_str())
-        .bind(users)
-        .fetch_all(&mut *read)
-        .await?;
+        let users: Vec<&str> = users.iter().map(ExternalUserId::as_str).collect();
+        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT external, id FROM users WHERE tenant = $1 AND external = ANY($2::text[])")
+                .bind(tenant.as_str())
+                .bind(users)
+                .fetch_all(&mut *tx)
+                .await?;
         pairs(rows)
     }
 
@@ -42,26 +42,32 @@ impl Store for SqliteStore {
         users: &[(ExternalUserId, UserId)],
         now: Timestamp,
     ) -> Result<Vec<(ExternalUserId, UserId)>, StoreError> {
-        let users = json(&users)?;
+        // In one order everywhere: two batches with the same new users would otherwise wait for each other.
+        let mut users: Vec<(&str, String)> = users
+            .iter()
+            .map(|(external, id)| (external.as_str(), id.to_string()))
+            .collect();
+        users.sort_unstable();
+        let (externals, ids): (Vec<&str>, Vec<String>) = users.into_iter().unzip();
         let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
         sqlx::query(
             "INSERT INTO users (tenant, external, id, created_at) \
-             SELECT $1, value ->> 0, value ->> 1, $3 FROM json_each($2) WHERE TRUE \
+             SELECT $1, made.external, made.id, $4 FROM UNNEST($2::text[], $3::text[]) AS made (external, id) \
              ON CONFLICT (tenant, external) DO NOTHING",
         )
         .bind(tenant.as_str())
-        .bind(&users)
+        .bind(&externals)
+        .bind(ids)
         .bind(now.as_micros())
         .execute(&mut *tx)
         .await?;
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT external, id FROM users \
-             WHERE tenant = $1 AND external IN (SELECT value ->> 0 FROM json_each($2))",
-        )
-        .bind(tenant.as_str())
-        .bind(&users)
-        .fetch_all(&mut *tx)
-        .await?;
+        // A statement of its own: its snapshot holds what another process committed while the first one waited.
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT external, id FROM users WHERE tenant = $1 AND external = ANY($2::text[])")
+                .bind(tenant.as_str())
+                .bind(externals)
+                .fetch_all(&mut *tx)
+                .await?;
         tx.commit().await?;
         pairs(rows)
     }
@@ -71,31 +77,31 @@ impl Store for SqliteStore {
         tenant: &TenantId,
         users: &[UserId],
     ) -> Result<Vec<(UserId, ExternalUserId)>, StoreError> {
-        let users = json(&users)?;
-        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let users: Vec<String> = users.iter().map(UserId::to_string).collect();
+        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
         let rows: Vec<(String, String)> = sqlx::query_as(
             "SELECT id, external FROM users \
-             WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2)) \
+             WHERE tenant = $1 AND id = ANY($2::text[]) \
              UNION ALL SELECT user_id, external FROM erasures \
-             WHERE tenant = $1 AND user_id IN (SELECT value FROM json_each($2))",
+             WHERE tenant = $1 AND user_id = ANY($2::text[])",
         )
         .bind(tenant.as_str())
         .bind(users)
-        .fetch_all(&mut *read)
+        .fetch_all(&mut *tx)
         .await?;
         named(rows)
     }
 
     async fn user(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<Option<UserRecord>, StoreError> {
-        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
         let row: Option<UserRow> = sqlx::query_as(
-            "SELECT id, created_at, 0 AS erasing FROM users WHERE tenant = $1 AND external = $2 \
-             UNION ALL SELECT user_id, created_at, 1 FROM erasures WHERE tenant = $1 AND external = $2 \
+            "SELECT id, created_at, locale, 0::bigint AS erasing FROM users WHERE tenant = $1 AND external = $2 \
+             UNION ALL SELECT user_id, created_at, NULL, 1::bigint FROM erasures WHERE tenant = $1 AND external = $2 \
              ORDER BY erasing LIMIT 1",
         )
         .bind(tenant.as_str())
         .bind(user.as_str())
-        .fetch_optional(&mut *read)
+        .fetch_optional(&mut *tx)
         .await?;
         row.map(user_record).transpose()
     }
@@ -122,6 +128,11 @@ impl Store for SqliteStore {
                     .await?;
             return Ok(open.is_some());
         };
+        sqlx::query("DELETE FROM devices WHERE tenant = $1 AND user_id = $2")
+            .bind(tenant.as_str())
+            .bind(&id)
+            .execute(&mut *tx)
+            .await?;
         sqlx::query(
             "INSERT INTO erasures \
              (tenant, user_id, external, created_at, requested_at, pass, attempts, due_at) \
@@ -139,19 +150,6 @@ impl Store for SqliteStore {
     }
 
     async fn take_erasures(&self, now: Timestamp, lease: Duration) -> Result<Vec<Erasure>, StoreError> {
-        // Asked first: mostly there is nothing, and a write would cost a sync.
-        let mut read = self
-            .0
-            .read_system("erasures of all tenants are carried out")
-            .await?;
-        let due: Option<(i64,)> = sqlx::query_as("SELECT due_at FROM erasures WHERE due_at <= $1 LIMIT 1")
-            .bind(now.as_micros())
-            .fetch_optional(&mut *read)
-            .await?;
-        drop(read);
-        if due.is_none() {
-            return Ok(Vec::new());
-        }
         let mut tx = self
             .0
             .begin_system("erasures of all tenants are carried out")
@@ -159,7 +157,7 @@ impl Store for SqliteStore {
         let rows: Vec<ErasureRow> = sqlx::query_as(
             "UPDATE erasures SET attempts = attempts + 1, due_at = $2 \
              WHERE (tenant, user_id) IN \
-              (SELECT tenant, user_id FROM erasures WHERE due_at <= $1 ORDER BY due_at LIMIT $3) \
+              (SELECT tenant, user_id FROM erasures WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
              RETURNING tenant, user_id, pass, attempts",
         )
         .bind(now.as_micros())
@@ -199,17 +197,13 @@ impl Store for SqliteStore {
     }
 
     async fn open_erasures(&self) -> Result<i64, StoreError> {
-        let mut read = self
+        let mut tx = self
             .0
-            .read_system("a number over all tenants, for metrics")
+            .begin_system("a number over all tenants, for metrics")
             .await?;
         let (open,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM erasures")
-            .fetch_one(&mut *read)
+            .fetch_one(&mut *tx)
             .await?;
         Ok(open)
     }
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

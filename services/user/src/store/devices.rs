@@ -1,0 +1,188 @@
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use carillon_domain::{
+    Address, ChannelKind, DeviceId, ExternalUserId, TenantId, Timestamp, UserId,
+    ports::{Profile, ProfileDevice},
+};
+use carillon_sql::StoreError;
+
+use super::{UserRecord, corrupt, user_id};
+use crate::{
+    device::{Change, Device, Retired},
+    verification::{NewCode, SendCodeError, Sent},
+};
+
+/// How many rows one step of cleaning up removes: it holds the writer only briefly.
+pub(crate) const PURGE_BATCH: i64 = 1_000;
+
+/// What is kept of users' languages and addresses. Each method is one transaction.
+#[async_trait]
+pub(crate) trait DeviceStore: Send + Sync + 'static {
+    /// Changes a user, who is made under the id `new` on first mention; answers the user as he is then.
+    async fn put_profile(
+        &self,
+        tenant: &TenantId,
+        user: &ExternalUserId,
+        new: UserId,
+        change: &Change,
+        now: Timestamp,
+    ) -> Result<(UserRecord, Vec<Device>), StoreError>;
+
+    /// A user's addresses, retired ones as well, by id.
+    async fn devices(&self, tenant: &TenantId, user: UserId) -> Result<Vec<Device>, StoreError>;
+
+    /// Language and addresses in use of those of `users` that exist.
+    async fn profiles(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<HashMap<UserId, Profile>, StoreError>;
+
+    /// Retires an address wherever it is in use; answers whose it was.
+    async fn retire(
+        &self,
+        tenant: &TenantId,
+        channel: &ChannelKind,
+        address: &Address,
+        retired: &Retired,
+    ) -> Result<Vec<UserId>, StoreError>;
+
+    /// Keeps a code in the place of an earlier one, if the device may have it; answers the user's language and the device.
+    async fn begin_code(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: DeviceId,
+        code: &NewCode,
+    ) -> Result<Result<(Option<String>, Device), SendCodeError>, StoreError>;
+
+    /// Forgets a code that was never sent, and that it was begun.
+    async fn drop_code(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: DeviceId,
+        tag: &[u8; 32],
+    ) -> Result<(), StoreError>;
+
+    /// Counts an answer and gives the tag to compare it with; `Some(None)` when no code is waiting, `None` when there is no
+    /// such device.
+    async fn take_try(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<Option<Option<Vec<u8>>>, StoreError>;
+
+    /// Marks a device verified and uses up its code; `false` when the code is another one by now.
+    async fn verify(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: DeviceId,
+        tag: &[u8],
+    ) -> Result<bool, StoreError>;
+
+    /// Removes at most [`PURGE_BATCH`] devices that were retired before `retired_before`, and as many codes that are over
+    /// at `now`. Answers the larger number.
+    async fn purge_devices(&self, now: Timestamp, retired_before: Timestamp) -> Result<i64, StoreError>;
+}
+
+/// A device to be written, as JSON that both databases take apart.
+#[derive(serde::Serialize)]
+pub(super) struct DeviceJson<'a> {
+    id: DeviceId,
+    channel: &'a ChannelKind,
+    address: &'a Address,
+    label: Option<&'a str>,
+    verified: i64,
+    created_at: i64,
+}
+
+/// The devices as a JSON list.
+pub(super) fn to_json(devices: &[Device]) -> Result<String, StoreError> {
+    let rows: Vec<_> = devices
+        .iter()
+        .map(|device| DeviceJson {
+            id: device.id,
+            channel: &device.channel,
+            address: &device.address,
+            label: device.label.as_deref(),
+            verified: i64::from(device.verified),
+            created_at: device.created_at.as_micros(),
+        })
+        .collect();
+    serde_json::to_string(&rows).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+/// id, channel, address, label, verified, reason, retired_at, created_at
+pub(super) type DeviceRow = (
+    String,
+    String,
+    String,
+    Option<String>,
+    i64,
+    Option<String>,
+    Option<i64>,
+    i64,
+);
+
+pub(super) fn device(row: DeviceRow) -> Result<Device, StoreError> {
+    let (id, channel, address, label, verified, reason, retired_at, created_at) = row;
+    Ok(Device {
+        id: id.parse().map_err(|_| corrupt("a device's id"))?,
+        channel: channel.parse().map_err(|_| corrupt("a device's channel"))?,
+        address: address.parse().map_err(|_| corrupt("a device's address"))?,
+        label,
+        verified: verified != 0,
+        retired: retired_at.map(|at| Retired {
+            reason: reason.unwrap_or_default(),
+            at: Timestamp::from_micros(at),
+        }),
+        created_at: Timestamp::from_micros(created_at),
+    })
+}
+
+/// code_sent_at, codes, codes_since
+pub(super) type SentRow = (Option<i64>, i64, Option<i64>);
+
+pub(super) fn sent((last, codes, since): SentRow) -> Sent {
+    Sent {
+        last: last.map(Timestamp::from_micros),
+        codes,
+        since: since.map(Timestamp::from_micros),
+    }
+}
+
+/// user_id, id, channel, address, verified
+pub(super) type ProfileRow = (String, String, String, String, i64);
+
+/// Joins what was read of languages and addresses.
+pub(super) fn join(
+    locales: Vec<(String, Option<String>)>,
+    devices: Vec<ProfileRow>,
+) -> Result<HashMap<UserId, Profile>, StoreError> {
+    let mut profiles = HashMap::with_capacity(locales.len());
+    for (user, locale) in locales {
+        let profile = Profile {
+            locale: locale.map(Into::into),
+            devices: Vec::new(),
+        };
+        profiles.insert(user_id(&user)?, profile);
+    }
+    for (user, id, channel, address, verified) in devices {
+        // One that was erased between the two statements has none.
+        let Some(profile) = profiles.get_mut(&user_id(&user)?) else {
+            continue;
+        };
+        profile.devices.push(ProfileDevice {
+            id: id.parse().map_err(|_| corrupt("a device's id"))?,
+            channel: channel.parse().map_err(|_| corrupt("a device's channel"))?,
+            address: address.parse().map_err(|_| corrupt("a device's address"))?,
+            verified: verified != 0,
+        });
+    }
+    Ok(profiles)
+}
