@@ -196,7 +196,12 @@ pub(super) fn classify(stage: Stage, reply: &Reply) -> Outcome {
         Refusal::AddressGone => Outcome::Gone { reason },
         Refusal::MailboxFull => retry(Fault::Address, None),
         Refusal::Credentials => retry(Fault::Provider, None),
-        Refusal::Unwanted if stage == Stage::Recipient && reply.code == 552 && !too_large(reply) => {
+        Refusal::Unwanted
+            if stage == Stage::Recipient
+                && reply.code == 552
+                && reply.status.is_none()
+                && !too_large(reply) =>
+        {
             retry(Fault::Address, None)
         }
         Refusal::Unwanted => Outcome::Rejected { reason },
@@ -493,6 +498,7 @@ mod tests {
             (Recipient, "550 blocked by policy", "rejected"),
             (Recipient, "550 Administrative prohibition", "rejected"),
             (Recipient, "552 5.3.4 Message too big for system", "rejected"),
+            (Recipient, "552 5.7.0 This message was blocked", "rejected"),
             (Recipient, "501 5.5.4 Syntax error in parameters", "rejected"),
             (Data, "554 5.5.1 Error: no valid recipients", "rejected"),
             (

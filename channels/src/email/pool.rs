@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
@@ -19,6 +20,7 @@ use tokio::{
 
 use super::{
     AuthMechanism, EmailConfig, EmailError, Security,
+    address::domain_to_ascii,
     classify::Stage,
     reply::Reply,
     smtp::{Conversation, Credentials, Envelope, Failure},
@@ -65,11 +67,15 @@ struct Kept {
 
 impl Pool {
     pub(super) fn new(config: &EmailConfig, host: &str, hello: &str) -> Result<Self, EmailError> {
+        let host = match host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_string(),
+            Err(_) => domain_to_ascii(host).map_err(|_| EmailError::Setting("host"))?,
+        };
         Ok(Self {
-            host: host.to_owned(),
+            tls: RelayTls::new(&host, config.ca_file.as_deref())?,
+            host,
             port: config.port(),
             security: config.security,
-            tls: RelayTls::new(host, config.ca_file.as_deref())?,
             hello: hello.to_owned(),
             mechanism: config.auth,
             username: config.username.clone().unwrap_or_default(),

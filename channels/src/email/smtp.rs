@@ -63,6 +63,30 @@ pub(super) struct Credentials {
     pub(super) secret: String,
 }
 
+impl Credentials {
+    fn plain(&self) -> String {
+        BASE64_STANDARD.encode(format!("\0{}\0{}", self.username, self.secret))
+    }
+
+    fn xoauth2(&self) -> String {
+        BASE64_STANDARD.encode(format!(
+            "user={}\x01auth=Bearer {}\x01\x01",
+            self.username, self.secret
+        ))
+    }
+
+    /// Whether a text holds the secret, in any form in which it was sent.
+    fn is_quoted(&self, text: &str) -> bool {
+        let forms = [
+            self.secret.clone(),
+            BASE64_STANDARD.encode(&self.secret),
+            self.plain(),
+            self.xoauth2(),
+        ];
+        forms.iter().any(|form| text.contains(form.as_str()))
+    }
+}
+
 /// From whom and to whom, and what the relay may put on a bounce.
 pub(super) struct Envelope<'w> {
     pub(super) from: &'w str,
@@ -174,16 +198,25 @@ impl Conversation {
         Ok(self)
     }
 
-    /// Signs in.
+    /// Signs in. A server that quotes what it was told does not bring the secret into a reason.
     pub(super) async fn sign_in(&mut self, credentials: &Credentials) -> Result<(), Failure> {
+        let mut signed_in = self.authenticate(credentials).await;
+        if let Err(Failure::Refused { reply, .. }) = &mut signed_in
+            && credentials.is_quoted(&reply.text)
+        {
+            reply.text = "[redacted]".to_owned();
+        }
+        signed_in
+    }
+
+    async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), Failure> {
         const STAGE: Stage = Stage::SignIn;
         let Credentials { username, secret, .. } = credentials;
         match credentials.mechanism {
             AuthMechanism::None => {}
             AuthMechanism::Plain if !self.offers.plain => return Err(Failure::Lacks("AUTH PLAIN")),
             AuthMechanism::Plain => {
-                let token = BASE64_STANDARD.encode(format!("\0{username}\0{secret}"));
-                self.ask(STAGE, &["AUTH PLAIN ", &token]).await?;
+                self.ask(STAGE, &["AUTH PLAIN ", &credentials.plain()]).await?;
             }
             AuthMechanism::Login if !self.offers.login => return Err(Failure::Lacks("AUTH LOGIN")),
             AuthMechanism::Login => {
@@ -193,9 +226,9 @@ impl Conversation {
             }
             AuthMechanism::Xoauth2 if !self.offers.xoauth2 => return Err(Failure::Lacks("AUTH XOAUTH2")),
             AuthMechanism::Xoauth2 => {
-                let token =
-                    BASE64_STANDARD.encode(format!("user={username}\x01auth=Bearer {secret}\x01\x01"));
-                let reply = self.ask(STAGE, &["AUTH XOAUTH2 ", &token]).await?;
+                let reply = self
+                    .ask(STAGE, &["AUTH XOAUTH2 ", &credentials.xoauth2()])
+                    .await?;
                 // The reason comes as a challenge; the refusal follows an empty answer.
                 if reply.code == 334 {
                     self.ask(STAGE, &[]).await?;

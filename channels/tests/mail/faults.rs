@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use carillon_channels::email::{EmailConfig, Security};
+use carillon_channels::email::{AuthMechanism, EmailConfig, Security};
 use carillon_domain::{Outcome, ports::Channel as _};
 use tokio::{net::TcpListener, time::Instant};
 
@@ -103,6 +103,36 @@ async fn a_relay_without_starttls_gets_nothing() {
         ..relay.config()
     };
     assert_eq!(reason(&config).await, "the relay does not offer STARTTLS");
+}
+
+#[tokio::test]
+async fn a_relay_that_quotes_the_password_does_not_bring_it_into_the_reason() {
+    for mechanism in [AuthMechanism::Plain, AuthMechanism::Login, AuthMechanism::Xoauth2] {
+        let relay = Relay::start(|mut peer| async move {
+            peer.say("220 ready\r\n").await;
+            peer.hear().await;
+            peer.say("250 AUTH PLAIN LOGIN XOAUTH2\r\n").await;
+            let mut heard = peer.hear().await;
+            while heard.starts_with("AUTH LOGIN") || heard == "aHVi\r\n" {
+                peer.say("334 VXNlcm5hbWU6\r\n").await;
+                heard = peer.hear().await;
+            }
+            peer.say(&format!("535 wrong: {heard}")).await;
+            peer.hear().await;
+        })
+        .await;
+        let config = EmailConfig {
+            auth: mechanism,
+            username: Some("hub".to_owned()),
+            password: Some("canary".into()),
+            ..relay.config()
+        };
+        assert_eq!(
+            reason(&config).await,
+            "the relay answered 535 [redacted]",
+            "{mechanism:?}"
+        );
+    }
 }
 
 #[tokio::test]
