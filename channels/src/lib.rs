@@ -4,3 +4,5 @@
 //! A channel tries once and says what happened (`carillon_domain::ports::Channel`); it keeps nothing and retries nothing.
 
 pub mod email;
+pub mod outbound;
+pub mod webhook;

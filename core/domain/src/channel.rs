@@ -25,6 +25,11 @@ impl ChannelKind {
         Self(Arc::from(Self::IN_APP))
     }
 
+    /// [`Self::WEBHOOK`].
+    pub fn webhook() -> Self {
+        Self(Arc::from(Self::WEBHOOK))
+    }
+
     /// Whether it is [`Self::IN_APP`].
     pub fn is_in_app(&self) -> bool {
         self.as_str() == Self::IN_APP

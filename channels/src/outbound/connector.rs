@@ -1,0 +1,136 @@
+//! Opens connections: resolves once, checks every answer, goes to the address that it checked.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+use tower::Service;
+
+use super::{
+    Guard, Resolve,
+    guard::{Target, TargetHost},
+    stream::Stream,
+};
+
+/// Addresses of one name that are tried, each with its share of the time.
+const TRIED: usize = 4;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("refused")]
+    Refused,
+    #[error("no address")]
+    Name,
+    #[error("unreachable")]
+    Unreachable,
+    #[error("too slow")]
+    Slow,
+    #[error("certificate")]
+    Certificate,
+    #[error("tls")]
+    Tls,
+}
+
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub(super) guard: Arc<Guard>,
+    pub(super) resolver: Arc<dyn Resolve>,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) patience: Duration,
+}
+
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let this = self.clone();
+        // Bounded here and not by the request, so that a connection whose request has gone away ends too.
+        Box::pin(async move {
+            timeout(this.patience, this.open(&uri))
+                .await
+                .unwrap_or(Err(ConnectError::Slow))
+        })
+    }
+}
+
+impl Connector {
+    async fn open(&self, uri: &Uri) -> Result<Stream, ConnectError> {
+        let target = self.guard.check_uri(uri).map_err(|_| ConnectError::Refused)?;
+        let addresses = self.addresses(&target).await?;
+        let socket = self.connect(&addresses, target.port).await?;
+        // Requests are small, and written at once.
+        let _ = socket.set_nodelay(true);
+        if !target.tls {
+            return Ok(Stream::plain(socket));
+        }
+        let name = match target.host {
+            TargetHost::Name(name) => ServerName::try_from(name).map_err(|_| ConnectError::Tls)?,
+            TargetHost::Address(address) => ServerName::IpAddress(address.into()),
+        };
+        TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, socket)
+            .await
+            .map(Stream::tls)
+            .map_err(|error| tls_error(&error))
+    }
+
+    /// Every answer must be fit: a name that leads to both sides is somebody's attempt to choose at the last moment.
+    async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, ConnectError> {
+        let addresses = match &target.host {
+            // Checked with the target.
+            TargetHost::Address(address) => return Ok(vec![*address]),
+            TargetHost::Name(name) => self.resolver.resolve(name).await.map_err(|_| ConnectError::Name)?,
+        };
+        if addresses.is_empty() {
+            return Err(ConnectError::Name);
+        }
+        if addresses.iter().all(|address| self.guard.admits(*address)) {
+            Ok(addresses)
+        } else {
+            Err(ConnectError::Refused)
+        }
+    }
+
+    async fn connect(&self, addresses: &[IpAddr], port: u16) -> Result<TcpStream, ConnectError> {
+        let tried = &addresses[..addresses.len().min(TRIED)];
+        let share = self.patience / u32::try_from(tried.len()).unwrap_or(1);
+        let mut fault = ConnectError::Unreachable;
+        for address in tried {
+            match timeout(share, TcpStream::connect(SocketAddr::new(*address, port))).await {
+                Ok(Ok(socket)) => return Ok(socket),
+                Ok(Err(_)) => {}
+                Err(_) => fault = ConnectError::Slow,
+            }
+        }
+        Err(fault)
+    }
+}
+
+fn tls_error(error: &io::Error) -> ConnectError {
+    let of_certificate = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|error| matches!(error, rustls::Error::InvalidCertificate(_)));
+    if of_certificate {
+        ConnectError::Certificate
+    } else {
+        ConnectError::Tls
+    }
+}
