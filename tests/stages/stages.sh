@@ -15,6 +15,7 @@ stage_install() {
   have cc || packages+=(gcc libc6-dev)
   [ -x /usr/sbin/exim4 ] || packages+=(exim4-daemon-light)
   have openssl || packages+=(openssl)
+  python3 -m pip --version >/dev/null 2>&1 || packages+=(python3 python3-pip)
   if [ ${#packages[@]} -gt 0 ]; then
     if [ "$(id -u)" != 0 ]; then
       echo "these Debian packages are missing, and only root can install them: ${packages[*]}"
@@ -26,7 +27,7 @@ stage_install() {
   fi
   # Reinstalled only when the lock file changed. The lock names no registry: npm asks the one that it is set to.
   local folder
-  for folder in tests/node tests/mail; do
+  for folder in tests/node tests/mail tests/webhooks; do
     (
       cd "$folder"
       if ! cmp -s package-lock.json node_modules/.installed; then
@@ -35,7 +36,18 @@ stage_install() {
       fi
     )
   done
+  python_packages tests/webhooks
 }
+
+# Into a folder of their own: nothing of the system's Python changes.
+python_packages() (
+  cd "$1"
+  cmp -s requirements.txt python_packages/.installed && return
+  rm -rf python_packages
+  python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-deps --require-hashes \
+    --target python_packages -r requirements.txt
+  cp requirements.txt python_packages/.installed
+)
 
 stage_tools() {
   if ! "$TOOLS/bin/cargo-deny" --version 2>/dev/null | grep -qF "$CARGO_DENY_VERSION"; then

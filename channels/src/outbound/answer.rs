@@ -39,7 +39,10 @@ mod tests {
 
     #[test]
     fn excerpts_are_short_and_printable() {
-        assert_eq!(excerpt(b"ok\r\n\x1b[31mred\0", 1_024).as_deref(), Some("ok   [31mred"));
+        assert_eq!(
+            excerpt(b"ok\r\n\x1b[31mred\0", 1_024).as_deref(),
+            Some("ok   [31mred")
+        );
         assert_eq!(excerpt(b"", 1_024), None);
         assert_eq!(excerpt(b" \n", 1_024), None);
         assert_eq!(excerpt("ää".as_bytes(), 3).as_deref(), Some("ä"));

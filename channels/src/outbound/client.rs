@@ -192,7 +192,9 @@ impl Outbound {
 
 impl std::fmt::Debug for Outbound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outbound").field("guard", &self.guard).finish_non_exhaustive()
+        f.debug_struct("Outbound")
+            .field("guard", &self.guard)
+            .finish_non_exhaustive()
     }
 }
 

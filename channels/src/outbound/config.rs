@@ -72,7 +72,9 @@ impl OutboundConfig {
             if !is_host_pattern(host) {
                 return fail(
                     "allow_hosts",
-                    format!("{host:?}: expected a lower-case name such as hooks.internal or *.svc.cluster.local"),
+                    format!(
+                        "{host:?}: expected a lower-case name such as hooks.internal or *.svc.cluster.local"
+                    ),
                 );
             }
         }
@@ -116,7 +118,9 @@ mod tests {
         let cases: [(&str, Spoil); 8] = [
             ("ports", |config| config.ports.clear()),
             ("allow_hosts", |config| config.allow_hosts.push("*".to_owned())),
-            ("allow_hosts", |config| config.allow_hosts.push("Hooks.internal".to_owned())),
+            ("allow_hosts", |config| {
+                config.allow_hosts.push("Hooks.internal".to_owned())
+            }),
             ("connect", |config| config.connect = Span::from_secs(16)),
             ("total", |config| config.total = Span::default()),
             ("head", |config| config.head = ByteSize::kib(4)),

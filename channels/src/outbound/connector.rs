@@ -96,7 +96,11 @@ impl Connector {
         let addresses = match &target.host {
             // Checked with the target.
             TargetHost::Address(address) => return Ok(vec![*address]),
-            TargetHost::Name(name) => self.resolver.resolve(name).await.map_err(|_| ConnectError::Name)?,
+            TargetHost::Name(name) => self
+                .resolver
+                .resolve(name)
+                .await
+                .map_err(|_| ConnectError::Name)?,
         };
         if addresses.is_empty() {
             return Err(ConnectError::Name);

@@ -91,7 +91,10 @@ impl Guard {
             return Err(Invalid("a URL is at most 2048 bytes"));
         }
         // Parsers of URLs drop some of these and read others as slashes, each in its own way.
-        if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+        if text
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || c == '\\')
+        {
             return Err(Invalid("a URL has no spaces, control characters or backslashes"));
         }
         let host = written_host(text)?;
@@ -108,7 +111,9 @@ impl Guard {
         let url = String::from(url);
         // What a request is made of must be able to hold it.
         if url.len() > LONGEST_URL || lane.len() > LONGEST_LANE || Uri::try_from(url.as_str()).is_err() {
-            return Err(Invalid("this URL is too long, or has characters that no request can carry"));
+            return Err(Invalid(
+                "this URL is too long, or has characters that no request can carry",
+            ));
         }
         Ok(Checked {
             url,

@@ -52,8 +52,9 @@ pub fn is_public(address: IpAddr) -> bool {
             v4.to_bits() & mask == base.to_bits()
         }),
         IpAddr::V6(v6) => {
-            let within =
-                |&(base, prefix): &(Ipv6Addr, u32)| v6.to_bits() & (u128::MAX << (128 - prefix)) == base.to_bits();
+            let within = |&(base, prefix): &(Ipv6Addr, u32)| {
+                v6.to_bits() & (u128::MAX << (128 - prefix)) == base.to_bits()
+            };
             let isatap = matches!(v6.segments()[4..6], [0 | 0x200, 0x5efe]);
             within(&GLOBAL_V6) && !PRIVATE_V6.iter().any(within) && !isatap
         }
@@ -133,7 +134,10 @@ pub struct Ports {
 
 impl Ports {
     /// The one port of https.
-    pub const HTTPS: Self = Self { first: 443, last: 443 };
+    pub const HTTPS: Self = Self {
+        first: 443,
+        last: 443,
+    };
 
     /// Whether the port is in the range.
     pub const fn contains(self, port: u16) -> bool {
@@ -149,7 +153,9 @@ impl FromStr for Ports {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         match (port(first), port(last)) {
             (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
-            _ => Err(Invalid("expected a port or a range of ports such as 443 or 8000-8999")),
+            _ => Err(Invalid(
+                "expected a port or a range of ports such as 443 or 8000-8999",
+            )),
         }
     }
 }
@@ -213,11 +219,30 @@ mod tests {
         ] {
             let network: Network = text.parse().expect(text);
             assert_eq!(network.to_string(), text);
-            assert!(network.contains(inside.parse().expect("an address")), "{text} {inside}");
-            assert!(!network.contains(outside.parse().expect("an address")), "{text} {outside}");
+            assert!(
+                network.contains(inside.parse().expect("an address")),
+                "{text} {inside}"
+            );
+            assert!(
+                !network.contains(outside.parse().expect("an address")),
+                "{text} {outside}"
+            );
         }
-        assert_eq!("10.0.0.1".parse::<Network>().expect("valid").to_string(), "10.0.0.1/32");
-        for bad in ["", "10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0.0/", "10.0.0.0/+8", "10/8", "a/8", "::1/1/1"] {
+        assert_eq!(
+            "10.0.0.1".parse::<Network>().expect("valid").to_string(),
+            "10.0.0.1/32"
+        );
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10/8",
+            "a/8",
+            "::1/1/1",
+        ] {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
         }
     }

@@ -24,9 +24,7 @@ pub(super) fn client_config(extra: Option<&Path>) -> Result<Arc<ClientConfig>, O
             return Err(fault("holds no certificate".to_owned()));
         }
         for certificate in certificates {
-            roots
-                .add(certificate)
-                .map_err(|error| fault(error.to_string()))?;
+            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
         }
     }
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

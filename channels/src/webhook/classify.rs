@@ -53,8 +53,18 @@ mod tests {
             let fits = match (code, &outcome) {
                 (200..=299, Outcome::Delivered { provider_id: None }) | (410, Outcome::Gone { .. }) => true,
                 (200..=299 | 410, _) => false,
-                (429 | 500.., Outcome::Retry { fault, after: None, .. }) => *fault == Fault::Provider,
-                (_, Outcome::Retry { fault, after: None, .. }) => *fault == Fault::Address,
+                (
+                    429 | 500..,
+                    Outcome::Retry {
+                        fault, after: None, ..
+                    },
+                ) => *fault == Fault::Provider,
+                (
+                    _,
+                    Outcome::Retry {
+                        fault, after: None, ..
+                    },
+                ) => *fault == Fault::Address,
                 _ => false,
             };
             assert!(fits, "{code}: {outcome:?}");

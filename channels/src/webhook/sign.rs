@@ -84,8 +84,12 @@ mod tests {
         let v1 = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
         assert_eq!(sign(std::slice::from_ref(&hmac), ID, AT, BODY).as_deref(), Ok(v1));
         let ed25519 = SigningKey::new("whsk_VEVTVFNJR05JTkdLRVlET05PVFVTRVRISVNGT1JBTlk=");
-        let v1a = "v1a,tQ9V2XOqn7jL/DQenEFpqIugdBVtiMmER5mhSkXBNwM0mkATuDe6KYYUuxqtaiHeYGb7KaaBRdM5WqyeFiL8Ag==";
-        assert_eq!(sign(std::slice::from_ref(&ed25519), ID, AT, BODY).as_deref(), Ok(v1a));
+        let v1a =
+            "v1a,tQ9V2XOqn7jL/DQenEFpqIugdBVtiMmER5mhSkXBNwM0mkATuDe6KYYUuxqtaiHeYGb7KaaBRdM5WqyeFiL8Ag==";
+        assert_eq!(
+            sign(std::slice::from_ref(&ed25519), ID, AT, BODY).as_deref(),
+            Ok(v1a)
+        );
         assert_eq!(sign(&[hmac, ed25519], ID, AT, BODY), Ok(format!("{v1} {v1a}")));
     }
 
@@ -103,9 +107,14 @@ mod tests {
     #[test]
     fn seed_and_public_half_may_come_together_and_must_belong_together() {
         let pair = generate_ed25519().expect("made");
-        let half = |text: &str| BASE64.decode(text.rsplit('_').next().expect("a part")).expect("base64");
+        let half = |text: &str| {
+            BASE64
+                .decode(text.rsplit('_').next().expect("a part"))
+                .expect("base64")
+        };
         let (seed, public) = (half(pair.secret.expose()), half(&pair.public));
-        let long = |public: &[u8]| SigningKey::new(format!("whsk_{}", BASE64.encode([&seed, public].concat())));
+        let long =
+            |public: &[u8]| SigningKey::new(format!("whsk_{}", BASE64.encode([&seed, public].concat())));
         let sign = |key: SigningKey| sign(&[key], ID, AT, BODY);
         assert_eq!(sign(long(&public)), sign(pair.secret.clone()));
         let other = half(&generate_ed25519().expect("made").public);

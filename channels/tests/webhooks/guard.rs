@@ -1,0 +1,673 @@
+//! What may not be called is not called: at save, at connect, under whatever spelling and name.
+
+use std::{
+    io,
+    net::IpAddr,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use carillon_channels::{
+    outbound::{Guard, Outbound, OutboundConfig, Resolve, SendError, is_public},
+    webhook::WebhookChannel,
+};
+use carillon_domain::{Outcome, SystemClock, ports::Channel as _};
+use http::Request;
+use http_body_util::Full;
+
+use crate::receiver::{Receiver, config, work};
+
+/// URLs that nobody may save. `{p}` is a port at which something listens.
+const REFUSED: &[&str] = &[
+    // Loopback, and the whole network of it.
+    "https://127.0.0.1/",
+    "https://127.0.0.1:{p}/",
+    "https://127.0.0.2:{p}/",
+    "https://127.1.2.3:{p}/",
+    "https://127.255.255.255:{p}/",
+    "https://[::1]/",
+    "https://[::1]:{p}/",
+    "https://[0:0:0:0:0:0:0:1]:{p}/",
+    "https://[0000:0000:0000:0000:0000:0000:0000:0001]:{p}/",
+    // This host, and this network.
+    "https://0.0.0.0:{p}/",
+    "https://0.1.2.3:{p}/",
+    "https://[::]:{p}/",
+    // Private.
+    "https://10.0.0.1:{p}/",
+    "https://10.255.255.255:{p}/",
+    "https://172.16.0.1:{p}/",
+    "https://172.20.1.1:{p}/",
+    "https://172.31.255.255:{p}/",
+    "https://192.168.0.1:{p}/",
+    "https://192.168.255.255:{p}/",
+    // Carrier-grade NAT.
+    "https://100.64.0.1:{p}/",
+    "https://100.100.100.200:{p}/",
+    "https://100.127.255.255:{p}/",
+    // Link-local, and what clouds keep there.
+    "https://169.254.169.254/latest/meta-data/",
+    "https://169.254.169.254:{p}/",
+    "https://169.254.170.2:{p}/",
+    "https://169.254.0.1:{p}/",
+    "https://168.63.129.16:{p}/",
+    "https://192.0.0.192:{p}/",
+    // Assigned, documentation, benchmarks, relays, multicast, reserved, broadcast.
+    "https://192.0.0.1:{p}/",
+    "https://192.0.2.1:{p}/",
+    "https://198.51.100.1:{p}/",
+    "https://203.0.113.1:{p}/",
+    "https://192.88.99.1:{p}/",
+    "https://198.18.0.1:{p}/",
+    "https://198.19.255.255:{p}/",
+    "https://224.0.0.1:{p}/",
+    "https://239.255.255.250:{p}/",
+    "https://240.0.0.1:{p}/",
+    "https://255.255.255.255:{p}/",
+    // The same addresses as decimal, octal, hexadecimal and short numbers.
+    "https://2130706433:{p}/",
+    "https://2130706434:{p}/",
+    "https://0x7f000001:{p}/",
+    "https://0X7F000001:{p}/",
+    "https://017700000001:{p}/",
+    "https://0177.0.0.1:{p}/",
+    "https://0177.0.0.01:{p}/",
+    "https://00000177.0.0.1:{p}/",
+    "https://0x7f.0.0.1:{p}/",
+    "https://0x7f.0x0.0x0.0x1:{p}/",
+    "https://0x7f.1:{p}/",
+    "https://127.1:{p}/",
+    "https://127.0.1:{p}/",
+    "https://127.0.0.0x1:{p}/",
+    "https://0:{p}/",
+    "https://0x0:{p}/",
+    "https://2852039166/latest/meta-data/",
+    "https://0xa9fea9fe:{p}/",
+    "https://0xa9.0xfe.0xa9.0xfe:{p}/",
+    "https://0251.0376.0251.0376:{p}/",
+    "https://169.254.43518:{p}/",
+    "https://169.16689662:{p}/",
+    "https://167772161:{p}/",
+    "https://012.0.0.1:{p}/",
+    "https://3232235521:{p}/",
+    "https://192.168.1:{p}/",
+    "https://4294967295:{p}/",
+    "https://4294967296:{p}/",
+    "https://256.0.0.1:{p}/",
+    "https://127.0.0.1.1:{p}/",
+    "https://1.2.3:{p}/",
+    // A public address in another than its usual spelling is no better.
+    "https://134744072:{p}/",
+    "https://0x08080808:{p}/",
+    "https://8.8.2056:{p}/",
+    "https://010.8.8.8:{p}/",
+    // Escapes, full-width digits, dots of other scripts, a dot at the end.
+    "https://%31%32%37.0.0.1:{p}/",
+    "https://127.0.0%2e1:{p}/",
+    "https://127%2e0%2e0%2e1:{p}/",
+    "https://１２７.０.０.１:{p}/",
+    "https://①②⑦.⓪.⓪.①:{p}/",
+    "https://127。0。0。1:{p}/",
+    "https://127．0．0．1:{p}/",
+    "https://127｡0｡0｡1:{p}/",
+    "https://127.0.0.1.:{p}/",
+    "https://2130706433.:{p}/",
+    "https://example。com:{p}/",
+    "https://example．com:{p}/",
+    "https://example｡com:{p}/",
+    "https://example.com.:{p}/",
+    "https://example.com./",
+    "https://%65xample.com:{p}/",
+    // IPv6 of every private kind.
+    "https://[fc00::1]:{p}/",
+    "https://[fd00::1]:{p}/",
+    "https://[fd00:ec2::254]:{p}/",
+    "https://[fdff:ffff::1]:{p}/",
+    "https://[fe80::1]:{p}/",
+    "https://[febf::1]:{p}/",
+    "https://[fe80::1%25eth0]:{p}/",
+    "https://[fec0::1]:{p}/",
+    "https://[ff02::1]:{p}/",
+    "https://[ff0e::1]:{p}/",
+    "https://[100::1]:{p}/",
+    "https://[2001:db8::1]:{p}/",
+    "https://[3fff::1]:{p}/",
+    "https://[2001::1]:{p}/",
+    "https://[2001:2::1]:{p}/",
+    "https://[2001:10::1]:{p}/",
+    "https://[2001:20::1]:{p}/",
+    "https://[5f00::1]:{p}/",
+    "https://[4000::1]:{p}/",
+    // IPv6 with IPv4 inside: mapped, compatible, translated, 6to4, NAT64, Teredo, ISATAP.
+    "https://[::ffff:127.0.0.1]:{p}/",
+    "https://[::ffff:7f00:1]:{p}/",
+    "https://[::FFFF:7F00:0001]:{p}/",
+    "https://[0:0:0:0:0:ffff:127.0.0.1]:{p}/",
+    "https://[::ffff:169.254.169.254]:{p}/",
+    "https://[::ffff:a9fe:a9fe]:{p}/",
+    "https://[::ffff:10.0.0.1]:{p}/",
+    "https://[::ffff:0.0.0.0]:{p}/",
+    "https://[::ffff:8.8.8.8]:{p}/",
+    "https://[::127.0.0.1]:{p}/",
+    "https://[::7f00:1]:{p}/",
+    "https://[::ffff:0:127.0.0.1]:{p}/",
+    "https://[64:ff9b::127.0.0.1]:{p}/",
+    "https://[64:ff9b::7f00:1]:{p}/",
+    "https://[64:ff9b::a9fe:a9fe]:{p}/",
+    "https://[64:ff9b:1::1]:{p}/",
+    "https://[2002:7f00:1::]:{p}/",
+    "https://[2002:a9fe:a9fe::1]:{p}/",
+    "https://[2002:c0a8:1::1]:{p}/",
+    "https://[2002:808:808::1]:{p}/",
+    "https://[2001:0:7f00:1::]:{p}/",
+    "https://[2606:4700::5efe:127.0.0.1]:{p}/",
+    "https://[2606:4700::200:5efe:a00:1]:{p}/",
+    // Names of one's own network.
+    "https://localhost/",
+    "https://localhost:{p}/",
+    "https://LOCALHOST:{p}/",
+    "https://LocalHost:{p}/",
+    "https://localhost.:{p}/",
+    "https://ｌｏｃａｌｈｏｓｔ:{p}/",
+    "https://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ:{p}/",
+    "https://foo.localhost:{p}/",
+    "https://localhost.localdomain:{p}/",
+    "https://metadata.google.internal/computeMetadata/v1/",
+    "https://metadata.google.internal:{p}/",
+    "https://anything.internal:{p}/",
+    "https://INTERNAL:{p}/",
+    "https://printer.local:{p}/",
+    "https://router.lan:{p}/",
+    "https://router.home.arpa:{p}/",
+    "https://wiki.corp:{p}/",
+    "https://wiki.intranet:{p}/",
+    "https://db.private:{p}/",
+    "https://metadata:{p}/",
+    "https://kubernetes:{p}/",
+    // Carillon itself.
+    "https://bells.example.org/v1/notifications",
+    "https://BELLS.example.org:{p}/",
+    // Users, passwords, fragments, backslashes: who reads what as the host?
+    "https://user@example.com:{p}/",
+    "https://user:secret@example.com:{p}/",
+    "https://@example.com:{p}/",
+    "https://example.com@127.0.0.1:{p}/",
+    "https://127.0.0.1@example.com:{p}/",
+    "https://example.com:443@127.0.0.1:{p}/",
+    "https://example.com%40127.0.0.1:{p}/",
+    "https://example.com#@127.0.0.1:{p}/",
+    "https://127.0.0.1:{p}#@example.com/",
+    "https://example.com/#fragment",
+    "https://example.com\\@127.0.0.1:{p}/",
+    "https:\\\\127.0.0.1:{p}\\",
+    "https:/\\127.0.0.1:{p}/",
+    "https://example.com\\.127.0.0.1:{p}/",
+    // Spaces and control characters, which some parsers drop.
+    " https://example.com/",
+    "https://example.com/ ",
+    "https://exam\tple.com/",
+    "https://127.0.\n0.1:{p}/",
+    "https://example.com/\r\nhost: 127.0.0.1",
+    "https://example.com/a b",
+    "https://example.com/\0",
+    "https://exam\u{a0}ple.com/",
+    // Schemes.
+    "http://example.com/",
+    "http://example.com:443/",
+    "http://8.8.8.8:443/",
+    "HTTP://example.com:443/",
+    "file:///etc/passwd",
+    "ftp://example.com/",
+    "gopher://127.0.0.1:{p}/_",
+    "unix:/run/carillon.sock",
+    "http+unix://%2frun%2fcarillon.sock/",
+    "ws://example.com:443/",
+    "wss://example.com/",
+    "data:text/plain,hello",
+    "javascript:alert(1)",
+    "jar:https://example.com!/",
+    "dict://127.0.0.1:{p}/",
+    "ldap://127.0.0.1:{p}/",
+    // Not absolute, not whole, not a host.
+    "",
+    "/",
+    "//example.com/",
+    "example.com",
+    "https:example.com",
+    "https:/example.com",
+    "https:///example.com",
+    "https:////127.0.0.1:{p}/",
+    "https://",
+    "https:///",
+    "https://:443/",
+    "https://?x",
+    "https://[",
+    "https://[]:{p}/",
+    "https://[::1",
+    "https://[127.0.0.1]:{p}/",
+    "https://[v1.fe80::1]:{p}/",
+    "https://exa mple.com/",
+    "https://example..com/",
+    "https://.example.com/",
+    "https://exa*mple.com/",
+    "https://exa$mple.com/",
+    "https://example.com:99999/",
+    "https://example.com:-1/",
+    "https://example.com:0/",
+    "https://example.com:abc/",
+];
+
+/// URLs that anybody may save, with the spelling that they get and their lane.
+const ALLOWED: &[(&str, &str, &str)] = &[
+    ("https://example.com", "https://example.com/", "example.com:443"),
+    (
+        "https://Example.COM:443/Hook",
+        "https://example.com/Hook",
+        "example.com:443",
+    ),
+    (
+        "HTTPS://example.com/a?b=c&d",
+        "https://example.com/a?b=c&d",
+        "example.com:443",
+    ),
+    (
+        "https://example.com/a/../b",
+        "https://example.com/b",
+        "example.com:443",
+    ),
+    (
+        "https://example.com/?u=http://127.0.0.1/",
+        "https://example.com/?u=http://127.0.0.1/",
+        "example.com:443",
+    ),
+    (
+        "https://example.com/@here",
+        "https://example.com/@here",
+        "example.com:443",
+    ),
+    (
+        "https://a_b.example.com/",
+        "https://a_b.example.com/",
+        "a_b.example.com:443",
+    ),
+    (
+        "https://bücher.example/",
+        "https://xn--bcher-kva.example/",
+        "xn--bcher-kva.example:443",
+    ),
+    (
+        "https://localhost.example.com/",
+        "https://localhost.example.com/",
+        "localhost.example.com:443",
+    ),
+    (
+        "https://10.example.com/",
+        "https://10.example.com/",
+        "10.example.com:443",
+    ),
+    (
+        "https://notinternal.example/",
+        "https://notinternal.example/",
+        "notinternal.example:443",
+    ),
+    ("https://8.8.8.8/", "https://8.8.8.8/", "8.8.8.8:443"),
+    (
+        "https://172.15.255.255/",
+        "https://172.15.255.255/",
+        "172.15.255.255:443",
+    ),
+    ("https://172.32.0.0/", "https://172.32.0.0/", "172.32.0.0:443"),
+    (
+        "https://100.63.255.255/",
+        "https://100.63.255.255/",
+        "100.63.255.255:443",
+    ),
+    ("https://100.128.0.0/", "https://100.128.0.0/", "100.128.0.0:443"),
+    (
+        "https://[2606:4700:4700::1111]/",
+        "https://[2606:4700:4700::1111]/",
+        "[2606:4700:4700::1111]:443",
+    ),
+    (
+        "https://[2606:4700:4700:0:0:0:0:1111]/",
+        "https://[2606:4700:4700::1111]/",
+        "[2606:4700:4700::1111]:443",
+    ),
+];
+
+fn own() -> [String; 1] {
+    ["bells.example.org".to_owned()]
+}
+
+fn any_port() -> OutboundConfig {
+    OutboundConfig {
+        ports: vec!["1-65535".parse().unwrap()],
+        ..OutboundConfig::default()
+    }
+}
+
+#[test]
+fn the_table_of_urls_is_kept_at_save() {
+    assert!(REFUSED.len() + ALLOWED.len() >= 150);
+    for guard in [
+        Guard::new(&OutboundConfig::default(), own()),
+        Guard::new(&any_port(), own()),
+    ] {
+        for url in REFUSED {
+            let url = url.replace("{p}", "8443");
+            assert!(guard.check(&url).is_err(), "{url:?} passed");
+        }
+        for (url, canonical, lane) in ALLOWED {
+            let checked = guard
+                .check(url)
+                .unwrap_or_else(|reason| panic!("{url}: {reason}"));
+            assert_eq!(
+                (checked.url.as_str(), &*checked.lane),
+                (*canonical, *lane),
+                "{url}"
+            );
+            assert_eq!(
+                guard.check(canonical).as_ref(),
+                Ok(&checked),
+                "canonical stays so"
+            );
+        }
+    }
+    let guard = Guard::new(&OutboundConfig::default(), own());
+    for port in ["80", "8443", "22", "6379", "5432"] {
+        assert!(
+            guard.check(&format!("https://example.com:{port}/")).is_err(),
+            "{port}"
+        );
+    }
+    let long = |host: &str, path: &str| guard.check(&format!("https://{host}/{path}")).is_ok();
+    let label = "a".repeat(63);
+    assert!(long(&format!("{label}.example"), &"p".repeat(1_900)));
+    assert!(!long(&format!("{label}a.example"), ""));
+    assert!(!long(&format!("{label}.{label}.{label}.{label}.example"), ""));
+    assert!(!long("example.com", &"p".repeat(2_048)));
+}
+
+/// Says for every name the same addresses, and counts who asked.
+struct Says {
+    addresses: Vec<IpAddr>,
+    then: Option<Vec<IpAddr>>,
+    asked: AtomicUsize,
+}
+
+impl Says {
+    fn new(addresses: &[&str]) -> Arc<Self> {
+        Arc::new(Self {
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            then: None,
+            asked: AtomicUsize::new(0),
+        })
+    }
+
+    /// Another answer to the second question: rebinding.
+    fn first_then(first: &str, then: &str) -> Arc<Self> {
+        Arc::new(Self {
+            addresses: vec![first.parse().unwrap()],
+            then: Some(vec![then.parse().unwrap()]),
+            asked: AtomicUsize::new(0),
+        })
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Resolve for Says {
+    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        let before = self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(match &self.then {
+            Some(then) if before > 0 => then.clone(),
+            _ => self.addresses.clone(),
+        })
+    }
+}
+
+const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+#[tokio::test]
+async fn a_forbidden_listener_sees_no_connection_whatever_stands_in_the_url() {
+    let forbidden = Receiver::answering(OK).await;
+    let says = Says::new(&["127.0.0.1"]);
+    let outbound = Outbound::with_resolver(&any_port(), own(), says).unwrap();
+    let port = forbidden.address.port().to_string();
+    let (mut sent, names) = (0, ["https://rebound.example:{p}/", "http://rebound.example:{p}/"]);
+    for url in REFUSED.iter().chain(&names) {
+        for url in [
+            url.replace("{p}", &port),
+            url.replace("https", "http").replace("{p}", &port),
+        ] {
+            // As though it had been saved before the rules were these.
+            let Ok(request) = Request::post(url.as_str()).body(Full::new(Bytes::new())) else {
+                continue;
+            };
+            if request
+                .uri()
+                .authority()
+                .is_some_and(|a| !a.as_str().contains(&port))
+            {
+                continue; // It would leave this machine.
+            }
+            let refused = outbound.send(request, 0).await.expect_err(&url);
+            assert!(
+                matches!(refused, SendError::Refused | SendError::Broken),
+                "{url}: {refused}"
+            );
+            sent += 1;
+        }
+    }
+    assert!(sent > 150, "only {sent} could be tried");
+    assert_eq!(forbidden.connections(), 0);
+
+    // Were it allowed, it would be seen.
+    let allowed = Outbound::open(&config(), own()).unwrap();
+    let request = Request::post(forbidden.url())
+        .body(Full::new(Bytes::new()))
+        .unwrap();
+    assert_eq!(allowed.send(request, 0).await.unwrap().status, 204);
+    assert_eq!(forbidden.connections(), 1);
+}
+
+fn named(outbound: Outbound) -> WebhookChannel {
+    WebhookChannel::new(outbound, Arc::new(SystemClock))
+}
+
+/// `127.0.0.1` is allowed, `127.0.0.2` is not, and the name may be called over plain HTTP.
+fn half_open() -> OutboundConfig {
+    OutboundConfig {
+        allow_hosts: vec!["hooks.example".to_owned()],
+        ..config()
+    }
+}
+
+#[tokio::test]
+async fn one_private_answer_among_public_ones_refuses_them_all() {
+    let allowed = Receiver::answering(OK).await;
+    let at = format!("127.0.0.2:{}", allowed.address.port());
+    let private = Receiver::start_at(&at, |_| async {}).await;
+    let url = format!("http://hooks.example:{}/", allowed.address.port());
+    for answers in [
+        ["127.0.0.1", "127.0.0.2"],
+        ["127.0.0.2", "127.0.0.1"],
+        ["127.0.0.1", "::ffff:127.0.0.1"],
+        ["127.0.0.1", "::1"],
+    ] {
+        let channel = named(Outbound::with_resolver(&half_open(), own(), Says::new(&answers)).unwrap());
+        let report = channel.attempt(&work(&url)).await;
+        assert!(
+            matches!(report.outcome, Outcome::Rejected { .. }),
+            "{answers:?}: {report:?}"
+        );
+    }
+    assert_eq!((allowed.connections(), private.connections()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_once_and_the_checked_address_is_called() {
+    let allowed = Receiver::answering("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+    let at = format!("127.0.0.2:{}", allowed.address.port());
+    let private = Receiver::start_at(&at, |_| async {}).await;
+    let says = Says::first_then("127.0.0.1", "127.0.0.2");
+    let channel =
+        named(Outbound::with_resolver(&half_open(), own(), Arc::clone(&says) as Arc<dyn Resolve>).unwrap());
+    let work = work(&format!("http://hooks.example:{}/", allowed.address.port()));
+    let first = channel.attempt(&work).await;
+    assert_eq!(first.outcome, Outcome::Delivered { provider_id: None });
+    assert_eq!((says.asked(), allowed.connections()), (1, 1));
+    let second = channel.attempt(&work).await;
+    assert!(matches!(second.outcome, Outcome::Rejected { .. }), "{second:?}");
+    assert_eq!(
+        (says.asked(), allowed.connections(), private.connections()),
+        (2, 1, 0)
+    );
+}
+
+#[tokio::test]
+async fn every_refusal_reads_the_same() {
+    let says = Says::new(&["10.0.0.1"]);
+    let channel = named(Outbound::with_resolver(&any_port(), own(), says).unwrap());
+    let mut seen = Vec::new();
+    for url in [
+        "https://hooks.example/",
+        "https://127.0.0.1/",
+        "https://169.254.169.254/latest",
+        "https://localhost/",
+        "https://bells.example.org/",
+        "http://example.com/",
+        "https://[::1]/",
+    ] {
+        seen.push(channel.attempt(&work(url)).await);
+    }
+    seen.dedup();
+    let [report] = &seen[..] else {
+        panic!("they differ: {seen:?}")
+    };
+    assert_eq!((report.status, &report.excerpt), (None, &None));
+    let Outcome::Rejected { reason } = &report.outcome else {
+        panic!("{report:?}")
+    };
+    assert_eq!(reason, "the address is not allowed");
+}
+
+#[test]
+fn what_operators_allow_may_be_plain_and_internal() {
+    let config = OutboundConfig {
+        ports: vec!["443".parse().unwrap(), "8000-8999".parse().unwrap()],
+        allow_networks: vec!["10.20.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        allow_hosts: vec![
+            "hooks.internal".to_owned(),
+            "*.svc.cluster.local".to_owned(),
+            "receiver".to_owned(),
+        ],
+        ..OutboundConfig::default()
+    };
+    config.validate().unwrap();
+    let guard = Guard::new(&config, own());
+    for (url, fits) in [
+        ("http://10.20.3.4:8080/", true),
+        ("https://10.20.3.4/", true),
+        ("http://10.21.0.1:8080/", false),
+        ("http://[fd00::7]:8080/", true),
+        ("http://hooks.internal:8080/", true),
+        ("https://hooks.internal/", true),
+        ("http://hooks.internal:9090/", false),
+        ("http://x.hooks.internal:8080/", false),
+        ("https://other.internal/", false),
+        ("http://a.b.svc.cluster.local:8080/", true),
+        ("http://svc.cluster.local:8080/", false),
+        ("http://receiver:8000/", true),
+        ("http://example.com:8080/", false),
+        ("https://example.com:8080/", true),
+        ("http://127.0.0.1:8080/", false),
+    ] {
+        assert_eq!(guard.check(url).is_ok(), fits, "{url}");
+    }
+}
+
+#[test]
+fn addresses_at_the_edges_of_ranges_are_told_apart() {
+    for (address, public) in [
+        ("1.0.0.0", true),
+        ("0.255.255.255", false),
+        ("9.255.255.255", true),
+        ("11.0.0.0", true),
+        ("126.255.255.255", true),
+        ("128.0.0.0", true),
+        ("169.253.255.255", true),
+        ("169.255.0.0", true),
+        ("192.0.1.0", true),
+        ("192.167.255.255", true),
+        ("192.169.0.0", true),
+        ("198.17.255.255", true),
+        ("198.20.0.0", true),
+        ("223.255.255.255", true),
+        ("168.63.129.15", true),
+        ("1fff:ffff::", false),
+        ("2001:200::1", true),
+        ("2001:1ff::1", false),
+        ("2001:db7::1", true),
+        ("2001:db9::1", true),
+        ("2003::1", true),
+        ("3ffe:ffff::1", true),
+        ("3fff:1000::1", true),
+        ("2a00::1:5efe:1:2", true),
+        ("2a00::5efe:1:2", false),
+        ("2a00::200:5efe:1:2", false),
+    ] {
+        assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
+    }
+}
+
+/// Proxy variables are of the process, so the process is another: this very executable, with one test.
+#[tokio::test]
+async fn proxy_variables_are_ignored() {
+    let proxy = Receiver::answering(OK).await;
+    let receiver = Receiver::answering(OK).await;
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args([
+        "--exact",
+        "guard::under_proxy_variables",
+        "--ignored",
+        "--nocapture",
+    ]);
+    for variable in [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        child.env(variable, format!("http://{}", proxy.address));
+    }
+    child.env("TEST_RECEIVER", receiver.url());
+    let output = tokio::task::spawn_blocking(move || child.output().unwrap())
+        .await
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!((receiver.connections(), proxy.connections()), (1, 0));
+}
+
+#[tokio::test]
+#[ignore = "started by proxy_variables_are_ignored"]
+async fn under_proxy_variables() {
+    let url = std::env::var("TEST_RECEIVER").unwrap();
+    let channel = named(Outbound::open(&config(), []).unwrap());
+    let report = channel.attempt(&work(&url)).await;
+    assert_eq!(report.outcome, Outcome::Delivered { provider_id: None });
+}
