@@ -1,15 +1,11 @@
 //! What one delivery costs when a publication goes to 1,000 sockets.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    path::Path,
-    time::Duration,
-};
+use std::{io::Write as _, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    connect::{PATIENCE, connect, read_head},
     floor, http,
     process::Server,
     report::{Figure, median, spread},
@@ -40,10 +36,10 @@ pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
             topic: TOPIC,
         },
     )?;
-    let mut control = TcpStream::connect(("127.0.0.1", bare.port))?;
-    control.set_nodelay(true)?;
+    let mut control = connect(bare.port)?;
     control.write_all(b"GET /control HTTP/1.1\r\n\r\n")?;
-    control.read_exact(&mut [0; 81])?;
+    let head = read_head(&mut control).context("the floor's control connection")?;
+    ensure!(head.starts_with("HTTP/1.1 101"), "the floor answered {head:?}");
     let mut publisher = http::Client::connect(carillon.port, &carillon.key)?;
     // The frame on the wire is as long as the floor's: the payload is what the protocol's own words leave.
     let data = "x".repeat(floor::PAYLOAD - r#"{"push":{"channel":"live.bench","pub":{"data":""}}}"#.len());
@@ -51,31 +47,34 @@ pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
         &format!("/v1/topics/{TOPIC}/publish"),
         &format!(r#"{{"publications":[{{"data":"{data}"}}]}}"#),
     );
-    let limit = Duration::from_secs(30);
     let (mut ours, mut floors) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let before = bare.cpu()?;
         for _ in 0..PUBLICATIONS {
             control.write_all(&[1])?;
-            bare_sockets.read_frames(SUBSCRIBERS as u64, limit)?;
+            bare_sockets
+                .read_frames(SUBSCRIBERS as u64, PATIENCE)
+                .context("the floor's frames")?;
         }
         floors.push((bare.cpu()? - before).as_secs_f64() * 1e6 / (PUBLICATIONS as f64 * SUBSCRIBERS as f64));
         let before = carillon.cpu()?;
         for _ in 0..PUBLICATIONS {
             let (status, body) = publisher.exchange(&request)?;
-            anyhow::ensure!(
+            ensure!(
                 status == 200,
                 "publish: {status} {}",
                 String::from_utf8_lossy(&body)
             );
-            sockets.read_frames(SUBSCRIBERS as u64, limit)?;
+            sockets
+                .read_frames(SUBSCRIBERS as u64, PATIENCE)
+                .context("Carillon's frames")?;
         }
         ours.push(
             (carillon.cpu()? - before).as_secs_f64() * 1e6 / (PUBLICATIONS as f64 * SUBSCRIBERS as f64),
         );
     }
     let expected = PUBLICATIONS * rounds as u64;
-    anyhow::ensure!(
+    ensure!(
         sockets.each_had(expected),
         "a subscriber missed a frame or had one too many"
     );

@@ -3,11 +3,12 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
+
+use crate::connect::connect;
 
 /// One keep-alive connection.
 pub(crate) struct Client {
@@ -20,11 +21,8 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to 127.0.0.1.
     pub(crate) fn connect(port: u16, key: &str) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self {
-            stream,
+            stream: connect(port)?,
             read: Vec::new(),
             port,
             key: key.to_owned(),
@@ -52,7 +50,7 @@ impl Client {
                 return Ok((status, body));
             }
             let mut chunk = [0; 16 * 1024];
-            let count = self.stream.read(&mut chunk)?;
+            let count = self.stream.read(&mut chunk).context("waiting for an answer")?;
             if count == 0 {
                 bail!("the server closed the connection");
             }

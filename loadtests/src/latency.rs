@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::Path,
     sync::mpsc,
     time::{Duration, Instant},
@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 
 use crate::{
+    connect::{connect, impatient},
     http,
     process::Server,
     report::{Figure, spread},
@@ -42,7 +43,7 @@ pub(crate) fn measure(program: &Path) -> Result<Vec<Figure>> {
 fn carillon(program: &Path) -> Result<Histogram<u64>> {
     let server = Server::carillon(program)?;
     let token = http::token(server.port, &server.key, "ada")?;
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port))?;
+    let mut stream = connect(server.port)?;
     write!(
         stream,
         "GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nAccept: text/event-stream\r\n\r\n"
@@ -99,7 +100,7 @@ fn floor() -> Result<Histogram<u64>> {
     let port = listener.local_addr()?.port();
     let echo = std::thread::spawn(move || -> Result<()> {
         let (mut stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
+        impatient(&stream)?;
         let mut byte = [0];
         while stream.read(&mut byte)? == 1 {
             for _ in 0..2 {
@@ -110,8 +111,7 @@ fn floor() -> Result<Histogram<u64>> {
         }
         Ok(())
     });
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_nodelay(true)?;
+    let mut stream = connect(port)?;
     let mut histogram = Histogram::new(3)?;
     let begin = Instant::now();
     for event in 0..EVENTS {

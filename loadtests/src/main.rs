@@ -8,6 +8,7 @@
 )]
 
 mod accept;
+mod connect;
 mod fanout;
 mod floor;
 mod http;
@@ -61,16 +62,11 @@ fn main() -> Result<()> {
             rounds,
         } => {
             let mut figures = report::Report::new(&server)?;
-            eprintln!("start-up and idle memory");
-            figures.add(startup::measure(&server, rounds)?);
-            eprintln!("durable accepts");
-            figures.add(accept::measure(&server, rounds)?);
-            eprintln!("POST to SSE frame");
-            figures.add(latency::measure(&server)?);
-            eprintln!("memory per idle connection");
-            figures.add(memory::measure(&server)?);
-            eprintln!("fan-out to 1,000 sockets");
-            figures.add(fanout::measure(&server, rounds)?);
+            figures.scenario("start-up and idle memory", || startup::measure(&server, rounds))?;
+            figures.scenario("durable accepts", || accept::measure(&server, rounds))?;
+            figures.scenario("POST to SSE frame", || latency::measure(&server))?;
+            figures.scenario("memory per idle connection", || memory::measure(&server))?;
+            figures.scenario("fan-out to 1,000 sockets", || fanout::measure(&server, rounds))?;
             figures.write(&report)?;
             println!("{}", figures.table());
             eprintln!("report: {}", report.display());

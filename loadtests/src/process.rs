@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::http;
 
-/// The core that servers run on; the client runs on the other (the Makefile pins it).
+/// The core that servers run on; the Makefile keeps the client on another.
 const SERVER_CORE: &str = "0";
 
 /// A server process; killed when dropped.

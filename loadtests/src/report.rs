@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 /// One figure beside its floor.
 pub(crate) struct Figure {
@@ -30,7 +30,13 @@ impl Report {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?
             .trim()
             .to_owned();
-        let cores = std::thread::available_parallelism()?;
+        let status = fs::read_to_string("/proc/self/status")?;
+        let client = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         let online = fs::read_to_string("/proc/cpuinfo")?
             .matches("processor\t")
             .count();
@@ -41,7 +47,7 @@ impl Report {
             .unwrap_or(0)
             / (1024 * 1024);
         let machine = format!(
-            "{version}; {online} cores (server pinned to core 0, client to {cores} other), {memory} GiB, Linux {kernel}"
+            "{version}; {online} cores (server on core 0, client on core {client}), {memory} GiB, Linux {kernel}"
         );
         Ok(Self {
             machine,
@@ -49,8 +55,17 @@ impl Report {
         })
     }
 
-    /// Adds a scenario's figures.
-    pub(crate) fn add(&mut self, figures: Vec<Figure>) {
+    /// Runs a scenario and adds its figures.
+    ///
+    /// # Errors
+    /// The scenario's, by its name.
+    pub(crate) fn scenario(
+        &mut self,
+        name: &'static str,
+        measure: impl FnOnce() -> Result<Vec<Figure>>,
+    ) -> Result<()> {
+        eprintln!("{name}");
+        let figures = measure().with_context(|| format!("the scenario \"{name}\" failed"))?;
         for figure in &figures {
             eprintln!(
                 "  {}: {} | {} | {}",
@@ -58,6 +73,7 @@ impl Report {
             );
         }
         self.figures.extend(figures);
+        Ok(())
     }
 
     /// The table in Markdown.

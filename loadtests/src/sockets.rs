@@ -3,13 +3,15 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream as Blocking},
+    net::TcpStream as Blocking,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
+
+use crate::connect::{connect, read_head};
 
 /// Connections, and what arrives on them.
 pub(crate) struct Sockets {
@@ -84,7 +86,7 @@ impl Sockets {
                 loop {
                     match socket.stream.read(&mut buffer) {
                         Ok(0) => bail!("connection {} was closed", event.token().0),
-                        Ok(count) => got += socket.take(&buffer[..count]),
+                        Ok(count) => got += socket.take(&buffer[..count])?,
                         Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                         Err(error) => return Err(error.into()),
                     }
@@ -101,59 +103,54 @@ impl Sockets {
 }
 
 impl Socket {
-    /// Counts the whole frames in what came; a ping (an empty object) does not count.
-    fn take(&mut self, bytes: &[u8]) -> u64 {
+    /// Counts the whole frames in what came; a ping (an empty object) does not count and is answered, since a long run
+    /// would be cut off otherwise.
+    fn take(&mut self, bytes: &[u8]) -> Result<u64> {
         self.read.extend_from_slice(bytes);
         let (mut at, mut counted) = (0, 0);
-        while let Some((start, end)) = frame_at(&self.read, at) {
+        while let Some((start, end)) = frame_at(&self.read, at)? {
             if end - start > 2 {
                 counted += 1;
+            } else {
+                self.stream.write_all(&masked(b"{}"))?;
             }
             at = end;
         }
         self.read.drain(..at);
         self.frames += counted;
-        counted
+        Ok(counted)
     }
 }
 
-/// The payload of the whole, unmasked frame that begins at `at`.
-fn frame_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let head = bytes.get(at..at + 2)?;
-    let (start, length) = match head[1] {
-        126 => (
-            at + 4,
-            usize::from(u16::from_be_bytes(bytes.get(at + 2..at + 4)?.try_into().ok()?)),
-        ),
-        127 => return None,
-        short => (at + 2, usize::from(short)),
+/// The payload of the whole, unmasked text frame that begins at `at`; `None` while it is not whole.
+fn frame_at(bytes: &[u8], at: usize) -> Result<Option<(usize, usize)>> {
+    let (start, length) = match bytes[at..] {
+        [] | [_] => return Ok(None),
+        [kind, ..] if kind != 0x81 => bail!("a frame of kind {kind:#04x} instead of a text"),
+        [_, 126, high, low, ..] => (at + 4, usize::from(u16::from_be_bytes([high, low]))),
+        [_, 126, ..] => return Ok(None),
+        [_, 127, ..] => bail!("a frame above 64 KiB"),
+        [_, short, ..] => (at + 2, usize::from(short)),
     };
-    (bytes.len() >= start + length).then_some((start, start + length))
+    Ok((bytes.len() >= start + length).then_some((start, start + length)))
 }
 
 fn handshake(port: u16, greeting: &Greeting<'_>) -> Result<Blocking> {
-    let mut stream = Blocking::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut stream = connect(port)?;
     let key = STANDARD.encode([7; 16]);
     write!(
         stream,
         "GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     )?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    if !head.starts_with(b"HTTP/1.1 101") {
-        bail!("handshake: {}", String::from_utf8_lossy(&head));
+    let head = read_head(&mut stream)?;
+    if !head.starts_with("HTTP/1.1 101") {
+        bail!("handshake: {head}");
     }
     if let Some(token) = greeting.token {
-        let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
+        let hello = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
         let subscribe = format!(r#"{{"id":2,"subscribe":{{"channel":"{}"}}}}"#, greeting.topic);
-        for (command, answer) in [(connect, r#""id":1"#), (subscribe, r#""id":2"#)] {
+        for (command, answer) in [(hello, r#""id":1"#), (subscribe, r#""id":2"#)] {
             stream.write_all(&masked(command.as_bytes()))?;
             let reply = read_frame(&mut stream)?;
             if !reply.contains(answer) || reply.contains(r#""error""#) {
