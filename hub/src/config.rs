@@ -25,7 +25,8 @@ pub struct HubConfig {
     pub call_timeout: Span,
     /// The largest WebSocket message, all its fragments together; a larger one closes with 1009.
     pub max_message: ByteSize,
-    /// How much may be queued for one connection; with more it counts as slow and is cut off, resumably.
+    /// How much may be queued for one connection beside its `send_buffer`; with more it counts as slow and is cut off,
+    /// resumably. A single message that is larger is still queued where nothing else waits.
     pub max_queued: ByteSize,
     /// `SO_SNDBUF` of every stream; `0B` leaves the system's default.
     pub send_buffer: ByteSize,

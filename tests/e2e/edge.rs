@@ -233,6 +233,24 @@ async fn sigterm_drains_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_answers_its_close_does_not_hold_up_the_end() {
+    let mut server = Start::default()
+        .env("CARILLON_HUB__CLOSE_TIMEOUT", "500ms")
+        .env("CARILLON_SHUTDOWN__DRAIN", "20s")
+        .serve()
+        .await;
+    let api = server.api().await;
+    let ada = api.user("ada").await;
+    // Connected, and never read again: the hub's own clock has to drop it while everything else ends.
+    let _deaf = ada.connect(json!({})).await;
+    let begun = Instant::now();
+    server.terminate();
+    let status = server.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{}", server.log());
+}
+
+#[tokio::test]
 async fn a_request_in_flight_at_sigterm_is_answered_or_refused_never_forgotten() {
     let mut server = Start::default().serve().await;
     let api = server.api().await;

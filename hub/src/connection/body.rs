@@ -13,6 +13,9 @@ use http_body::{Body, Frame};
 use super::{Connection, Phase, pipe::Pipe};
 use crate::hub::Hub;
 
+/// What hyper is given at a time: it keeps that much beside our queue.
+const PART: usize = 16 * 1024;
+
 /// The body of a stream's response. Dropping it ends the connection.
 pub(crate) struct StreamBody {
     hub: Arc<Hub>,
@@ -35,7 +38,7 @@ impl Body for StreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let connection = &self.connection;
         let mut out = connection.out.lock();
-        if let Some(bytes) = out.queue.pop() {
+        if let Some(bytes) = out.queue.take(PART) {
             out.moved_at = connection.shared.millis();
             if out.queue.is_empty() {
                 connection.drained.notify_waiters();

@@ -7,6 +7,8 @@ mod body;
 mod out;
 mod pipe;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{
@@ -156,16 +158,40 @@ impl Connection {
         self.shared.millis() + Wheel::STEP.as_millis() as u64 >= self.wake_at.load(Ordering::Relaxed)
     }
 
-    /// Says `bytes`, whole frames, now or as soon as the peer reads; cuts the peer off when too much waits already.
-    /// What does not fit an empty queue is still taken: the limit is on waiting, not on what is said.
-    pub(crate) fn send(self: &Arc<Self>, bytes: &Bytes) {
+    /// How much may wait for the peer, in bytes.
+    pub(crate) fn bound(&self) -> usize {
+        self.shared.config.max_queued.as_usize()
+    }
+
+    /// Says one whole frame, now or as soon as the peer reads; cuts the peer off when more than the bound would wait.
+    /// A frame that is above the bound by itself still goes into an empty queue: it could never be delivered otherwise.
+    pub(crate) fn send(self: &Arc<Self>, frame: &Bytes) {
+        self.say(&mut self.out.lock(), frame);
+    }
+
+    /// Says several whole frames in one write, or one after the other where all of them together are above the bound;
+    /// `joined` are their bytes in one piece.
+    pub(crate) fn send_all<'a>(
+        self: &Arc<Self>,
+        joined: &Bytes,
+        frames: impl IntoIterator<Item = &'a Bytes>,
+    ) {
         let mut out = self.out.lock();
+        if joined.len() <= self.bound() {
+            return self.say(&mut out, joined);
+        }
+        for frame in frames {
+            self.say(&mut out, frame);
+        }
+    }
+
+    fn say(self: &Arc<Self>, out: &mut Out, bytes: &Bytes) {
         if out.phase != Phase::Open {
             return;
         }
         if !out.queue.is_empty() {
-            if out.queue.bytes() + bytes.len() > self.shared.config.max_queued.as_usize() {
-                self.cut_off_slow(&mut out);
+            if out.queue.bytes() + bytes.len() > self.bound() {
+                self.cut_off_slow(out);
             } else {
                 out.queue.push(bytes.clone());
             }
@@ -180,30 +206,44 @@ impl Connection {
                     all if all == bytes.len() => {}
                     some => out.queue.push_rest(bytes.slice(some..)),
                 }
-                self.flush(&mut out);
+                self.flush(out);
             }
-            Err(_) => self.broken(&mut out),
+            Err(_) => self.broken(out),
         }
     }
 
-    /// Says `bytes` once everything before is out; false when the connection ended meanwhile.
+    /// Says `bytes` once everything before is out, so that they never count against the peer; false when the
+    /// connection ended meanwhile.
     pub(crate) async fn send_paced(self: &Arc<Self>, bytes: &Bytes) -> bool {
+        self.when_drained(|out| self.say(out, bytes)).await
+    }
+
+    /// Waits until everything is out; false when the connection ended meanwhile.
+    pub(crate) async fn drained(&self) -> bool {
+        self.when_drained(|_| ()).await
+    }
+
+    /// Whether nothing waits for the peer.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.out.lock().queue.is_empty()
+    }
+
+    async fn when_drained(&self, then: impl FnOnce(&mut Out)) -> bool {
         loop {
             // Asked for before the look, so that no wake-up falls between.
             let drained = self.drained.notified();
             {
-                let out = self.out.lock();
+                let mut out = self.out.lock();
                 if out.phase != Phase::Open {
                     return false;
                 }
                 if out.queue.is_empty() {
-                    break;
+                    then(&mut out);
+                    return true;
                 }
             }
             drained.await;
         }
-        self.send(bytes);
-        true
     }
 
     /// Says `last` after what waits, then ends.

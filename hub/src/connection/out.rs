@@ -47,12 +47,12 @@ impl Queue {
         self.push(rest);
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        let frame = self.frames.pop_front()?;
-        self.bytes -= frame.len();
-        self.begun = false;
-        self.release();
-        Some(frame)
+    /// Takes the first frame, or `most` bytes of it.
+    pub(crate) fn take(&mut self, most: usize) -> Option<Bytes> {
+        let part = self.frames.front()?.clone();
+        let part = part.slice(..part.len().min(most));
+        self.advance(part.len());
+        Some(part)
     }
 
     /// `written` bytes of the front are out.
@@ -111,5 +111,16 @@ mod tests {
         queue.push(Bytes::from_static(b"third"));
         queue.cut();
         assert!(queue.is_empty() && queue.bytes() == 0);
+    }
+
+    #[test]
+    fn a_long_frame_is_taken_in_parts_and_a_cut_keeps_its_rest() {
+        let mut queue = Queue::default();
+        queue.push(Bytes::from_static(b"first"));
+        queue.push(Bytes::from_static(b"second"));
+        assert_eq!(queue.take(3), Some(Bytes::from_static(b"fir")));
+        queue.cut();
+        assert_eq!(queue.take(3), Some(Bytes::from_static(b"st")));
+        assert_eq!((queue.take(3), queue.bytes()), (None, 0));
     }
 }

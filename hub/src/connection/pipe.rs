@@ -20,6 +20,9 @@ use super::out::Queue;
 /// A peer that acknowledges nothing for this long is gone, also while nothing is read from it.
 const PEER_SILENCE: Duration = Duration::from_secs(60);
 
+/// What rustls may hold beside our queue: one record (RFC 8446, section 5.1).
+const RECORD: usize = 16 * 1024;
+
 pub(crate) enum Pipe {
     Plain(TcpStream),
     Tls(TcpStream, Mutex<Box<ServerConnection>>),
@@ -47,7 +50,10 @@ impl Pipe {
         }
         match socket {
             Socket::Plain(tcp) => Self::Plain(tcp),
-            Socket::Tls(tcp, tls) => Self::Tls(tcp, Mutex::new(tls)),
+            Socket::Tls(tcp, mut tls) => {
+                tls.set_buffer_limit(Some(RECORD));
+                Self::Tls(tcp, Mutex::new(tls))
+            }
         }
     }
 

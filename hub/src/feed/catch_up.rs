@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{Position, ports::Gap};
 
-use super::{Base, Feed, Message, Released, Subscription, Todo, concat};
+use super::{Base, Feed, Message, Released, Subscription, Todo, portions};
 use crate::{connection::Connection, hub::Hub, protocol::Encoding, session::Input, sse};
 
 /// Neighbours that were only published in the wrong order arrive within this time.
@@ -107,8 +107,9 @@ impl Hub {
         mut more: bool,
     ) {
         for _ in 0..ROUNDS {
-            for some in messages.chunks(16) {
-                if !connection.send_paced(&concat(some, connection.encoding)).await {
+            // Half of what may wait: the other half is for what is live on this connection meanwhile.
+            for some in portions(&messages, connection.encoding, connection.bound() / 2) {
+                if !connection.send_paced(&some).await {
                     return;
                 }
             }
@@ -116,9 +117,12 @@ impl Hub {
             if let Some(last) = messages.last() {
                 at = last.position.clone();
             }
-            let Some(from) = &at else {
-                subscription.release(0);
+            // What is held comes at once: it counts against the peer only if nothing is left of what was said here.
+            if (at.is_none() || !more) && !connection.drained().await {
                 return;
+            }
+            let Some(from) = &at else {
+                return self.go_live_without_history(&connection, &subscription);
             };
             if !more {
                 match subscription.release(from.seq) {
@@ -159,6 +163,18 @@ impl Hub {
             }
         }
         connection.cut_off();
+    }
+
+    /// A live-only topic has nothing to read again: what was too much to be held is lost, and a stream is told so.
+    fn go_live_without_history(&self, connection: &Arc<Connection>, subscription: &Subscription) {
+        subscription.feed().lost_history();
+        while subscription.release(0) == Released::Behind {
+            if connection.encoding == Encoding::EventStream {
+                self.shared.metrics.gaps.increment(1);
+                let topic = subscription.feed().topic();
+                connection.send(&sse::event::gap(topic, Gap::Unknown, None));
+            }
+        }
     }
 }
 

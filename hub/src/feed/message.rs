@@ -184,3 +184,51 @@ pub(crate) fn concat(messages: &[Arc<Message>], encoding: Encoding) -> Bytes {
         .for_each(|message| out.extend_from_slice(message.encoded(encoding)));
     out.freeze()
 }
+
+/// The messages' frames, joined into pieces of at most `most` bytes; a longer frame is a piece of its own.
+pub(crate) fn portions(
+    messages: &[Arc<Message>],
+    encoding: Encoding,
+    most: usize,
+) -> impl Iterator<Item = Bytes> {
+    let mut rest = messages;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest.iter().take_while(|message| {
+            bytes += message.encoded(encoding).len();
+            bytes <= most
+        });
+        let count = fitting.count().max(1).min(rest.len());
+        let (portion, behind) = rest.split_at(count);
+        rest = behind;
+        (!portion.is_empty()).then(|| concat(portion, encoding))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_are_as_long_as_allowed_and_lose_nothing() {
+        let messages: Vec<_> = [10, 10, 300, 10, 10, 10]
+            .into_iter()
+            .zip(1..)
+            .map(|(length, seq)| {
+                let mut position: Position = "abc-1".parse().unwrap();
+                position.seq = seq;
+                Message::from_change(LoggedChange {
+                    position,
+                    kind: ChangeKind::Added,
+                    body: format!("{:?}", "x".repeat(length)).into(),
+                })
+            })
+            .collect();
+        let one = messages[0].encoded(Encoding::EventStream).len();
+        let pieces: Vec<_> = portions(&messages, Encoding::EventStream, 2 * one).collect();
+        let lengths: Vec<_> = pieces.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [2 * one, one + 290, 2 * one, one]);
+        assert_eq!(pieces.concat(), concat(&messages, Encoding::EventStream));
+        assert_eq!(portions(&[], Encoding::EventStream, 1).count(), 0);
+    }
+}

@@ -11,20 +11,23 @@ mod registry;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use carillon_domain::{Position, Subject, TenantId, ports::Gap};
 use parking_lot::Mutex;
 use slab::Slab;
 
+use self::message::concat;
 pub(crate) use self::{
-    message::{Batch, Message, concat, sent_at},
+    message::{Batch, Message, portions, sent_at},
     open::{Opening, Resume},
     registry::Registry,
 };
 use crate::{connection::Connection, protocol::Encoding, sse};
 
-/// What is held for one subscriber, or waits behind a hole: more is read from the store again.
+/// How many messages are held for one subscriber, or wait behind a hole: more is read from the store again.
 const HELD_MESSAGES: usize = 256;
-const HELD_BYTES: usize = 256 * 1024;
+/// How much waits behind a hole.
+const WAITING_BYTES: usize = 256 * 1024;
 /// What goes out in one write at most.
 const BATCH_MESSAGES: usize = 64;
 const BATCH_BYTES: usize = 48 * 1024;
@@ -101,10 +104,11 @@ struct Held {
 }
 
 impl Held {
-    fn add(&mut self, messages: &[Arc<Message>]) {
+    /// `bound`: what may wait for the connection.
+    fn add(&mut self, messages: &[Arc<Message>], bound: usize) {
         for message in messages {
             self.bytes += message.weight();
-            if self.overflowed || self.messages.len() >= HELD_MESSAGES || self.bytes > HELD_BYTES {
+            if self.overflowed || self.messages.len() >= HELD_MESSAGES || self.bytes > bound {
                 self.overflowed = true;
                 self.messages = Vec::new();
                 return;
@@ -330,7 +334,7 @@ impl Feed {
                 continue;
             };
             match &mut subscriber.held {
-                Some(held) => held.add(&batch.messages),
+                Some(held) => held.add(&batch.messages, subscriber.connection.bound()),
                 None => *sent += subscriber.send(batch),
             }
         }
@@ -367,9 +371,8 @@ impl Feed {
             .filter(|message| message.seq().is_none_or(|seq| seq > after));
         let messages: Vec<_> = messages.collect();
         if !messages.is_empty() {
-            subscriber
-                .connection
-                .send(&concat(&messages, subscriber.connection.encoding));
+            let encoding = subscriber.connection.encoding;
+            say(&subscriber.connection, &messages, &concat(&messages, encoding));
         }
         Released::Live
     }
@@ -418,15 +421,21 @@ impl Subscriber {
         let new = |message: &&Arc<Message>| message.seq().is_none_or(|seq| seq > self.after);
         let encoding = self.connection.encoding;
         if batch.messages.first().as_ref().is_none_or(new) {
-            self.connection.send(batch.encoded(encoding));
+            say(&self.connection, &batch.messages, batch.encoded(encoding));
             return batch.messages.len() as u64;
         }
         let messages: Vec<_> = batch.messages.iter().filter(new).cloned().collect();
         if !messages.is_empty() {
-            self.connection.send(&concat(&messages, encoding));
+            say(&self.connection, &messages, &concat(&messages, encoding));
         }
         messages.len() as u64
     }
+}
+
+/// Says `messages`, whose frames in one piece are `joined`.
+fn say(connection: &Arc<Connection>, messages: &[Arc<Message>], joined: &Bytes) {
+    let encoding = connection.encoding;
+    connection.send_all(joined, messages.iter().map(|message| message.encoded(encoding)));
 }
 
 impl State {
@@ -481,7 +490,7 @@ impl State {
         let Err(at) = self.waiting.binary_search_by_key(&message.seq(), key) else {
             return;
         };
-        if self.waiting.len() >= HELD_MESSAGES || self.waiting_bytes + message.weight() > HELD_BYTES {
+        if self.waiting.len() >= HELD_MESSAGES || self.waiting_bytes + message.weight() > WAITING_BYTES {
             // The store has them all.
             self.waiting = Vec::new();
             self.waiting_bytes = 0;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use carillon_domain::{DeviceName, Subject, TenantId, TopicName, UserCaller, ports::Unavailable};
 use carillon_runtime::edge::Taken;
 
@@ -70,19 +69,19 @@ impl Hub {
         let with_inbox = plan.inbox.is_some();
         let inbox = openings.first().filter(|_| with_inbox);
         let start = inbox.and_then(|opening| opening.start.as_ref());
-        let mut head = vec![event::position(start, &plan.user.external, plan.device.as_ref())];
+        let position = event::position(start, &plan.user.external, plan.device.as_ref());
+        if !connection.send_paced(&position).await {
+            return;
+        }
         for opening in &openings {
             if let Some(gap) = opening.gap {
                 self.shared.metrics.gaps.increment(1);
-                head.push(event::gap(
-                    opening.subscription.feed().topic(),
-                    gap,
-                    opening.start.as_ref(),
-                ));
+                let topic = opening.subscription.feed().topic();
+                let event = event::gap(topic, gap, opening.start.as_ref());
+                if !connection.send_paced(&event).await {
+                    return;
+                }
             }
-        }
-        if !connection.send_paced(&Bytes::from(head.concat())).await {
-            return;
         }
         for (token, opening) in (0..).zip(openings) {
             let at = opening.start.clone();

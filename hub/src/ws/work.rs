@@ -288,6 +288,8 @@ impl Hub {
         let (_, opening) = openings.swap_remove(at);
         let seq = opening.start.as_ref().map_or(0, |start| start.seq);
         let done = opening.messages.is_empty() && !opening.more;
+        // What is held comes at once, so nothing may wait before it.
+        let done = done && connection.is_drained();
         if done && opening.subscription.release(seq) != Released::Behind {
             return;
         }

@@ -189,3 +189,37 @@ async fn a_stream_on_http_2_stays_on_hyper_and_is_bounded_there() {
     let url = format!("http://{}/connection/websocket", server.address);
     assert_eq!(client.get(url).send().await.unwrap().status(), 400);
 }
+
+/// hyper gives each of our writes a DATA frame of its own, so that they can be counted.
+#[tokio::test]
+async fn what_is_published_together_leaves_in_one_write() {
+    let server = Server::start();
+    let token = server.world.token("ada");
+    let client = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    let url = format!("http://{}/v1/stream?topic=room.1", server.address);
+    let response = client.get(url).bearer_auth(&token).send().await.unwrap();
+    let mut stream = Box::pin(response.bytes_stream());
+    let mut next = async || {
+        let bytes = within("a frame", stream.next()).await.unwrap().unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    while !next().await.contains("event: position") {}
+    let burst = (0..32).map(|n| server.world.log("ada", &n.to_string())).collect();
+    server.world.bus.send(burst);
+    let first = next().await;
+    assert_eq!(first.matches("event: added").count(), 32, "{first}");
+    // Two subjects are two writes; each keeps what belongs together.
+    let of_topic = (0..32).map(|n| server.world.publication("room.1", &n.to_string(), None));
+    let of_mailbox = (0..32).map(|n| server.world.log("ada", &n.to_string()));
+    let burst = of_topic
+        .collect::<Vec<_>>()
+        .into_iter()
+        .chain(of_mailbox)
+        .collect();
+    server.world.bus.send(burst);
+    assert_eq!(next().await.matches("event: publication").count(), 32);
+    assert_eq!(next().await.matches("event: added").count(), 32);
+}

@@ -36,3 +36,44 @@ impl Bus for EmbeddedBus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use carillon_domain::{Clock as _, EnvelopeId, EnvelopeKind, SystemClock};
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Notes how many came together.
+    #[derive(Default)]
+    struct Counting(Mutex<Vec<usize>>);
+
+    impl Incoming for Counting {
+        fn receive(&self, envelope: Envelope) {
+            self.receive_all(vec![envelope]);
+        }
+
+        fn receive_all(&self, envelopes: Vec<Envelope>) {
+            self.0.lock().push(envelopes.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_published_together_is_received_together() {
+        let bus = EmbeddedBus::default();
+        let received = Arc::new(Counting::default());
+        bus.incoming(received.clone());
+        let envelope = Envelope {
+            id: EnvelopeId::at(SystemClock.now()),
+            tenant: TenantId::default(),
+            subject: Subject::Control,
+            position: None,
+            kind: EnvelopeKind::Publication { publisher: None },
+            body: Bytes::new(),
+        };
+        bus.publish(vec![envelope.clone(); 400]).await.unwrap();
+        bus.publish(vec![envelope]).await.unwrap();
+        assert_eq!(*received.0.lock(), [400, 1]);
+    }
+}
