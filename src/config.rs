@@ -176,7 +176,7 @@ impl Default for BusConfig {
 
 #[cfg(test)]
 mod tests {
-    use carillon_runtime::config::{document, print, reference_toml};
+    use carillon_runtime::config::{Loaded, Sources, document, load, print, reference_toml};
 
     use super::*;
 
@@ -196,5 +196,38 @@ mod tests {
             print(&config)
         );
         assert!(!print(&config).contains("hunter2") && !format!("{config:?}").contains("hunter2"));
+    }
+
+    const PRODUCTION: &str = include_str!("../deployments/production.toml");
+
+    fn read(text: &str) -> Loaded<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("carillon.toml");
+        std::fs::write(&path, text).unwrap();
+        let sources = Sources {
+            file: Some(path),
+            ..Sources::default()
+        };
+        load(&sources, Config::validate).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    #[test]
+    fn the_production_profile_is_a_configuration_as_it_stands_and_with_its_choices_made() {
+        let loaded = read(PRODUCTION);
+        assert_eq!(loaded.config.hub.connections_per_user, 10);
+        assert_eq!(loaded.config.server.limits.connections_per_address, 200);
+        assert!(loaded.config.server.tls.certificate.is_none());
+        // A key behind `#` is there to be uncommented; prose has a space behind it.
+        let chosen: String = PRODUCTION
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(key) if key.starts_with(|first: char| first.is_ascii_lowercase()) => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let loaded = read(&chosen);
+        assert!(loaded.config.server.tls.certificate.is_some());
+        assert_eq!(loaded.config.server.cors.origins.len(), 1);
+        assert_eq!(loaded.config.hub.allowed_origins.len(), 1);
     }
 }

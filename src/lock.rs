@@ -3,10 +3,26 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+/// Why the data folder cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LockError {
+    /// A server, or a command that opened the store, is at work in it.
+    #[error("data.path: another process uses the data folder {}", _0.display())]
+    Taken(PathBuf),
+    /// It cannot be made, opened or locked.
+    #[error("data.path: cannot {doing} {}: {source}", path.display())]
+    Folder {
+        /// What went wrong.
+        doing: &'static str,
+        /// With which folder or file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
 
 /// Holds the data folder until dropped; the kernel lets go of it when the process dies.
 #[derive(Debug)]
@@ -19,30 +35,27 @@ impl DataLock {
     ///
     /// # Errors
     /// When another process holds it, or it cannot be made.
-    pub(crate) fn take(data: &Path) -> Result<Self> {
+    pub(crate) fn take(data: &Path) -> Result<Self, LockError> {
+        let path = data.join("carillon.lock");
+        let fault = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| LockError::Folder { doing, path, source }
+        };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(data)
-            .with_context(|| format!("data.path: cannot make the folder {}", data.display()))?;
-        let path = data.join("carillon.lock");
+            .map_err(fault("make the folder", data))?;
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(&path)
-            .with_context(|| format!("data.path: cannot open {}", path.display()))?;
+            .map_err(fault("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                bail!(
-                    "data.path: another process uses the data folder {}",
-                    data.display()
-                )
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("data.path: cannot lock {}", path.display()))
-            }
+            Err(TryLockError::WouldBlock) => Err(LockError::Taken(data.to_owned())),
+            Err(TryLockError::Error(error)) => Err(fault("lock", &path)(error)),
         }
     }
 }

@@ -39,8 +39,8 @@ struct Here {
 
 impl Here {
     async fn open(config: &Config) -> Result<Self, Failure> {
-        let failed = |error: anyhow::Error| Failure::Failed(format!("{error:#}"));
-        let lock = DataLock::take(&config.data.path).map_err(failed)?;
+        let failed = |error: anyhow::Error| Failure::at_start(&error);
+        let lock = DataLock::take(&config.data.path).map_err(|error| failed(error.into()))?;
         let app = App::open(config).await.map_err(failed)?;
         let stop = Stop::new();
         let supervisor = Supervisor::new(stop.clone());

@@ -1,8 +1,13 @@
 //! How a command ends.
 
-use std::{fmt, process::ExitCode};
+use std::{fmt, io::ErrorKind, process::ExitCode};
 
+use carillon_backends::OpenError;
+use carillon_runtime::edge::EdgeError;
+use carillon_sql::StoreError;
 use serde::Deserialize;
+
+use crate::lock::LockError;
 
 /// The exit codes, for `--help`.
 pub(super) const HELP: &str = "\
@@ -11,8 +16,9 @@ Exit codes:
   1  it failed
   2  the command line is wrong
   3  something is misconfigured: a key, a file, a certificate
-  4  the server cannot be reached
-  5  the server refused: the credential, the scope or the request";
+  4  the server or its database cannot be reached
+  5  the server refused: the credential, the scope or the request
+  6  another process has the address or the data folder";
 
 /// Why a command ended without doing what it should.
 #[derive(Debug)]
@@ -23,8 +29,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// The configuration or what it names is at fault.
     Misconfigured(String),
-    /// Nobody answers.
+    /// Nobody answers, at the server's address or at the database's.
     Unreachable(String),
+    /// Another process has the address or the data folder.
+    Taken(String),
     /// The server answered with a problem.
     Refused(Box<Problem>),
     /// Who reads our output has gone, for example `head`: nothing to say, nothing wrong.
@@ -32,6 +40,33 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Why the stores or the listeners did not open.
+    pub(super) fn at_start(error: &anyhow::Error) -> Self {
+        let text = format!("{error:#}");
+        for cause in error.chain() {
+            let kind = match (
+                cause.downcast_ref::<LockError>(),
+                cause.downcast_ref::<EdgeError>(),
+                cause.downcast_ref::<OpenError>(),
+                cause.downcast_ref::<StoreError>(),
+            ) {
+                (Some(LockError::Taken(_)), ..) => Self::Taken,
+                (_, Some(EdgeError::Bind { source, .. }), ..) if source.kind() == ErrorKind::AddrInUse => {
+                    Self::Taken
+                }
+                (_, _, Some(OpenError::Store { source, .. }), _) | (.., Some(source)) => match source {
+                    source if source.is_unreachable() => Self::Unreachable,
+                    StoreError::Unsafe(_) => Self::Misconfigured,
+                    _ => Self::Failed,
+                },
+                (Some(_), ..) | (_, Some(_), ..) | (_, _, Some(_), _) => Self::Misconfigured,
+                _ => continue,
+            };
+            return kind(text);
+        }
+        Self::Failed(text)
+    }
+
     /// The process's exit code.
     pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
@@ -42,6 +77,7 @@ impl Failure {
             Self::Misconfigured(_) => 3,
             Self::Unreachable(_) => 4,
             Self::Refused(_) => 5,
+            Self::Taken(_) => 6,
         })
     }
 }
@@ -49,9 +85,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(text) | Self::Usage(text) | Self::Misconfigured(text) | Self::Unreachable(text) => {
-                f.write_str(text)
-            }
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::Misconfigured(text)
+            | Self::Unreachable(text)
+            | Self::Taken(text) => f.write_str(text),
             Self::Refused(problem) => fmt::Display::fmt(problem, f),
             Self::NobodyReads => Ok(()),
         }
@@ -60,7 +98,7 @@ impl fmt::Display for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
+        if error.kind() == ErrorKind::BrokenPipe {
             Self::NobodyReads
         } else {
             Self::Failed(error.to_string())

@@ -13,9 +13,10 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.place.load(Vec::new())?.config;
-    let failed = |error: anyhow::Error| Failure::Failed(format!("{error:#}"));
-    let _lock = DataLock::take(&config.data.path).map_err(failed)?;
-    let app = App::open(&config).await.map_err(failed)?;
+    let _lock = DataLock::take(&config.data.path).map_err(|error| Failure::at_start(&error.into()))?;
+    let app = App::open(&config)
+        .await
+        .map_err(|error| Failure::at_start(&error))?;
     app.close().await;
     output::line("the schemas are up to date")
 }

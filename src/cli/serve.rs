@@ -48,9 +48,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<std::process::ExitCode, 
         // Standard output may be closed; the server serves all the same.
         let _ = greet(serving, &data);
     });
-    Box::pin(serving)
-        .await
-        .map_err(|error| Failure::Failed(format!("{error:#}")))
+    Box::pin(serving).await.map_err(|error| Failure::at_start(&error))
 }
 
 /// Where it is; with `--dev`, what to type next.

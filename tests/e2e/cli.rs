@@ -198,7 +198,7 @@ async fn mistakes_have_exit_codes_and_say_why_on_stderr() {
         &[],
     )
     .await;
-    assert!(away.code.is_some_and(|code| code != 0), "{away:?}");
+    assert_eq!(away.code, Some(4), "{away:?}");
     assert!(!away.stderr.is_empty(), "{away:?}");
 }
 
@@ -206,6 +206,42 @@ async fn mistakes_have_exit_codes_and_say_why_on_stderr() {
 async fn two_servers_do_not_share_a_data_folder() {
     let server = Start::default().serve().await;
     let second = server.command(&["serve", "--listen", "127.0.0.1:0"]).await;
-    assert!(second.code.is_some_and(|code| code != 0), "{second:?}");
-    assert!(second.stderr.contains("data"), "{second:?}");
+    assert_eq!(second.code, Some(6), "{second:?}");
+    assert!(second.stderr.contains("data.path"), "{second:?}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_ends_the_start_with_a_code_of_its_own() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    let refused = carillon(&["serve", "--data", &data, "--listen", &address], &[]).await;
+    assert_eq!(refused.code, Some(6), "{refused:?}");
+    assert!(refused.stderr.contains(&address), "{refused:?}");
+    // An address of another machine is no neighbour's fault, but the configuration's.
+    let foreign = carillon(&["serve", "--data", &data, "--listen", "192.0.2.1:8080"], &[]).await;
+    assert_eq!(foreign.code, Some(3), "{foreign:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_nobody_serves_ends_the_start_as_unreachable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    // Bound and closed again: nobody listens there now.
+    let address = {
+        let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        unused.local_addr().expect("bound")
+    };
+    let url = format!("postgres://carillon:hunter2@{address}/carillon");
+    let environment = [("CARILLON_STORE__URL".to_owned(), url)];
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"]] {
+        let arguments = [command, &["--data", &data]].concat();
+        let refused = carillon(&arguments, &environment).await;
+        assert_eq!(refused.code, Some(4), "{refused:?}");
+        assert!(
+            refused.stderr.contains("store.url") && !refused.stderr.contains("hunter2"),
+            "{refused:?}"
+        );
+    }
 }

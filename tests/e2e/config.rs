@@ -42,7 +42,11 @@ async fn an_unknown_key_or_a_bad_value_is_named_with_its_reason() {
         ("[hub]\nping_intervall = \"1s\"\n", "ping_intervall", "unknown"),
         ("[nonsense]\n", "nonsense", "unknown"),
         ("[hub]\nping_interval = \"soon\"\n", "hub.ping_interval", "30s"),
-        ("[hub]\nchannel_limit = \"many\"\n", "hub.channel_limit", "many"),
+        (
+            "[hub]\nchannel_limit = \"many\"\n",
+            "hub.channel_limit",
+            "expected a whole number, 0 or more, not \"many\"",
+        ),
         (
             "[hub]\nping_interval = \"1500ms\"\n",
             "hub.ping_interval",

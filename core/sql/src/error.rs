@@ -14,6 +14,16 @@ pub enum StoreError {
     Unsafe(String),
 }
 
+impl StoreError {
+    /// Whether nobody answered where the database should be, or broke off: the same may succeed later.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed)
+        )
+    }
+}
+
 impl From<StoreError> for Unavailable {
     fn from(error: StoreError) -> Self {
         Self::new("a database operation", error)

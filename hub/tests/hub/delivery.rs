@@ -58,8 +58,10 @@ async fn a_store_that_lags_behind_the_bus_is_waited_for() {
     server.world.log("ada", "lost");
     let second = server.world.log("ada", "second");
     *server.world.away.lock().unwrap() = true;
+    let asked = || server.world.reads.load(Ordering::Relaxed);
+    let before = asked();
     server.world.bus.send(vec![second]);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("the store was asked in vain", || asked() > before).await;
     *server.world.away.lock().unwrap() = false;
     assert_eq!(stream.next().await.seq(), 1);
     assert_eq!(stream.next().await.seq(), 2);
@@ -113,15 +115,19 @@ async fn readers_that_come_and_go_miss_nothing_and_see_nothing_twice() {
     let token = server.world.token("ada");
     let done = Arc::new(AtomicBool::new(false));
     let published = Arc::new(AtomicU64::new(0));
+    // What the fastest reader has seen: the publisher does not run away from it, so that they meet all along.
+    let furthest = Arc::new(AtomicU64::new(0));
     let start = Sse::open(server.address, &token, "").await.position().await;
     let epoch = start.split_once('-').unwrap().0.to_owned();
 
     let mut readers = Vec::new();
     for reader in 0..8_u64 {
         let (server, token, epoch) = (Arc::clone(&server), token.clone(), epoch.clone());
+        let furthest = Arc::clone(&furthest);
         readers.push(tokio::spawn(async move {
             let (mut seen, mut visits) = (0, 0);
             while seen < MESSAGES {
+                furthest.fetch_max(seen, Ordering::Relaxed);
                 visits += 1;
                 // A different patience each time.
                 let stay = 1 + (reader * 7 + visits * 13) % 200;
@@ -165,6 +171,7 @@ async fn readers_that_come_and_go_miss_nothing_and_see_nothing_twice() {
 
     let publisher = {
         let (server, done, published) = (Arc::clone(&server), Arc::clone(&done), Arc::clone(&published));
+        let furthest = Arc::clone(&furthest);
         tokio::spawn(async move {
             let mut late = Vec::new();
             for number in 1..=MESSAGES {
@@ -182,7 +189,8 @@ async fn readers_that_come_and_go_miss_nothing_and_see_nothing_twice() {
                 }
                 published.store(number, Ordering::Relaxed);
                 if number % 20 == 0 {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    let seen = || furthest.load(Ordering::Relaxed);
+                    eventually("a reader follows", || seen() + 500 > number).await;
                 }
             }
             server.world.bus.send(late);
@@ -225,6 +233,7 @@ async fn a_crowd_gets_bursts_in_order_while_others_come_and_go() {
             }
         })
     };
+    let mut witness = crowd.pop().unwrap();
     for burst in 0..10 {
         let envelopes = (0..32).flat_map(|n| {
             let number = (burst * 32 + n).to_string();
@@ -234,7 +243,10 @@ async fn a_crowd_gets_bursts_in_order_while_others_come_and_go() {
             ]
         });
         server.world.bus.send(envelopes.collect());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // The next burst comes when one of them has this one, and others are still busy with it.
+        for _ in 0..64 {
+            within("a push", witness.push()).await;
+        }
     }
     for mut ws in crowd {
         let mut next = [0, 0];

@@ -65,21 +65,16 @@ pub(super) fn variable(path: &[impl AsRef<str>]) -> String {
 /// What was expected.
 pub(super) fn parse(text: &str, shape: &Shape) -> Result<Value, String> {
     let trimmed = text.trim();
+    let expected = || format!("expected {}, not \"{trimmed}\"", shape.expected());
     match &shape.kind {
         Kind::Text { .. } | Kind::Choice(_) => Ok(Value::String(text.to_owned())),
-        Kind::Integer => trimmed
+        Kind::Integer { .. } => trimmed
             .replace('_', "")
             .parse()
             .map(Value::Integer)
-            .map_err(|_| "expected a whole number".to_owned()),
-        Kind::Number => trimmed
-            .parse()
-            .map(Value::Float)
-            .map_err(|_| "expected a number".to_owned()),
-        Kind::Boolean => trimmed
-            .parse()
-            .map(Value::Boolean)
-            .map_err(|_| "expected true or false".to_owned()),
+            .map_err(|_| expected()),
+        Kind::Number => trimmed.parse().map(Value::Float).map_err(|_| expected()),
+        Kind::Boolean => trimmed.parse().map(Value::Boolean).map_err(|_| expected()),
         Kind::List(_) if trimmed.starts_with('[') => expression(trimmed),
         Kind::List(_) if trimmed.is_empty() => Ok(Value::Array(Vec::new())),
         Kind::List(item) => trimmed

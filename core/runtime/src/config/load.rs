@@ -360,6 +360,26 @@ fn origin(origins: &BTreeMap<String, Origin>, path: &[String]) -> Origin {
 /// Keys with these words in their names hold secrets, whatever their types say.
 const SECRETS: [&str; 3] = ["secret", "password", "private"];
 
+/// A type's name, such as `usize`, says nothing to who writes a configuration: what the place takes does.
+fn in_words(place: Option<&Shape>, reason: &str) -> String {
+    let found = ["invalid type: ", "invalid value: "]
+        .into_iter()
+        .find_map(|start| reason.strip_prefix(start))
+        .and_then(|rest| rest.rsplit_once(", expected "));
+    let (Some(place), Some((found, _))) = (place, found) else {
+        return reason.to_owned();
+    };
+    let found = match found.split_once(' ') {
+        Some(("string", text)) => text.to_owned(),
+        Some(("integer" | "boolean", value)) => value.replace('`', ""),
+        Some(("floating", value)) => value.trim_start_matches("point ").replace('`', ""),
+        _ if found == "sequence" => "a list".to_owned(),
+        _ if found == "map" => "a table".to_owned(),
+        _ => found.to_owned(),
+    };
+    format!("expected {}, not {found}", place.expected())
+}
+
 /// What to say about a value that could not be read.
 fn fault(shape: &Shape, origins: &BTreeMap<String, Origin>, path: &[String], reason: &str) -> ConfigError {
     // A list's item is spoken of by its list; `[2]` is no key.
@@ -380,7 +400,11 @@ fn fault(shape: &Shape, origins: &BTreeMap<String, Origin>, path: &[String], rea
         // serde quotes what it read.
         "not acceptable".to_owned()
     } else {
-        reason.lines().next().unwrap_or_default().to_owned()
+        let item = path.len() - length;
+        in_words(
+            place.map(|place| place.item(item)),
+            reason.lines().next().unwrap_or_default(),
+        )
     };
     ConfigError::Value {
         key: if key.is_empty() {

@@ -28,7 +28,11 @@ pub(super) enum Kind {
     },
     /// One of these words.
     Choice(Vec<String>),
-    Integer,
+    /// The smallest and the largest that it may be, where the type has such.
+    Integer {
+        least: Option<i64>,
+        most: Option<i64>,
+    },
     Number,
     Boolean,
     /// Anything that TOML can say.
@@ -77,6 +81,14 @@ impl Shape {
         }
     }
 
+    /// The item of a list, `depth` lists deep.
+    pub(super) fn item(&self, depth: usize) -> &Self {
+        match &self.kind {
+            Kind::List(item) if depth > 0 => item.item(depth - 1),
+            _ => self,
+        }
+    }
+
     pub(super) fn is_secret(&self) -> bool {
         matches!(&self.kind, Kind::Text { format: Some(format) } if format == "secret")
     }
@@ -93,10 +105,32 @@ impl Shape {
                 .map(|word| format!("`{word}`"))
                 .collect::<Vec<_>>()
                 .join(" or "),
-            Kind::Integer => "whole number".to_owned(),
+            Kind::Integer { .. } => "whole number".to_owned(),
             Kind::Number => "number".to_owned(),
             Kind::Boolean => "`true` or `false`".to_owned(),
             Kind::Any => "any".to_owned(),
+        }
+    }
+}
+
+impl Shape {
+    /// What has to stand here, for a sentence that begins with "expected".
+    pub(super) fn expected(&self) -> String {
+        match &self.kind {
+            Kind::Table(_) | Kind::Map(_) => "a table of keys".to_owned(),
+            Kind::List(_) => format!("a {} in square brackets", self.type_name()),
+            Kind::Text { format: Some(format) } => format!("text in quotes ({format})"),
+            Kind::Text { format: None } => "text in quotes".to_owned(),
+            Kind::Choice(_) => self.type_name(),
+            Kind::Integer { least, most } => match (least, most) {
+                (Some(least), Some(most)) => format!("a whole number from {least} to {most}"),
+                (Some(least), None) => format!("a whole number, {least} or more"),
+                (None, Some(most)) => format!("a whole number, {most} or less"),
+                (None, None) => "a whole number".to_owned(),
+            },
+            Kind::Number => "a number".to_owned(),
+            Kind::Boolean => "true or false".to_owned(),
+            Kind::Any => "a value".to_owned(),
         }
     }
 }
@@ -157,7 +191,17 @@ fn read_kind(schema: &Value, definitions: &Map<String, Value>, depth: u8) -> Kin
                 format: format.map(str::to_owned),
             }
         }
-        Some("integer") => Kind::Integer,
+        Some("integer") => {
+            let bound = |name| schema.get(name).and_then(Value::as_i64);
+            let of_type = match schema.get("format").and_then(Value::as_str) {
+                Some("uint32") => Some(i64::from(u32::MAX)),
+                _ => None,
+            };
+            Kind::Integer {
+                least: bound("minimum"),
+                most: bound("maximum").or(of_type),
+            }
+        }
         Some("number") => Kind::Number,
         Some("boolean") => Kind::Boolean,
         _ => Kind::Any,

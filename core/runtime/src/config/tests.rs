@@ -247,7 +247,8 @@ fn a_bad_value_is_named_with_its_origin() {
     let fault = Case::new().env("CARILLON_STORE__CONNECTIONS", "lots").fault();
     assert_eq!(
         fault,
-        "store.connections: expected a whole number (environment variable CARILLON_STORE__CONNECTIONS)"
+        "store.connections: expected a whole number from 0 to 4294967295, not \"lots\" \
+         (environment variable CARILLON_STORE__CONNECTIONS)"
     );
     let fault = Case::new().flag("--listen", "edge.listen", "nowhere").fault();
     assert!(
@@ -265,6 +266,58 @@ fn a_bad_value_is_named_with_its_origin() {
         missing
             .fault()
             .starts_with("configuration file FOLDER/none.toml: ")
+    );
+}
+
+#[test]
+fn what_is_expected_is_said_in_words_and_never_by_a_types_name() {
+    for (text, said) in [
+        (
+            "[store]\nconnections = -1",
+            "store.connections: expected a whole number from 0 to 4294967295, not -1",
+        ),
+        (
+            "[store]\nconnections = 4294967296",
+            "store.connections: expected a whole number from 0 to 4294967295, not 4294967296",
+        ),
+        (
+            "[store]\nconnections = 1.5",
+            "store.connections: expected a whole number from 0 to 4294967295, not 1.5",
+        ),
+        (
+            "[store.limits]\na = 'many'",
+            "store.limits.a: expected a whole number from 0 to 4294967295, not \"many\"",
+        ),
+        (
+            "[edge.limits]\nconnections = 'many'",
+            "edge.limits.connections: expected a whole number from 0 to 4294967295, not \"many\"",
+        ),
+        ("[store]\nfast = 1", "store.fast: expected true or false, not 1"),
+        (
+            "[store]\nratio = 'half'",
+            "store.ratio: expected a number, not \"half\"",
+        ),
+        (
+            "[store]\nkeep = 3",
+            "store.keep: expected text in quotes (duration), not 3",
+        ),
+        (
+            "[store]\nnames = ['x', 3]",
+            "store.names[1]: expected text in quotes, not 3",
+        ),
+        (
+            "[store]\nnames = 'x'",
+            "store.names: expected a list of text in square brackets, not \"x\"",
+        ),
+        ("store = 1", "store: expected a table of keys, not 1"),
+    ] {
+        let fault = Case::new().file(text).fault();
+        assert!(fault.starts_with(&format!("{said} (")), "{text}: {fault}");
+    }
+    let fault = Case::new().env("CARILLON_STORE__CONNECTIONS", "-1").fault();
+    assert!(
+        fault.starts_with("store.connections: expected a whole number from 0 to 4294967295, not -1 ("),
+        "{fault}"
     );
 }
 

@@ -124,3 +124,31 @@ fn read(provider: &CryptoProvider, certificate: &Path, key: &Path) -> Result<Cer
     // Also checks that the key is the certificate's.
     CertifiedKey::from_der(chain, private, provider).map_err(|error| fault(certificate, &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_used_leaves_the_old_certificate_until_a_whole_pair_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        let (first, second) = (made(), made());
+        std::fs::write(&certificate, first.cert.pem()).expect("written");
+        std::fs::write(&key, first.signing_key.serialize_pem()).expect("written");
+        let mut tls = Tls::open(&certificate, &key, Duration::from_secs(1)).expect("a pair");
+        let used = |tls: &Tls| tls.resolver.0.read().cert[0].clone();
+        // No certificate at all, then one whose key is not there yet.
+        let more = format!("{}\n", second.cert.pem());
+        for text in ["no certificate", &more] {
+            std::fs::write(&certificate, text).expect("written");
+            assert!(tls.look().is_err(), "{text}");
+            assert_eq!(&used(&tls), first.cert.der());
+            assert!(!tls.look().expect("nothing new"), "{text}");
+        }
+        std::fs::write(&key, format!("{}\n", second.signing_key.serialize_pem())).expect("written");
+        assert!(tls.look().expect("a pair again"));
+        assert_eq!(&used(&tls), second.cert.der());
+    }
+}

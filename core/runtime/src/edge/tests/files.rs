@@ -1,11 +1,16 @@
-use std::{process::Stdio, time::Duration};
+use std::{io::Write as _, process::Stdio, time::Duration};
 
 use axum::{Router, routing::get};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, process::Command, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
 
 use super::{Answer, PATIENCE, Running, config};
 
-/// Tells the process that the test starts that it is the server, and where to write its address.
+/// Tells the process that the test starts that it is the server: it writes its address and serves until its input ends.
 const SERVER: &str = "CARILLON_TEST_EDGE_SERVER";
 
 /// CPU time of a process in clock ticks (proc(5)).
@@ -22,37 +27,42 @@ fn ticks(pid: u32) -> u64 {
 
 #[tokio::test]
 async fn running_out_of_files_is_waited_out_without_spinning() {
-    if let Some(path) = std::env::var_os(SERVER) {
+    if std::env::var_os(SERVER).is_some() {
         let edge = Running::start(&config(), Router::new().route("/", get(|| async { "hello" })));
-        std::fs::write(path, edge.address.to_string()).expect("written");
-        tokio::time::sleep(6 * PATIENCE).await;
+        writeln!(std::io::stdout().lock(), "\nlistening {}", edge.address).expect("somebody reads");
+        let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+        let _ = ended.await;
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("address");
     let me = std::env::current_exe().expect("a path");
     let name = "edge::tests::files::running_out_of_files_is_waited_out_without_spinning";
-    let server = Command::new("sh")
+    let mut server = Command::new("sh")
         .args([
             "-c",
-            "ulimit -n 48 && exec \"$0\" --exact \"$1\"",
+            "ulimit -n 48 && exec \"$0\" --nocapture --exact \"$1\"",
             me.to_str().expect("UTF-8"),
             name,
         ])
-        .env(SERVER, &path)
-        .stdout(Stdio::null())
+        .env(SERVER, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .expect("a shell");
-    let written = async {
+    let mut lines = BufReader::new(server.stdout.take().expect("a pipe")).lines();
+    let listening = async {
         loop {
-            match std::fs::read_to_string(&path) {
-                Ok(address) if !address.is_empty() => return address,
-                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            let line = lines
+                .next_line()
+                .await
+                .expect("a line")
+                .expect("the server lives");
+            if let Some(address) = line.strip_prefix("listening ") {
+                return address.to_owned();
             }
         }
     };
-    let address = timeout(PATIENCE, written).await.expect("the server started");
+    let address = timeout(PATIENCE, listening).await.expect("the server started");
     let mut held = Vec::new();
     for _ in 0..64 {
         let mut client = TcpStream::connect(&address)
@@ -88,6 +98,7 @@ async fn running_out_of_files_is_waited_out_without_spinning() {
     );
     let pid = server.id().expect("running");
     let before = ticks(pid);
+    // Time is the subject: how much of it costs CPU.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(ticks(pid) - before <= 10, "it spins");
     drop(answered);
