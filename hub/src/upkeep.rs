@@ -22,7 +22,7 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(1);
 /// How many feeds are compared with the store at a time.
 const CHECKS: usize = 8;
-/// Closes of a drain go out in this many groups per second.
+/// The pause between two groups of a drain's closes.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 impl Hub {
@@ -149,11 +149,22 @@ impl Hub {
                 break;
             }
             open.shuffle(&mut rand::rng());
-            let left = spread.saturating_sub(began.elapsed());
-            let steps = (left.as_millis() / DRAIN_STEP.as_millis()).max(1) as usize;
-            for group in open.chunks(open.len().div_ceil(steps)) {
-                group.iter().for_each(|connection| self.send_away(connection));
-                if began.elapsed() < spread {
+            let (round, left) = (Instant::now(), spread.saturating_sub(began.elapsed()));
+            let mut told = 0;
+            while told < open.len() {
+                // By the clock and not by counted pauses: on a busy machine they are longer, and the rest would come
+                // in one wave at the end.
+                let elapsed = round.elapsed();
+                let due = if elapsed < left {
+                    (open.len() as f64 * elapsed.div_duration_f64(left)).ceil() as usize
+                } else {
+                    open.len()
+                };
+                for connection in &open[told..due] {
+                    self.send_away(connection);
+                }
+                told = due;
+                if told < open.len() {
                     sleep(DRAIN_STEP).await;
                 }
             }
