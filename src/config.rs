@@ -180,6 +180,8 @@ mod tests {
 
     use super::*;
 
+    const PRODUCTION: &str = include_str!("../deployments/production.toml");
+
     #[test]
     fn what_is_built_in_is_no_secret_and_what_is_given_is_one() {
         let page = document::<Config>();
@@ -197,8 +199,6 @@ mod tests {
         );
         assert!(!print(&config).contains("hunter2") && !format!("{config:?}").contains("hunter2"));
     }
-
-    const PRODUCTION: &str = include_str!("../deployments/production.toml");
 
     fn read(text: &str) -> Loaded<Config> {
         let folder = tempfile::tempdir().unwrap();
