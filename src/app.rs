@@ -92,6 +92,9 @@ impl App {
                 queue,
                 bus: bus.clone(),
                 clock: clock.clone(),
+                channels: Vec::new(),
+                templates: None,
+                seal: Some(auth.seal()),
             },
         )
         .await

@@ -5,16 +5,18 @@ use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use carillon_domain::{
     Clock,
-    ports::{Bus, Directory, Erase, Inbox, Queue, Rpc, Topics},
+    ports::{Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, Templates, Topics},
 };
 use carillon_runtime::lifecycle::{Stop, Worker};
 use carillon_sql::{Database, StoreError};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     announcer::Announcer,
     config::DispatcherConfig,
+    deliverer::{compose::Composer, engine::Deliverer, redrives::Redriver, schedule::Schedule},
     erasure::Eraser,
     intake::{Intake, batch_limits},
     janitor::Janitor,
@@ -41,6 +43,12 @@ pub struct DispatcherPorts {
     pub bus: Arc<dyn Bus>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The media outside the inbox, each kind once.
+    pub channels: Vec<Arc<dyn Channel>>,
+    /// Renders templates; without it their content is sent as the default locale gave it.
+    pub templates: Option<Arc<dyn Templates>>,
+    /// Opens signing keys; without it what has one is not sent.
+    pub seal: Option<Arc<dyn Seal>>,
 }
 
 /// The durable life of notifications.
@@ -52,6 +60,12 @@ pub struct Dispatcher {
     pub(crate) mailboxes: Arc<Mailboxes>,
     pub(crate) topics: Arc<TopicHistories>,
     pub(crate) announcer: Arc<Announcer>,
+    /// Slots, turns and breakers of this node's deliverer.
+    pub(crate) schedule: Arc<Mutex<Schedule>>,
+    /// Wakes who carries redrives on.
+    pub(crate) redriver: Arc<Wake>,
+    /// Wakes who tries deliveries.
+    deliverer: Arc<Wake>,
     relay: Arc<Wake>,
 }
 
@@ -68,9 +82,10 @@ impl Dispatcher {
     ) -> Result<Arc<Self>, StoreError> {
         let store = store::open(database, config.limits()).await?;
         if store.is_serial() {
-            let released = store.release_leases(ports.clock.now()).await?;
+            let now = ports.clock.now();
+            let released = store.release_leases(now).await? + store.release_deliveries(now).await?;
             if released > 0 {
-                tracing::info!(released, "took over what the last process had not planned");
+                tracing::info!(released, "took over what the last process had not ended");
             }
         }
         let relay = Arc::new(Wake::default());
@@ -93,7 +108,11 @@ impl Dispatcher {
             LiveOnly::new(&config.topics.live_only_prefixes),
             limits,
         ));
+        let schedule = Arc::new(Mutex::new(Schedule::new(config.delivery.clone())));
         Ok(Arc::new(Self {
+            schedule,
+            redriver: Arc::default(),
+            deliverer: Arc::default(),
             config,
             ports,
             store,
@@ -135,7 +154,7 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
+    /// What the role `dispatcher` does: relay, planner, deliverer, redrives, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
             self.worker(
@@ -151,8 +170,15 @@ impl Dispatcher {
             self.worker("janitor", |this, stop| async move {
                 this.new_janitor().run(stop).await
             }),
+            self.worker("deliverer", |this, stop| async move {
+                this.new_deliverer().run(stop).await
+            }),
+            self.worker("redrives", |this, stop| async move {
+                this.new_redriver().run(stop).await
+            }),
             self.worker("tally", |this, stop| async move {
-                tally::run(this.store.clone(), this.ports.clock.clone(), stop).await;
+                let schedule = this.schedule.clone();
+                tally::run(this.store.clone(), schedule, this.ports.clock.clone(), stop).await;
             }),
         ]
     }
@@ -206,7 +232,42 @@ impl Dispatcher {
             announcer: self.announcer.clone(),
             clock: self.ports.clock.clone(),
             live_only: LiveOnly::new(&self.config.topics.live_only_prefixes),
+            deliverer: self.deliverer.clone(),
             config: self.config.planner.clone(),
+        }
+    }
+
+    /// One anew: what was out when the last one ended is not out any more.
+    pub(crate) fn new_deliverer(&self) -> Deliverer {
+        *self.schedule.lock() = Schedule::new(self.config.delivery.clone());
+        Deliverer {
+            store: self.store.clone(),
+            directory: self.ports.directory.clone(),
+            channels: self
+                .ports
+                .channels
+                .iter()
+                .map(|channel| (channel.kind(), Arc::clone(channel)))
+                .collect(),
+            composer: Composer {
+                directory: self.ports.directory.clone(),
+                templates: self.ports.templates.clone(),
+                seal: self.ports.seal.clone(),
+            },
+            clock: self.ports.clock.clone(),
+            wake: self.deliverer.clone(),
+            schedule: self.schedule.clone(),
+            config: self.config.delivery.clone(),
+        }
+    }
+
+    pub(crate) fn new_redriver(&self) -> Redriver {
+        Redriver {
+            store: self.store.clone(),
+            clock: self.ports.clock.clone(),
+            wake: self.redriver.clone(),
+            deliverer: self.deliverer.clone(),
+            page: self.config.delivery.batch,
         }
     }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::RetentionConfig,
     mailboxes::Mailboxes,
-    store::{Store, Sweep},
+    store::{Store, Sweep, outside::OutsideSweep},
     wake::Wake,
 };
 
@@ -53,6 +53,21 @@ impl Janitor {
             // A kind that never comes to its end must not keep the others waiting for ever.
             for _ in 0..10_000 {
                 let removed = self.store.sweep(sweep, cutoff, self.config.sweep_chunk).await?;
+                if removed == 0 {
+                    break;
+                }
+                count(sweep.as_str(), removed);
+                if !pause(stop).await {
+                    return Ok(());
+                }
+            }
+        }
+        // Events and redrives are kept as long as the notifications that they are about.
+        let cutoff = self.cutoff(Sweep::Notifications);
+        for sweep in OutsideSweep::ALL {
+            for _ in 0..10_000 {
+                let chunk = self.config.sweep_chunk;
+                let removed = self.store.sweep_outside(sweep, cutoff, chunk).await?;
                 if removed == 0 {
                     break;
                 }

@@ -36,10 +36,6 @@
 mod announcer;
 mod batcher;
 mod config;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what decides stands; the loop that asks it follows")
-)]
 mod deliverer;
 mod digest;
 mod dispatcher;

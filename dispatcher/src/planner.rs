@@ -23,6 +23,7 @@ use crate::{
     parts::{Weight, parts},
     relay::{SUBJECT, decode},
     store::{Lease, NotificationRow, PlanJob, PlanOutcome, PlanPart, Store, StoredTarget},
+    wake::Wake,
 };
 
 /// How long a planner waits for the first job of a batch.
@@ -36,6 +37,8 @@ pub(crate) struct Planner {
     pub(crate) announcer: Arc<Announcer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) live_only: LiveOnly,
+    /// Wakes who tries what goes outside.
+    pub(crate) deliverer: Arc<Wake>,
     pub(crate) config: PlannerConfig,
 }
 
@@ -202,6 +205,7 @@ impl Planner {
         let turn = self.announcer.turn().await;
         let committed = self.store.plan(self.clock.now(), jobs).await?;
         turn.announce(committed.envelopes).await;
+        self.deliverer.wake();
         let count = |outcome| committed.value.iter().filter(|value| **value == outcome).count() as u64;
         metrics::counter!("carillon_dispatcher_planned_total").increment(count(PlanOutcome::Planned));
         metrics::counter!("carillon_dispatcher_expired_total").increment(count(PlanOutcome::Expired));

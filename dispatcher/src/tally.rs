@@ -1,17 +1,27 @@
 //! Tally: the notifications' states add up to what was accepted, at any moment, and a metric says so.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
-use carillon_domain::Clock;
+use carillon_domain::{ChannelKind, Clock, Timestamp};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{store::Store, wake::Wake};
+use crate::{
+    deliverer::schedule::Schedule,
+    store::{Store, outside::OutsideTally},
+    wake::Wake,
+};
 
 /// How often it is counted.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Counts until `stop`.
-pub(crate) async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+pub(crate) async fn run(
+    store: Arc<dyn Store>,
+    schedule: Arc<Mutex<Schedule>>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
     let never = Wake::default();
     loop {
         match store.tally(clock.now()).await {
@@ -35,8 +45,45 @@ pub(crate) async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: Canc
             }
             Err(error) => tracing::warn!(error = &error as &dyn Error, "notifications could not be counted"),
         }
+        match store.tally_outside().await {
+            Ok(tally) => outside(&tally, clock.now()),
+            Err(error) => tracing::warn!(error = &error as &dyn Error, "deliveries could not be counted"),
+        }
+        breakers(&schedule.lock(), clock.now());
         if !never.wait(&stop, &*clock, None, EVERY).await {
             return;
         }
+    }
+}
+
+/// Deliveries outside the inbox: their states add up to what was planned, and what is pending has work.
+fn outside(tally: &OutsideTally, now: Timestamp) {
+    let ended = tally.all.saturating_sub(tally.pending + tally.dead);
+    for (state, count) in [("pending", tally.pending), ("dead", tally.dead), ("ended", ended)] {
+        metrics::gauge!("carillon_delivery_deliveries", "state" => state).set(count as f64);
+    }
+    for (channel, count) in &tally.queued {
+        metrics::gauge!("carillon_delivery_queue", "channel" => channel.clone()).set(*count as f64);
+    }
+    let lag = tally.oldest_due.map_or(0.0, |due| now.since(due).as_secs_f64());
+    metrics::gauge!("carillon_delivery_oldest_due_seconds").set(lag);
+    metrics::gauge!("carillon_delivery_stranded").set(tally.stranded as f64);
+    if tally.stranded > 0 {
+        tracing::error!(?tally, "pending deliveries and their work do not add up");
+    }
+}
+
+/// Lanes of this node by channel and by how their breakers stand; which ones, `GET /v1/breakers` tells.
+fn breakers(schedule: &Schedule, now: Timestamp) {
+    let mut counts: BTreeMap<(ChannelKind, &'static str), u64> = BTreeMap::new();
+    for lane in schedule.standings(now) {
+        for state in ["closed", "open", "half_open"] {
+            counts.entry((lane.channel.clone(), state)).or_default();
+        }
+        *counts.entry((lane.channel, lane.breaker.as_str())).or_default() += 1;
+    }
+    for ((channel, state), count) in counts {
+        metrics::gauge!("carillon_delivery_breaker_state", "channel" => channel.to_string(), "state" => state)
+            .set(count as f64);
     }
 }

@@ -2,6 +2,9 @@
 //! ([`retry`]), whether a lane may be tried at all ([`breaker`]), and whose turn it is ([`schedule`]).
 
 pub(crate) mod breaker;
+pub(crate) mod compose;
 pub(crate) mod config;
+pub(crate) mod engine;
+pub(crate) mod redrives;
 pub(crate) mod retry;
 pub(crate) mod schedule;

@@ -2,9 +2,13 @@
 
 mod acks;
 mod batch_items;
+mod breakers;
+mod dead_letters;
+mod deliveries;
 mod inbox;
 mod notifications;
 mod sending;
+mod suppressions;
 mod topics;
 
 use std::sync::Arc;
@@ -40,6 +44,14 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(inbox::archive))
         .routes(routes!(inbox::snooze))
         .routes(routes!(acks::acks))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::redrive))
+        .routes(routes!(dead_letters::redrives))
+        .routes(routes!(dead_letters::show))
+        .routes(routes!(suppressions::list, suppressions::suppress))
+        .routes(routes!(suppressions::lift))
+        .routes(routes!(breakers::list))
         .merge(large)
         .with_state(dispatcher)
 }

@@ -7,10 +7,6 @@ mod apply;
 #[cfg(test)]
 mod conformance;
 mod ledger;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what is kept stands; the loop that asks for it follows")
-)]
 pub(crate) mod outside;
 mod plan;
 mod postgres;

@@ -2,6 +2,7 @@
 
 mod inbox;
 mod node;
+mod outside;
 mod pipeline;
 mod sending;
 mod topics;

@@ -35,6 +35,7 @@ pub(super) struct Node {
     workers: Vec<JoinHandle<()>>,
     database: Database,
     config: DispatcherConfig,
+    channels: Vec<Arc<dyn carillon_domain::ports::Channel>>,
     _keep: Option<Arc<TestDatabase>>,
 }
 
@@ -43,6 +44,8 @@ pub(super) struct Node {
 pub(super) struct Setup {
     pub(super) config: Option<fn(&mut DispatcherConfig)>,
     pub(super) queue: Option<Arc<dyn Queue>>,
+    /// Media outside the inbox.
+    pub(super) channels: Vec<Arc<dyn carillon_domain::ports::Channel>>,
     /// Without workers nothing is committed or planned.
     pub(super) idle: bool,
 }
@@ -67,10 +70,12 @@ impl Node {
         let mut config = DispatcherConfig::default();
         // The clock stands still: who waits for it looks often.
         config.planner.poll = carillon_runtime::config::Span::from_millis(20);
+        config.delivery.poll = carillon_runtime::config::Span::from_millis(20);
         if let Some(change) = setup.config {
             change(&mut config);
         }
         assert_eq!(config.validate(), Ok(()));
+        let channels = setup.channels.clone();
         let heard = Arc::new(Recorder::default());
         let bus = Arc::new(EmbeddedBus::default());
         bus.incoming(heard.clone());
@@ -79,6 +84,9 @@ impl Node {
             queue: setup.queue.unwrap_or_else(|| Arc::new(EmbeddedQueue::default())),
             bus,
             clock: clock.clone(),
+            channels: setup.channels,
+            templates: None,
+            seal: None,
         };
         let dispatcher = Dispatcher::open(config.clone(), database.clone(), ports)
             .await
@@ -112,6 +120,7 @@ impl Node {
             workers,
             database,
             config,
+            channels,
             _keep: None,
         }
     }
@@ -126,7 +135,10 @@ impl Node {
             self.database.clone(),
             self.clock.clone(),
             self.names.clone(),
-            Setup::default(),
+            Setup {
+                channels: self.channels.clone(),
+                ..Setup::default()
+            },
         )
         .await;
         next._keep = self._keep.take();
@@ -140,9 +152,21 @@ impl Node {
             self.database.clone(),
             self.clock.clone(),
             self.names.clone(),
-            Setup::default(),
+            Setup {
+                channels: self.channels.clone(),
+                ..Setup::default()
+            },
         )
         .await
+    }
+
+    /// Nothing new is begun; answers once everything that ran came to its end.
+    pub(super) async fn finish(mut self) -> Self {
+        self.stop.finish();
+        for worker in std::mem::take(&mut self.workers) {
+            worker.await.expect("no panic");
+        }
+        self
     }
 
     pub(super) fn database(&self) -> &Database {

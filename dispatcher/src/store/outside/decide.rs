@@ -8,8 +8,7 @@ use std::{
 use carillon_domain::{DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
 
 use super::records::{
-    Brings, DeliveryState, Ended, LaneKey, LeasedDelivery, OutsideRow, Settlement, SuppressionRow, Verdict,
-    WorkRow,
+    DeliveryState, Ended, LaneKey, LeasedDelivery, OutsideRow, Settlement, SuppressionRow, Verdict, WorkRow,
 };
 
 /// Said of what is not sent because its address is suppressed.

@@ -46,6 +46,9 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
         again: Timestamp,
     ) -> Result<Handed, StoreError>;
 
+    /// A tenant's lanes with open work, by channel and lane.
+    async fn open_lanes(&self, tenant: &TenantId, limit: usize) -> Result<Vec<DueLane>, StoreError>;
+
     /// Keeps lanes from being due before a time.
     async fn park(&self, lanes: &[ParkedLane]) -> Result<(), StoreError>;
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
-use carillon_domain::{ChannelKind, Timestamp};
-use carillon_sql::StoreError;
+use carillon_domain::{ChannelKind, TenantId, Timestamp};
+use carillon_sql::{StoreError, TenantScope};
 use sqlx::PgConnection;
 
 use super::super::{PostgresStore, column::column};
@@ -48,6 +48,23 @@ impl PostgresStore {
         .fetch_one(&mut *read)
         .await?;
         Ok(due.map(Timestamp::from_micros))
+    }
+
+    pub(super) async fn open_lanes(
+        &self,
+        tenant: &TenantId,
+        limit: usize,
+    ) -> Result<Vec<DueLane>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<outside::LaneColumns> = sqlx::query_as(
+            "SELECT tenant, channel, lane, strand, due_at FROM lanes \
+             WHERE tenant = $1 ORDER BY channel, lane, strand LIMIT $2",
+        )
+        .bind(tenant.as_str())
+        .bind(limit as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(outside::due_lane).collect()
     }
 
     pub(super) async fn park(&self, lanes: &[ParkedLane]) -> Result<(), StoreError> {

@@ -47,6 +47,10 @@ impl OutsideStore for SqliteStore {
         Self::lease_deliveries(self, now, picks, until, again).await
     }
 
+    async fn open_lanes(&self, tenant: &TenantId, limit: usize) -> Result<Vec<DueLane>, StoreError> {
+        Self::open_lanes(self, tenant, limit).await
+    }
+
     async fn park(&self, lanes: &[ParkedLane]) -> Result<(), StoreError> {
         Self::park(self, lanes).await
     }

@@ -1,0 +1,204 @@
+//! What an attempt sends: a leased delivery and what was read for it become a channel's work.
+
+use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
+
+use carillon_domain::{
+    Content, ExternalUserId, TenantId, UserId,
+    ports::{
+        Directory, Forms, Message, NotificationMessage, Rendered, Seal, SigningKey, TemplateSource,
+        Templates, Unavailable, Work,
+    },
+};
+
+use crate::store::outside::{
+    Brings, LeasedDelivery, NotificationSource, SealedSecret, Sources, StoredTemplate,
+};
+
+/// Why no work could be made of a delivery. Each is for the delivery's reason, and none passes by waiting.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ComposeError {
+    #[error("what it brings is gone")]
+    Gone,
+    #[error("its endpoint is gone")]
+    NoEndpoint,
+    #[error("its content cannot be read")]
+    Unreadable,
+    #[error("its template cannot be rendered: {0}")]
+    Template(String),
+    #[error("its signing key cannot be opened")]
+    Secret,
+}
+
+/// Makes work.
+#[derive(Clone)]
+pub(crate) struct Composer {
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) templates: Option<Arc<dyn Templates>>,
+    pub(crate) seal: Option<Arc<dyn Seal>>,
+}
+
+/// Users' own names.
+pub(crate) type Names = HashMap<(TenantId, UserId), ExternalUserId>;
+
+impl Composer {
+    /// The names of those whom the deliveries are for; plain addresses and erased users have none.
+    pub(crate) async fn names(&self, deliveries: &[Arc<LeasedDelivery>]) -> Result<Names, Unavailable> {
+        let mut users: BTreeMap<TenantId, Vec<UserId>> = BTreeMap::new();
+        for delivery in deliveries {
+            if let Some(user) = delivery.user {
+                users.entry(delivery.key.tenant.clone()).or_default().push(user);
+            }
+        }
+        let mut names = Names::new();
+        for (tenant, mut users) in users {
+            users.sort_unstable();
+            users.dedup();
+            let found = self.directory.names(&tenant, &users).await?;
+            for (user, name) in users.into_iter().zip(found) {
+                if let Some(name) = name {
+                    names.insert((tenant.clone(), user), name);
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The work of one attempt.
+    pub(crate) fn work(
+        &self,
+        delivery: &LeasedDelivery,
+        sources: &Sources,
+        names: &Names,
+    ) -> Result<Work, ComposeError> {
+        let tenant = &delivery.key.tenant;
+        let message = match delivery.brings {
+            Brings::Event(id) => {
+                let event = sources
+                    .events
+                    .get(&(tenant.clone(), id))
+                    .ok_or(ComposeError::Gone)?;
+                Message::Event {
+                    kind: Arc::clone(&event.kind),
+                    body: Arc::clone(&event.body),
+                }
+            }
+            Brings::Notification(id) => {
+                let source = sources
+                    .notifications
+                    .get(&(tenant.clone(), id))
+                    .ok_or(ComposeError::Gone)?;
+                let Rendered { content, forms } = self.said(delivery, source, sources)?;
+                let name = |user| names.get(&(tenant.clone(), user)).cloned();
+                Message::Notification(Box::new(NotificationMessage {
+                    notification: id,
+                    category: source.category.clone(),
+                    priority: source.priority,
+                    collapse_key: source.collapse_key.clone(),
+                    content,
+                    forms,
+                    locale: delivery.locale.clone(),
+                    user: delivery.user.and_then(name),
+                    unsubscribe: None,
+                }))
+            }
+        };
+        let (address, secrets) = self.far_end(delivery, sources)?;
+        Ok(Work {
+            tenant: tenant.clone(),
+            delivery: delivery.id,
+            attempt: delivery.number(),
+            operation: delivery.operation,
+            address,
+            provider_id: delivery.provider_id.clone(),
+            message,
+            created_at: delivery.created_at,
+            expires_at: delivery.expires_at,
+            keys: secrets,
+        })
+    }
+
+    /// Content and forms: the template's in the recipient's language, or as it came.
+    fn said(
+        &self,
+        delivery: &LeasedDelivery,
+        source: &NotificationSource,
+        sources: &Sources,
+    ) -> Result<Rendered, ComposeError> {
+        if let (Some((name, version)), Some(templates)) = (&source.template, &self.templates) {
+            let key = (delivery.key.tenant.clone(), name.clone(), *version);
+            let stored = sources.templates.get(&key).ok_or(ComposeError::Gone)?;
+            let form = localized(stored, delivery.locale.as_deref())?;
+            let data = source.data.as_deref().unwrap_or("{}");
+            let data = serde_json::from_str(data).map_err(|_| ComposeError::Unreadable)?;
+            return templates
+                .render(&form, &data)
+                .map_err(|fault| ComposeError::Template(fault.to_string()));
+        }
+        let content: Content = serde_json::from_str(&source.content).map_err(|_| ComposeError::Unreadable)?;
+        Ok(Rendered {
+            content: Arc::new(content),
+            forms: Forms::default(),
+        })
+    }
+
+    /// Where a registered endpoint is, and what signs for it.
+    fn far_end(
+        &self,
+        delivery: &LeasedDelivery,
+        sources: &Sources,
+    ) -> Result<(carillon_domain::Address, Vec<SigningKey>), ComposeError> {
+        let tenant = &delivery.key.tenant;
+        let registered = delivery
+            .address
+            .as_str()
+            .parse::<carillon_domain::EndpointId>()
+            .is_ok();
+        let name = if registered { delivery.address.as_str() } else { "" };
+        let key = (tenant.clone(), name.to_owned());
+        let address = if registered {
+            let endpoint = sources.endpoints.get(&key).ok_or(ComposeError::NoEndpoint)?;
+            endpoint.url.parse().map_err(|_| ComposeError::Unreadable)?
+        } else {
+            delivery.address.clone()
+        };
+        let secrets = sources.secrets.get(&key).map_or(&[][..], Vec::as_slice);
+        let keys = secrets
+            .iter()
+            .map(|secret| self.opened(tenant, name, secret))
+            .collect::<Result<_, _>>()?;
+        Ok((address, keys))
+    }
+
+    fn opened(
+        &self,
+        tenant: &TenantId,
+        endpoint: &str,
+        secret: &SealedSecret,
+    ) -> Result<SigningKey, ComposeError> {
+        let seal = self.seal.as_ref().ok_or(ComposeError::Secret)?;
+        let place = secret_place(tenant, endpoint, &secret.id);
+        let text = seal
+            .open(&place, &secret.sealed)
+            .map_err(|_| ComposeError::Secret)?;
+        let text = String::from_utf8(text).map_err(|_| ComposeError::Secret)?;
+        Ok(SigningKey::new(text))
+    }
+}
+
+/// What a signing secret's seal is bound to; whoever stores one seals it for the same place.
+pub(crate) fn secret_place(tenant: &TenantId, endpoint: &str, id: &str) -> String {
+    format!("endpoint_secrets/{tenant}/{endpoint}/{id}")
+}
+
+/// The form for a locale: the same, else of its language, else the default's.
+fn localized(stored: &StoredTemplate, locale: Option<&str>) -> Result<TemplateSource, ComposeError> {
+    let mut forms: HashMap<String, TemplateSource> =
+        serde_json::from_str(&stored.locales).map_err(|_| ComposeError::Unreadable)?;
+    let language = locale.and_then(|locale| locale.split('-').next());
+    locale
+        .into_iter()
+        .chain(language)
+        .chain([stored.default_locale.as_str()])
+        .find_map(|locale| forms.remove(locale))
+        .ok_or(ComposeError::Gone)
+}

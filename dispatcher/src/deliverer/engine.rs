@@ -1,0 +1,574 @@
+//! Engine: the loop that tries deliveries. It leases what the schedule picks, lets the channels send, and settles what
+//! they said in batches; each look is its own, so that a lost wake-up, a restart and a second node run the same code.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
+
+use carillon_domain::{
+    ChannelKind, Clock, Fault, Outcome, Timestamp,
+    ports::{Channel, Directory, Lane, Report, Unavailable},
+};
+use carillon_sql::StoreError;
+use parking_lot::Mutex;
+use tokio::{
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    breaker::{Pass, Verdict as Health},
+    compose::{ComposeError, Composer},
+    config::DeliveryConfig,
+    retry::{self, Next},
+    schedule::{Due, Parked, Pick, Schedule},
+};
+use crate::{
+    intake::is_away,
+    store::{
+        Store,
+        outside::{Ended, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement, Verdict},
+    },
+    wake::Wake,
+};
+
+/// Lanes that one look takes in of each channel.
+const LOOK: usize = 1_024;
+/// Full lanes that are remembered, so that a slot that comes free is theirs; others come back when their parking ends.
+const REMEMBERED: usize = 16_384;
+/// When a lane that has more due than it has slots is looked at again, should no slot of it come free here before.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often what is too late is looked for.
+const EXPIRY: Duration = Duration::from_secs(1);
+/// How long to wait where something is due and nothing could be picked.
+const BREATH: Duration = Duration::from_millis(100);
+/// After a store that did not answer.
+const AWAY: Duration = Duration::from_secs(1);
+/// A channel ends by itself within its patience; this much later it is cut off.
+const CUT_OFF: Duration = Duration::from_secs(1);
+/// The longest reason and excerpt that are kept.
+const KEPT: usize = 1_024;
+
+/// Tries what goes outside.
+pub(crate) struct Deliverer {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) channels: HashMap<ChannelKind, Arc<dyn Channel>>,
+    pub(crate) composer: Composer,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) wake: Arc<Wake>,
+    /// Slots, turns and breakers; shared with those who show them.
+    pub(crate) schedule: Arc<Mutex<Schedule>>,
+    pub(crate) config: DeliveryConfig,
+}
+
+/// A delivery with its slot.
+struct Out {
+    delivery: Arc<LeasedDelivery>,
+    due: Due,
+    pass: Pass,
+}
+
+/// An attempt that ended and is not settled yet.
+struct Heard {
+    out: Out,
+    settlement: Settlement,
+    health: Health,
+}
+
+impl Deliverer {
+    /// Tries until `stop`; then what runs comes to its end and is settled.
+    pub(crate) async fn run(&self, stop: CancellationToken) {
+        if self.channels.is_empty() {
+            return stop.cancelled().await;
+        }
+        let mut engine = Engine::new(self);
+        loop {
+            let stopping = stop.is_cancelled();
+            if stopping && engine.out.is_empty() && engine.heard.is_empty() {
+                return;
+            }
+            let pause = match engine.turn(stopping).await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    metrics::counter!("carillon_delivery_failures_total").increment(1);
+                    tracing::error!(
+                        error = &error as &dyn Error,
+                        "deliveries could not be handed out or settled; it is tried again"
+                    );
+                    AWAY
+                }
+            };
+            engine.wait(&stop, pause).await;
+        }
+    }
+
+    fn patience(&self, channel: &ChannelKind) -> Duration {
+        self.channels
+            .get(channel)
+            .map_or(Duration::ZERO, |channel| channel.patience())
+            + CUT_OFF
+    }
+
+    /// What follows of a report.
+    fn settlement(&self, delivery: &Arc<LeasedDelivery>, report: Report) -> Settlement {
+        let now = self.clock.now();
+        let outcome = report.outcome.as_str();
+        let (verdict, provider_id, reason) = match report.outcome {
+            Outcome::Delivered { provider_id } => (Verdict::Done { accepted: false }, provider_id, None),
+            Outcome::Accepted { provider_id } => (Verdict::Done { accepted: true }, provider_id, None),
+            Outcome::Retry { after, reason, .. } => {
+                let next = retry::next(
+                    &self.config.retry,
+                    now,
+                    delivery.expires_at,
+                    delivery.token,
+                    after,
+                    rand::random(),
+                );
+                let verdict = match next {
+                    Next::At(at) => Verdict::Again(at),
+                    Next::Dead => Verdict::Dead,
+                };
+                (verdict, None, Some(reason))
+            }
+            Outcome::Gone { reason } => (Verdict::Gone, None, Some(reason)),
+            Outcome::Rejected { reason } => (Verdict::Dead, None, Some(reason)),
+            Outcome::Skipped { reason } => (Verdict::Skipped, None, Some(reason)),
+        };
+        let channel = delivery.key.channel.to_string();
+        metrics::counter!("carillon_delivery_attempts_total", "channel" => channel, "outcome" => outcome)
+            .increment(1);
+        Settlement {
+            delivery: Arc::clone(delivery),
+            ended_at: now,
+            outcome,
+            status: report.status,
+            reason: reason.map(kept),
+            excerpt: report.excerpt.map(kept),
+            provider_id,
+            verdict,
+        }
+    }
+
+    /// Counts ends, and retires addresses that are gone. The store has them suppressed already, so that a directory
+    /// that is away costs nothing but tidiness.
+    async fn after(&self, ended: &[Ended]) {
+        for ended in ended {
+            metrics::counter!(
+                "carillon_delivery_ended_total",
+                "channel" => ended.channel.to_string(), "state" => ended.state.as_str()
+            )
+            .increment(1);
+            if !ended.gone {
+                continue;
+            }
+            let reason = ended.reason.as_deref().unwrap_or("the address is gone");
+            let retired = self
+                .directory
+                .retire(&ended.tenant, &ended.channel, &ended.address, reason)
+                .await;
+            if let Err(error) = retired {
+                tracing::warn!(error = &error as &dyn Error, "an address could not be retired");
+            }
+        }
+    }
+}
+
+/// One run of the loop.
+struct Engine<'a> {
+    deliverer: &'a Deliverer,
+    kinds: Vec<ChannelKind>,
+    sends: JoinSet<Report>,
+    out: HashMap<Id, Out>,
+    heard: Vec<Heard>,
+    full: FullLanes,
+    expired: Option<Instant>,
+}
+
+/// Lanes that had more due than slots.
+#[derive(Default)]
+struct FullLanes {
+    queues: HashMap<(ChannelKind, Lane), VecDeque<Due>>,
+    known: HashSet<Due>,
+}
+
+impl FullLanes {
+    fn push(&mut self, due: Due) {
+        if self.known.len() < REMEMBERED && self.known.insert(due.clone()) {
+            self.queues
+                .entry((due.channel.clone(), Arc::clone(&due.lane)))
+                .or_default()
+                .push_back(due);
+        }
+    }
+
+    /// Some of each lane that has room, those first that wait the longest.
+    fn take(&mut self, has_room: impl Fn(&ChannelKind, &Lane) -> bool, most: usize) -> Vec<Due> {
+        let mut taken = Vec::new();
+        self.queues.retain(|(channel, lane), queue| {
+            if has_room(channel, lane) {
+                let count = queue.len().min(most);
+                taken.extend(queue.drain(..count));
+            }
+            !queue.is_empty()
+        });
+        for due in &taken {
+            self.known.remove(due);
+        }
+        taken
+    }
+}
+
+impl<'a> Engine<'a> {
+    fn new(deliverer: &'a Deliverer) -> Self {
+        Self {
+            deliverer,
+            kinds: deliverer.channels.keys().cloned().collect(),
+            sends: JoinSet::new(),
+            out: HashMap::new(),
+            heard: Vec::new(),
+            full: FullLanes::default(),
+            expired: None,
+        }
+    }
+
+    /// Settles what ended and hands out what is due. Answers how long to wait for something to happen.
+    async fn turn(&mut self, stopping: bool) -> Result<Duration, StoreError> {
+        let poll = self.deliverer.config.poll.duration();
+        self.gather();
+        self.settle().await?;
+        if stopping {
+            return Ok(poll);
+        }
+        self.expire().await?;
+        if self.hand_out().await? {
+            return Ok(Duration::ZERO);
+        }
+        let next = self.deliverer.store.next_lane_due(&self.kinds).await?;
+        let now = self.deliverer.clock.now();
+        Ok(next.map_or(poll, |next| next.since(now).max(BREATH).min(poll)))
+    }
+
+    /// Waits for an end, a wake-up, or the time.
+    async fn wait(&mut self, stop: &CancellationToken, pause: Duration) {
+        if pause.is_zero() {
+            // What ended meanwhile is settled with the next turn.
+            return tokio::task::yield_now().await;
+        }
+        let (deliverer, never) = (self.deliverer, CancellationToken::new());
+        tokio::select! {
+            ended = self.sends.join_next_with_id(), if !self.sends.is_empty() => {
+                if let Some(ended) = ended {
+                    self.hear(ended);
+                }
+            }
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+            _ = deliverer.wake.wait(&never, &*deliverer.clock, None, pause) => {}
+        }
+    }
+
+    /// Everything that ended by now.
+    fn gather(&mut self) {
+        while let Some(ended) = self.sends.try_join_next_with_id() {
+            self.hear(ended);
+        }
+    }
+
+    fn hear(&mut self, ended: Result<(Id, Report), JoinError>) {
+        let (id, report) = match ended {
+            Ok((id, report)) => (id, report),
+            Err(error) => {
+                // It would fail again: its neighbours go on, and it can be redriven once the fault is mended.
+                tracing::error!(error = &error as &dyn Error, "a channel failed on a delivery");
+                let reason = "the channel failed on it".to_owned();
+                (error.id(), Report::new(Outcome::Rejected { reason }))
+            }
+        };
+        if let Some(out) = self.out.remove(&id) {
+            self.told(out, report);
+        }
+    }
+
+    fn told(&mut self, out: Out, report: Report) {
+        let health = Health::of(&report.outcome);
+        let settlement = self.deliverer.settlement(&out.delivery, report);
+        self.heard.push(Heard {
+            out,
+            settlement,
+            health,
+        });
+    }
+
+    /// Writes down what was heard, and gives the slots back.
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        while !self.heard.is_empty() {
+            let count = self.heard.len().min(self.deliverer.config.batch);
+            let batch: Vec<Settlement> = self.heard[..count]
+                .iter()
+                .map(|heard| heard.settlement.clone())
+                .collect();
+            let deliverer = self.deliverer;
+            let now = deliverer.clock.now();
+            let settled = match deliverer.store.settle(now, &batch).await {
+                Ok(settled) => settled.ended,
+                // The slots stay taken, so that what waits to be settled stays bounded.
+                Err(error) if is_away(&error) => return Err(error),
+                Err(_) => one_by_one(deliverer, now, &batch).await?,
+            };
+            deliverer.after(&settled).await;
+            let mut schedule = deliverer.schedule.lock();
+            for heard in self.heard.drain(..count) {
+                schedule.end(&heard.out.due, heard.out.pass, heard.health, now, rand::random());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what is too late and waits.
+    async fn expire(&mut self) -> Result<(), StoreError> {
+        if self.expired.is_some_and(|at| at.elapsed() < EXPIRY) {
+            return Ok(());
+        }
+        self.expired = Some(Instant::now());
+        let deliverer = self.deliverer;
+        loop {
+            let (now, batch) = (deliverer.clock.now(), deliverer.config.batch);
+            let ended = deliverer.store.expire_deliveries(now, batch).await?;
+            deliverer.after(&ended).await;
+            if ended.len() < batch {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One round. Answers whether another may hand out more at once.
+    async fn hand_out(&mut self) -> Result<bool, StoreError> {
+        let deliverer = self.deliverer;
+        let now = deliverer.clock.now();
+        let lanes = deliverer.store.due_lanes(now, &self.kinds, LOOK).await?;
+        let (round, found) = {
+            let mut schedule = deliverer.schedule.lock();
+            let waiting = self
+                .full
+                .take(|channel, lane| schedule.has_room(channel, lane, now), 64);
+            let found: HashSet<Due> = lanes.into_iter().map(|lane| due_of(&lane.key)).collect();
+            let dues = waiting.into_iter().chain(found.iter().cloned());
+            (
+                schedule.round(now, dues, |channel| deliverer.patience(channel)),
+                found,
+            )
+        };
+        let mut parks = Vec::new();
+        for park in round.parks {
+            let key = key_of(&park.due);
+            // Those that were only remembered are parked already.
+            if found.contains(&park.due) {
+                parks.push(ParkedLane {
+                    key,
+                    until: park.until,
+                });
+            }
+            if park.reason == Parked::Full {
+                self.full.push(park.due);
+            }
+        }
+        let picked = !round.picks.is_empty();
+        // First, so that no slot is taken for nothing should parking fail.
+        if picked {
+            self.lease(now, round.picks).await?;
+        }
+        if !parks.is_empty() {
+            deliverer.store.park(&parks).await?;
+        }
+        Ok(picked)
+    }
+
+    /// Leases what was picked, and lets the channels send it.
+    async fn lease(&mut self, now: Timestamp, picks: Vec<Pick>) -> Result<(), StoreError> {
+        let deliverer = self.deliverer;
+        let wanted: Vec<LanePick> = picks
+            .iter()
+            .map(|pick| LanePick {
+                key: key_of(&pick.due),
+                limit: u32::try_from(pick.take).unwrap_or(u32::MAX),
+            })
+            .collect();
+        let patience = picks
+            .iter()
+            .map(|pick| deliverer.patience(&pick.due.channel))
+            .max();
+        let until = now
+            .after(patience.unwrap_or_default())
+            .after(deliverer.config.lease_margin.duration());
+        let leased = deliverer
+            .store
+            .lease_deliveries(now, &wanted, until, now.after(AGAIN))
+            .await;
+        let handed = match leased {
+            Ok(handed) => handed,
+            Err(error) => {
+                let mut schedule = deliverer.schedule.lock();
+                for pick in &picks {
+                    schedule.unused(pick, pick.take, now);
+                }
+                return Err(error);
+            }
+        };
+        let mut out = Vec::with_capacity(handed.leased.len());
+        {
+            let mut slots: HashMap<LaneKey, (usize, Pick)> = picks
+                .into_iter()
+                .map(|pick| (key_of(&pick.due), (pick.take, pick)))
+                .collect();
+            for delivery in handed.leased {
+                if let Some((left, pick)) = slots.get_mut(&delivery.key) {
+                    *left = left.saturating_sub(1);
+                    out.push(Out {
+                        delivery: Arc::new(delivery),
+                        due: pick.due.clone(),
+                        pass: pick.pass,
+                    });
+                }
+            }
+            let mut schedule = deliverer.schedule.lock();
+            for (left, pick) in slots.values() {
+                schedule.unused(pick, *left, now);
+            }
+        }
+        for key in &handed.more {
+            self.full.push(due_of(key));
+        }
+        deliverer.after(&handed.ended).await;
+        self.send(out).await;
+        Ok(())
+    }
+
+    /// Begins the attempts.
+    async fn send(&mut self, out: Vec<Out>) {
+        let deliverer = self.deliverer;
+        let deliveries: Vec<_> = out.iter().map(|out| Arc::clone(&out.delivery)).collect();
+        let now = deliverer.clock.now();
+        let read = async {
+            let sources = deliverer.store.load_work(now, &deliveries).await?;
+            let names = deliverer.composer.names(&deliveries).await?;
+            Ok::<_, Unavailable>((sources, names))
+        };
+        let read = read.await;
+        for out in out {
+            let composed = match &read {
+                Ok((sources, names)) => deliverer.composer.work(&out.delivery, sources, names),
+                Err(error) => {
+                    tracing::warn!(
+                        error = error as &dyn Error,
+                        "a delivery's content could not be read"
+                    );
+                    self.told(out, ours_to_retry("its content could not be read"));
+                    continue;
+                }
+            };
+            let Some(channel) = deliverer.channels.get(&out.delivery.key.channel) else {
+                self.told(out, ours_to_retry("its channel is not there"));
+                continue;
+            };
+            match composed {
+                Ok(work) => {
+                    let (channel, patience) = (Arc::clone(channel), channel.patience() + CUT_OFF);
+                    let handle = self.sends.spawn(async move {
+                        tokio::time::timeout(patience, channel.attempt(&work))
+                            .await
+                            .unwrap_or_else(|_| too_slow())
+                    });
+                    self.out.insert(handle.id(), out);
+                }
+                Err(error) => self.told(out, refused(&error)),
+            }
+        }
+    }
+}
+
+/// One of them cannot be settled: it must not keep its neighbours from it. Its lease ends, and it is tried again.
+async fn one_by_one(
+    deliverer: &Deliverer,
+    now: Timestamp,
+    batch: &[Settlement],
+) -> Result<Vec<Ended>, StoreError> {
+    let mut ended = Vec::new();
+    for settlement in batch {
+        match deliverer
+            .store
+            .settle(now, std::slice::from_ref(settlement))
+            .await
+        {
+            Ok(settled) => ended.extend(settled.ended),
+            Err(error) if is_away(&error) => return Err(error),
+            Err(error) => {
+                metrics::counter!("carillon_delivery_unsettled_total").increment(1);
+                tracing::error!(
+                    error = &error as &dyn Error,
+                    delivery = %settlement.delivery.id,
+                    "an attempt's outcome could not be written"
+                );
+            }
+        }
+    }
+    Ok(ended)
+}
+
+fn ours_to_retry(reason: &str) -> Report {
+    Report::new(Outcome::Retry {
+        after: None,
+        reason: reason.to_owned(),
+        fault: Fault::Address,
+    })
+}
+
+fn too_slow() -> Report {
+    Report::new(Outcome::Retry {
+        after: None,
+        reason: "the attempt took too long".to_owned(),
+        fault: Fault::Provider,
+    })
+}
+
+fn refused(error: &ComposeError) -> Report {
+    Report::new(Outcome::Rejected {
+        reason: error.to_string(),
+    })
+}
+
+/// Cut to what is kept, between characters; what a database cannot hold is replaced.
+fn kept(text: String) -> String {
+    let mut text = if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    };
+    if text.len() > KEPT {
+        let end = (0..=KEPT).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+    }
+    text
+}
+
+pub(crate) fn due_of(key: &LaneKey) -> Due {
+    Due {
+        channel: key.channel.clone(),
+        lane: Arc::clone(&key.lane),
+        tenant: key.tenant.clone(),
+        strand: Arc::clone(&key.strand),
+    }
+}
+
+fn key_of(due: &Due) -> LaneKey {
+    LaneKey {
+        tenant: due.tenant.clone(),
+        channel: due.channel.clone(),
+        lane: Arc::clone(&due.lane),
+        strand: Arc::clone(&due.strand),
+    }
+}
