@@ -82,6 +82,7 @@ fn breakers(schedule: &Schedule, now: Timestamp) {
         }
         *counts.entry((lane.channel, lane.breaker.as_str())).or_default() += 1;
     }
+    metrics::gauge!("carillon_delivery_under_way").set(schedule.under_way() as f64);
     for ((channel, state), count) in counts {
         metrics::gauge!("carillon_delivery_breaker_state", "channel" => channel.to_string(), "state" => state)
             .set(count as f64);

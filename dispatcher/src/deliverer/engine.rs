@@ -315,7 +315,10 @@ impl<'a> Engine<'a> {
             let deliverer = self.deliverer;
             let now = deliverer.clock.now();
             let settled = match deliverer.store.settle(now, &batch).await {
-                Ok(settled) => settled.ended,
+                Ok(settled) => {
+                    metrics::counter!("carillon_delivery_stale_total").increment(settled.stale);
+                    settled.ended
+                }
                 // The slots stay taken, so that what waits to be settled stays bounded.
                 Err(error) if is_away(&error) => return Err(error),
                 Err(_) => one_by_one(deliverer, now, &batch).await?,

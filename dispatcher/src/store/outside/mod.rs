@@ -23,6 +23,7 @@ pub(super) use rows::*;
 #[async_trait]
 pub(crate) trait OutsideStore: Send + Sync + 'static {
     /// Adds deliveries and work beside planning: a test, a resend, an event.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests, resends and events follow"))]
     async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError>;
 
     /// Lanes of these channels with work that is due, the longest due first, at most `limit` of each channel.
