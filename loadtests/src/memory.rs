@@ -46,11 +46,11 @@ pub(crate) fn measure(program: &Path) -> Result<Vec<Figure>> {
 
 fn slope(server: &Server, greeting: &Greeting<'_>) -> Result<f64> {
     let mut sockets = Sockets::open(server.port, SMALL, greeting)?;
-    let settle = || std::thread::sleep(Duration::from_secs(4));
-    settle();
+    let settling = Duration::from_secs(4);
+    sockets.hold(settling)?;
     let small = server.anonymous_memory()?;
     sockets.add(server.port, LARGE - SMALL, greeting)?;
-    settle();
+    sockets.hold(settling)?;
     let large = server.anonymous_memory()?;
     Ok((large as f64 - small as f64) / (sockets.len() - SMALL) as f64)
 }

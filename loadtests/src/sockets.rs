@@ -13,10 +13,14 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use crate::connect::{connect, read_head};
 
+/// While connections are opened, the pings of those that are there are answered this often.
+const SERVED_EVERY: usize = 100;
+
 /// Connections, and what arrives on them.
 pub(crate) struct Sockets {
     poll: Poll,
     events: Events,
+    buffer: Vec<u8>,
     open: Vec<Socket>,
 }
 
@@ -40,6 +44,7 @@ impl Sockets {
         let mut sockets = Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
+            buffer: vec![0; 64 * 1024],
             open: Vec::new(),
         };
         sockets.add(port, count, greeting)?;
@@ -48,7 +53,10 @@ impl Sockets {
 
     /// Opens `count` more.
     pub(crate) fn add(&mut self, port: u16, count: usize, greeting: &Greeting<'_>) -> Result<()> {
-        for _ in 0..count {
+        for number in 0..count {
+            if number % SERVED_EVERY == 0 {
+                self.serve(Duration::ZERO)?;
+            }
             let stream =
                 handshake(port, greeting).with_context(|| format!("connection {}", self.open.len()))?;
             stream.set_nonblocking(true)?;
@@ -75,25 +83,45 @@ impl Sockets {
         let begin = Instant::now();
         let already: u64 = self.open.iter().map(|socket| socket.frames).sum();
         let mut got = 0;
-        let mut buffer = vec![0; 64 * 1024];
         while got < wanted {
             if begin.elapsed() > limit {
                 bail!("{got} of {wanted} frames after {limit:?} ({already} before)");
             }
-            self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
-            for event in &self.events {
-                let socket = &mut self.open[event.token().0];
-                loop {
-                    match socket.stream.read(&mut buffer) {
-                        Ok(0) => bail!("connection {} was closed", event.token().0),
-                        Ok(count) => got += socket.take(&buffer[..count])?,
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                        Err(error) => return Err(error.into()),
+            got += self.serve(Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    /// Holds the connections for `time` and answers their pings; none may end.
+    pub(crate) fn hold(&mut self, time: Duration) -> Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            self.serve(time.saturating_sub(begin.elapsed()))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what has come, after waiting at most `wait` for something; answers how many frames it was. To be called
+    /// every few seconds: a server lets go of who does not answer its pings.
+    pub(crate) fn serve(&mut self, wait: Duration) -> Result<u64> {
+        let mut got = 0;
+        self.poll.poll(&mut self.events, Some(wait))?;
+        for event in &self.events {
+            let number = event.token().0;
+            let socket = &mut self.open[number];
+            loop {
+                match socket.stream.read(&mut self.buffer) {
+                    Ok(0) => bail!("connection {number} was closed"),
+                    Ok(count) => {
+                        let frames = socket.take(&self.buffer[..count]);
+                        got += frames.with_context(|| format!("connection {number}"))?;
                     }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
-        Ok(())
+        Ok(got)
     }
 
     /// Whether each connection has had exactly `frames`.
@@ -126,6 +154,7 @@ impl Socket {
 fn frame_at(bytes: &[u8], at: usize) -> Result<Option<(usize, usize)>> {
     let (start, length) = match bytes[at..] {
         [] | [_] => return Ok(None),
+        [0x88, _, high, low, ..] => bail!("closed with {}", u16::from_be_bytes([high, low])),
         [kind, ..] if kind != 0x81 => bail!("a frame of kind {kind:#04x} instead of a text"),
         [_, 126, high, low, ..] => (at + 4, usize::from(u16::from_be_bytes([high, low]))),
         [_, 126, ..] => return Ok(None),
