@@ -312,6 +312,14 @@ mod tests {
         assert_eq!(past.send_at, past.created_at, "the past means now");
         let far = json!({"targets": [{"topic": "t"}], "content": {"title": "t"}, "send_at": "2100-01-01T00:00:00Z"});
         assert_eq!(check(far).expect_err("too far"), ["/send_at"]);
+        for last in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999-12:00"] {
+            let request = json!({"targets": [{"topic": "t"}], "content": {"title": "t"}, "send_at": last});
+            let mut errors = Vec::new();
+            let request = serde_json::from_value(request).expect("fits the schema");
+            assert!(accept(request, Timestamp::from_seconds(1_700_000_000), "", &mut errors).is_none());
+            let far = FieldError::new("/send_at", "must be at most 366 days ahead");
+            assert_eq!(errors, [far], "{last}");
+        }
         let nobody = json!({"targets": [], "content": {"title": "t"}});
         assert_eq!(check(nobody).expect_err("nobody"), ["/targets"]);
     }

@@ -165,7 +165,7 @@ fn object(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err("expected a JSON object".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(format!("not JSON: {}", carillon_runtime::not_json(&error))),
     }
 }
 

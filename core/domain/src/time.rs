@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The last point in time that can be shown: 9999-12-30T22:00:00.999999Z.
+    pub const LAST: Self = Self(253_402_207_200_999_999);
+
     /// From microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -51,18 +54,19 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads RFC 3339 with any offset.
+    /// Reads RFC 3339 with any offset. The last hours of the year 9999, which no calendar here reaches in UTC, are read
+    /// as [`Timestamp::LAST`].
     ///
     /// # Errors
     /// When the text is no RFC 3339 date and time with an offset.
     pub fn parse(text: &str) -> Result<Self, crate::Invalid> {
-        is_rfc_3339(text)
-            .then(|| text.parse::<jiff::Timestamp>().ok())
-            .flatten()
-            .map(|at| Self(at.as_microsecond()))
-            .ok_or(crate::Invalid(
-                "expected an RFC 3339 date and time with an offset",
-            ))
+        let at = is_rfc_3339(text).then(|| match text.parse::<jiff::Timestamp>() {
+            Ok(at) => Some(Self(at.as_microsecond())),
+            Err(_) => is_beyond_last(text).then_some(Self::LAST),
+        });
+        at.flatten().ok_or(crate::Invalid(
+            "expected an RFC 3339 date and time with an offset",
+        ))
     }
 }
 
@@ -91,6 +95,17 @@ fn is_rfc_3339(text: &str) -> bool {
         None => rest,
     };
     fits(time, "0000-00-00T00:00:00") && (fits(offset, "Z") || fits(offset, "+00:00"))
+}
+
+/// Whether `text`, in RFC 3339's form, is a time after [`Timestamp::LAST`]: the same time of the first of December is
+/// one as well.
+fn is_beyond_last(text: &str) -> bool {
+    let day = text
+        .strip_prefix("9999-12-")
+        .and_then(|rest| rest.split_at_checked(2));
+    day.is_some_and(|(day, time)| {
+        matches!(day, "30" | "31") && format!("9999-12-01{time}").parse::<jiff::Timestamp>().is_ok()
+    })
 }
 
 impl fmt::Display for Timestamp {
@@ -166,6 +181,27 @@ mod tests {
             Timestamp::parse("2026-11-21T10:00:00").is_err(),
             "an offset is required"
         );
+    }
+
+    #[test]
+    fn the_end_of_the_calendar_is_a_time() {
+        for text in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31t00:00:00.5-12:00",
+            "9999-12-30T23:00:00Z",
+        ] {
+            assert_eq!(Timestamp::parse(text), Ok(Timestamp::LAST), "{text}");
+        }
+        let last = Timestamp::LAST.to_string();
+        assert_eq!(last, "9999-12-30T22:00:00.999999Z");
+        assert_eq!(Timestamp::parse(&last), Ok(Timestamp::LAST));
+        for text in [
+            "9999-12-32T00:00:00Z",
+            "9999-12-31T24:00:00Z",
+            "9999-12-31T00:00:00+99:00",
+        ] {
+            assert!(Timestamp::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

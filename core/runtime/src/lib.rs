@@ -5,4 +5,7 @@ pub mod edge;
 pub mod health;
 pub mod http;
 pub mod lifecycle;
+mod misfit;
 pub mod telemetry;
+
+pub use misfit::not_json;

@@ -1,18 +1,24 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use carillon_domain::{Counts, DeviceName, EntryId, NotificationId, Position, Principal};
-use carillon_runtime::http::{ApiJson, Caller, FieldError, Problem, require_user};
+use carillon_domain::{
+    Content, Counts, DeviceName, EntryId, NotificationId, Position, Principal, UserId, ports::Unavailable,
+};
+use carillon_runtime::http::{ApiJson, Caller, FieldError, Problem, parse_part, require_user};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::batch_items::BatchItems;
 use crate::{
     Dispatcher,
     store::{EntryAction, MailboxCommand, Operation, OperationResult, Which},
     validation::is_action_id,
 };
 
-const MAX_ACKS: usize = 500;
+/// The pointer to the device, which is the request's and no item's.
+const DEVICE: &str = "/device";
+
+const NO_SUCH_ACTION: &str = "the notification has no action with this id";
 
 /// What arrived, was seen, or was answered.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -21,8 +27,8 @@ pub(crate) struct AckRequest {
     /// The device that says so, when the token names none.
     device: Option<DeviceName>,
     /// 1-500, carried out in order.
-    #[schema(min_items = 1, max_items = 500)]
-    acks: Vec<AckItem>,
+    #[schema(value_type = Vec<AckItem>, min_items = 1, max_items = 500)]
+    acks: BatchItems<500>,
 }
 
 /// One of them.
@@ -36,7 +42,7 @@ struct AckItem {
     entry: Option<EntryId>,
     /// Which notification; or name the entry.
     notification: Option<NotificationId>,
-    /// With `acted`: which button.
+    /// With `acted`: which of the notification's actions.
     action: Option<String>,
 }
 
@@ -93,7 +99,8 @@ pub(crate) async fn acknowledge(
 ) -> Result<AckAnswer, Problem> {
     let user = require_user(principal)?;
     let device = request.device.or_else(|| user.device.clone());
-    let operations = operations(request.acks, device.is_some())?;
+    let operations = operations(&request.acks, device.is_some())?;
+    check_actions(dispatcher, principal, user.id, &operations).await?;
     let command = MailboxCommand {
         tenant: principal.tenant.clone(),
         user: user.id,
@@ -113,28 +120,66 @@ pub(crate) async fn acknowledge(
     })
 }
 
-fn operations(acks: Vec<AckItem>, has_device: bool) -> Result<Vec<Operation>, Problem> {
-    if !(1..=MAX_ACKS).contains(&acks.len()) {
-        return Err(Problem::field("/acks", "must have 1 to 500 items"));
-    }
-    let mut errors = Vec::new();
-    let mut operations = Vec::with_capacity(acks.len());
-    for (index, ack) in acks.into_iter().enumerate() {
-        match operation(ack, has_device) {
-            Ok(operation) => operations.push(operation),
-            Err((field, detail)) => {
-                let pointer = if field == "/device" {
-                    field.to_owned()
-                } else {
-                    format!("/acks/{index}{field}")
-                };
-                errors.push(FieldError::new(pointer, detail));
+fn operations(acks: &BatchItems<500>, has_device: bool) -> Result<Vec<Operation>, Problem> {
+    acks.read_each("/acks", |item, at| {
+        let ack = parse_part(item, at).map_err(|error| vec![error])?;
+        operation(ack, has_device).map_err(|(field, detail)| {
+            let pointer = if field == DEVICE {
+                DEVICE.to_owned()
+            } else {
+                format!("{at}{field}")
+            };
+            vec![FieldError::new(pointer, detail)]
+        })
+    })
+}
+
+/// An action must be one that was offered. What an item names and is not there has its own answer.
+///
+/// This looks before the change and not in it: a replacement in between changes what the entry offers, and the answer
+/// is to what its user saw.
+async fn check_actions(
+    dispatcher: &Dispatcher,
+    principal: &Principal,
+    user: UserId,
+    operations: &[Operation],
+) -> Result<(), Problem> {
+    let named: Vec<(usize, Which, &str)> = operations
+        .iter()
+        .enumerate()
+        .filter_map(|(index, operation)| match operation {
+            Operation::Entry(which, EntryAction::Acted { action: Some(action) }) => {
+                Some((index, *which, action.as_str()))
             }
-        }
+            _ => None,
+        })
+        .collect();
+    if named.is_empty() {
+        return Ok(());
     }
-    errors.dedup();
+    let which: Vec<Which> = named.iter().map(|(_, which, _)| *which).collect();
+    let contents = dispatcher
+        .store
+        .contents(&principal.tenant, user, &which)
+        .await
+        .map_err(Unavailable::from)?;
+    let offers = |content: &str, action: &str| {
+        // What an erasure left has no buttons any more, and nobody who could press them.
+        serde_json::from_str::<Content>(content).map_or(true, |content| {
+            content.actions.iter().any(|offered| offered.id == action)
+        })
+    };
+    let errors: Vec<FieldError> = named
+        .iter()
+        .filter(|(_, which, action)| {
+            contents
+                .get(which)
+                .is_some_and(|content| !offers(content, action))
+        })
+        .map(|(index, ..)| FieldError::new(format!("/acks/{index}/action"), NO_SUCH_ACTION))
+        .collect();
     if errors.is_empty() {
-        Ok(operations)
+        Ok(())
     } else {
         Err(Problem::invalid(errors))
     }
@@ -155,7 +200,7 @@ fn operation(ack: AckItem, has_device: bool) -> Result<Operation, (&'static str,
             Ok(Operation::Confirm(position))
         } else {
             Err((
-                "/device",
+                DEVICE,
                 "required with the kind delivered, unless the token names the device",
             ))
         };

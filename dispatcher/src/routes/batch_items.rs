@@ -1,46 +1,68 @@
 use std::{borrow::Cow, fmt};
 
-use carillon_runtime::http::FieldError;
+use carillon_runtime::http::{FieldError, Problem};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-/// The most items of a batch.
-pub(super) const MAX_BATCH: usize = 1_000;
-
-/// What is said of a batch with fewer or more.
-pub(super) const COUNT: &str = "must have 1 to 1000 items";
-
 /// The most faults that an answer names.
 const MAX_FAULTS: usize = 100;
 
-/// 1-1,000 items as they came: each is read by itself, so that the faults of all can be told. A longer list is refused
-/// while it is read.
-pub(super) struct BatchItems(pub(super) Vec<Box<RawValue>>);
+/// 1 to `MOST` items as they came: each is read by itself, so that the faults of all can be told. A longer list is
+/// refused while it is read.
+#[derive(Debug)]
+pub(crate) struct BatchItems<const MOST: usize>(Vec<Box<RawValue>>);
 
-impl<'de> Deserialize<'de> for BatchItems {
+impl<const MOST: usize> BatchItems<MOST> {
+    /// Reads every item; `read` gets the item, its index and its JSON pointer, which begins with `list`.
+    ///
+    /// # Errors
+    /// 422 with what is wrong with any of them.
+    pub(super) fn read_each<T>(
+        &self,
+        list: &str,
+        mut read: impl FnMut(&RawValue, &str) -> Result<T, Vec<FieldError>>,
+    ) -> Result<Vec<T>, Problem> {
+        let mut accepted = Vec::with_capacity(self.0.len());
+        let mut faults = Faults::default();
+        for (index, item) in self.0.iter().enumerate() {
+            match read(item, &format!("{list}/{index}")) {
+                Ok(item) => accepted.push(item),
+                Err(errors) => faults.of_item(errors),
+            }
+        }
+        if faults.0.is_empty() {
+            Ok(accepted)
+        } else {
+            Err(Problem::invalid(faults.told()))
+        }
+    }
+}
+
+impl<'de, const MOST: usize> Deserialize<'de> for BatchItems<MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items;
+        struct Items<const MOST: usize>;
 
-        impl<'de> Visitor<'de> for Items {
-            type Value = BatchItems;
+        impl<'de, const MOST: usize> Visitor<'de> for Items<MOST> {
+            type Value = BatchItems<MOST>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of 1 to 1000 items")
+                write!(f, "a list of 1 to {MOST} items")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<BatchItems, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<BatchItems<MOST>, A::Error> {
+                let count = || A::Error::custom(format_args!("must have 1 to {MOST} items"));
                 let mut items = Vec::new();
                 while let Some(item) = list.next_element()? {
-                    if items.len() == MAX_BATCH {
-                        return Err(A::Error::custom(COUNT));
+                    if items.len() == MOST {
+                        return Err(count());
                     }
                     items.push(item);
                 }
                 if items.is_empty() {
-                    return Err(A::Error::custom(COUNT));
+                    return Err(count());
                 }
                 Ok(BatchItems(items))
             }
@@ -52,16 +74,20 @@ impl<'de> Deserialize<'de> for BatchItems {
 
 /// What is wrong with a batch. Of too many faults the first one of each item is told before the second one of any.
 #[derive(Default)]
-pub(super) struct Faults(Vec<(usize, FieldError)>);
+struct Faults(Vec<(usize, FieldError)>);
 
 impl Faults {
-    /// Adds what is wrong with one item.
-    pub(super) fn of_item(&mut self, faults: Vec<FieldError>) {
-        self.0.extend(faults.into_iter().take(MAX_FAULTS).enumerate());
+    /// Adds what is wrong with one item. What is wrong beside the items is told once.
+    fn of_item(&mut self, faults: Vec<FieldError>) {
+        for (rank, fault) in faults.into_iter().take(MAX_FAULTS).enumerate() {
+            if !self.0.iter().rev().take(1).any(|(_, last)| *last == fault) {
+                self.0.push((rank, fault));
+            }
+        }
     }
 
     /// All of them, or the hundred that tell most.
-    pub(super) fn told(mut self) -> Vec<FieldError> {
+    fn told(mut self) -> Vec<FieldError> {
         let left_out = self.0.len().saturating_sub(MAX_FAULTS);
         if left_out > 0 {
             self.0.sort_by_key(|(rank, _)| *rank);

@@ -123,7 +123,7 @@ pub(super) struct ListFilter {
     /// Only of this category.
     #[param(value_type = Option<String>)]
     category: Option<Category>,
-    /// Only planned for this user.
+    /// Only for this user; finds a notification once it is planned.
     #[param(value_type = Option<String>)]
     user: Option<ExternalUserId>,
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::batch_items::{BatchItems, Faults};
+use super::batch_items::BatchItems;
 use crate::{
     Dispatcher, idempotency,
     intake::{Submission, Taken},
@@ -42,7 +42,7 @@ pub(super) struct AcceptedBatch {
 pub(super) struct BatchRequest {
     /// 1-1,000.
     #[schema(value_type = Vec<SendRequest>, min_items = 1, max_items = 1_000)]
-    notifications: BatchItems,
+    notifications: BatchItems<1_000>,
 }
 
 /// What became of a cancellation.
@@ -116,21 +116,11 @@ pub(super) async fn send_batch(
     require_scope(&principal, Scope::NotificationsWrite)?;
     let key = idempotency::key(&headers)?;
     let now = dispatcher.ports.clock.now();
-    let BatchItems(items) = request.notifications;
-    let mut notifications: Vec<NewNotification> = Vec::with_capacity(items.len());
-    let mut faults = Faults::default();
-    for (index, item) in items.iter().enumerate() {
-        let at = format!("/notifications/{index}");
+    let mut notifications = request.notifications.read_each("/notifications", |item, at| {
+        let request: SendRequest = parse_part(item, at).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
-        match parse_part::<SendRequest>(item, &at) {
-            Ok(request) => notifications.extend(accept(request, now, &at, &mut errors)),
-            Err(error) => errors.push(error),
-        }
-        faults.of_item(errors);
-    }
-    if notifications.len() != items.len() {
-        return Err(Problem::invalid(faults.told()));
-    }
+        accept(request, now, at, &mut errors).ok_or(errors)
+    })?;
     // One after the other in the order of the request, which is the order in which they are planned.
     for (micros, notification) in (0..).zip(&mut notifications) {
         notification.id = NotificationId::at(now.after(Duration::from_micros(micros)));

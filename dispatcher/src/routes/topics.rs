@@ -6,22 +6,23 @@ use carillon_domain::{
     Position, Scope, TopicName,
     ports::{NewPublication, PublishError, Topics as _},
 };
-use carillon_runtime::http::{ApiJson, Caller, FieldError, IdPath, Problem, require_scope};
+use carillon_runtime::http::{ApiJson, Caller, FieldError, IdPath, Problem, parse_part, require_scope};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::batch_items::BatchItems;
 use crate::{Dispatcher, intake::busy, topics::MAX_PUBLICATION};
 
-const MAX_PUBLICATIONS: usize = 1_000;
+const TOO_LARGE: &str = "must be at most 65536 bytes";
 
 /// What is published.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PublishRequest {
     /// 1-1,000, published in order.
-    #[schema(min_items = 1, max_items = 1_000)]
-    publications: Vec<PublicationRequest>,
+    #[schema(value_type = Vec<PublicationRequest>, min_items = 1, max_items = 1_000)]
+    publications: BatchItems<1_000>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -66,33 +67,17 @@ pub(super) async fn publish(
     ApiJson(request): ApiJson<PublishRequest>,
 ) -> Result<Json<PublishAnswer>, Problem> {
     require_scope(&principal, Scope::TopicsPublish)?;
-    if !(1..=MAX_PUBLICATIONS).contains(&request.publications.len()) {
-        return Err(Problem::field("/publications", "must have 1 to 1000 items"));
-    }
-    let errors: Vec<FieldError> = request
-        .publications
-        .iter()
-        .enumerate()
-        .filter(|(_, publication)| publication.data.get().len() > MAX_PUBLICATION)
-        .map(|(index, _)| {
-            FieldError::new(
-                format!("/publications/{index}/data"),
-                "must be at most 65536 bytes",
-            )
-        })
-        .collect();
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
-    let publications = request
-        .publications
-        .into_iter()
-        .map(|publication| NewPublication {
+    let publications = request.publications.read_each("/publications", |item, at| {
+        let publication: PublicationRequest = parse_part(item, at).map_err(|error| vec![error])?;
+        if publication.data.get().len() > MAX_PUBLICATION {
+            return Err(vec![FieldError::new(format!("{at}/data"), TOO_LARGE)]);
+        }
+        Ok(NewPublication {
             topic: topic.clone(),
             data: Bytes::from(String::from(Box::<str>::from(publication.data))),
             publisher: None,
         })
-        .collect();
+    })?;
     match dispatcher.topics.publish(&principal.tenant, publications).await {
         Ok(positions) => Ok(Json(PublishAnswer {
             data: positions
@@ -100,10 +85,9 @@ pub(super) async fn publish(
                 .map(|position| PublishedAnswer { position })
                 .collect(),
         })),
-        Err(PublishError::TooLarge { index, .. }) => Err(Problem::field(
-            format!("/publications/{index}/data"),
-            "must be at most 65536 bytes",
-        )),
+        Err(PublishError::TooLarge { index, .. }) => {
+            Err(Problem::field(format!("/publications/{index}/data"), TOO_LARGE))
+        }
         // Logged where it happened.
         Err(PublishError::Unavailable(_)) => Err(busy("Publications cannot be stored now. Try again.")),
     }

@@ -14,7 +14,7 @@ mod records;
 mod rows;
 mod sqlite;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use carillon_domain::{
@@ -125,6 +125,14 @@ pub(crate) trait Store: OutsideStore {
         user: UserId,
         id: EntryId,
     ) -> Result<Option<EntryRow>, StoreError>;
+
+    /// What the user's entries and notifications say, JSON, as far as they exist and are not deleted or recalled.
+    async fn contents(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        which: &[Which],
+    ) -> Result<HashMap<Which, String>, StoreError>;
 
     /// As [`carillon_domain::ports::Inbox::since`].
     async fn since(

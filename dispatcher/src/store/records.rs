@@ -451,7 +451,7 @@ pub(crate) enum Operation {
 }
 
 /// Which entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Which {
     Entry(EntryId),
     /// The entry that shows this notification.

@@ -55,6 +55,18 @@ pub(super) fn notification(row: NotificationColumns) -> Result<NotificationRow, 
     })
 }
 
+/// The ids of entries and of notifications that are named, as they are stored.
+pub(super) fn named(which: &[Which]) -> (Vec<String>, Vec<String>) {
+    let (mut entries, mut notifications) = (Vec::new(), Vec::new());
+    for which in which {
+        match which {
+            Which::Entry(id) => entries.push(id.to_string()),
+            Which::Notification(id) => notifications.push(id.to_string()),
+        }
+    }
+    (entries, notifications)
+}
+
 /// The columns of [`EntryColumns`], without the content.
 pub(super) const ENTRY_STATE: &str = "e.tenant, e.user_id, e.id, e.notification, e.category, e.collapse_key, \
     e.priority, e.created_at, e.updated_at, e.arrived_at, e.seen_at, e.read_at, e.archived_at, \

@@ -12,6 +12,16 @@ async fn send(node: &Node, user: &str, title: &str) -> String {
         .await
 }
 
+async fn send_with_retry(node: &Node, user: &str) -> String {
+    let actions = json!([{"id": "retry", "title": "Retry"}, {"id": "skip", "title": "Skip"}]);
+    node.send(json!({"targets": [{"user": user}], "content": {"title": "t", "actions": actions}}))
+        .await
+}
+
+async fn first_read(node: &Node) -> Value {
+    node.inbox("ada").await["data"][0]["read_at"].clone()
+}
+
 async fn first(node: &Node, user: &str) -> String {
     node.inbox(user).await["data"][0]["id"]
         .as_str()
@@ -228,7 +238,7 @@ async fn a_snoozed_entry_comes_back_by_itself() {
 #[tokio::test]
 async fn acknowledgements_name_what_they_mean() {
     let node = Node::sqlite().await;
-    let id = send(&node, "ada", "t").await;
+    let id = send_with_retry(&node, "ada").await;
     let position = node.inbox("ada").await["position"].clone();
     let acks = async |body: Value| node.user("ada", Method::POST, "/v1/acks", Some(body)).await;
     let answer = acks(json!({"acks": [
@@ -255,12 +265,20 @@ async fn acknowledgements_name_what_they_mean() {
         ]
     );
     assert_eq!(acks(json!({"acks": []})).await.pointers(), ["/acks"]);
+    let answer = acks(json!({"acks": [
+        {"kind": "clicked", "notification": id},
+        {"kind": "read", "notification": id},
+        {"kind": "read", "entry": 7},
+        ["read"],
+        {"kind": "read"},
+    ]}))
+    .await;
     assert_eq!(
-        acks(json!({"acks": [{"kind": "clicked", "notification": id}]}))
-            .await
-            .pointers(),
-        ["/acks/0/kind"]
+        answer.pointers(),
+        ["/acks/0/kind", "/acks/2/entry", "/acks/3", "/acks/4"],
+        "all of them at once"
     );
+    assert_eq!(first_read(&node).await, json!(null), "nothing is done");
     let answer = acks(json!({"device": "phone", "acks": [
         {"kind": "delivered", "position": "zzzzzzzz-1"},
         {"kind": "delivered", "position": position},
@@ -301,6 +319,62 @@ async fn acknowledgements_name_what_they_mean() {
         .await
         .expect("reads");
     assert_eq!(json!(confirmed), position);
+}
+
+#[tokio::test]
+async fn an_action_is_one_that_the_notification_offers() {
+    let node = Node::sqlite().await;
+    let with = send_with_retry(&node, "ada").await;
+    let bobs = send(&node, "bob", "t").await;
+    let without = send(&node, "ada", "t").await;
+    let entry = first(&node, "ada").await;
+    let acks = json!({"acks": [
+        {"kind": "acted", "notification": with, "action": "skip"},
+        {"kind": "acted", "notification": with, "action": "reboot"},
+        {"kind": "acted", "entry": entry, "action": "retry"},
+        {"kind": "acted", "notification": without, "action": "retry"},
+        {"kind": "acted", "notification": bobs, "action": "retry"},
+    ]});
+    let answer = node
+        .user("ada", Method::POST, "/v1/acks", Some(acks.clone()))
+        .await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.pointers()),
+        (422, vec!["/acks/1/action", "/acks/2/action", "/acks/3/action"])
+    );
+    assert_eq!(
+        answer.body["errors"][0]["detail"],
+        "the notification has no action with this id"
+    );
+    let called = node
+        .dispatcher
+        .rpc()
+        .call(
+            &node.principal("ada"),
+            "carillon.ack",
+            Bytes::from(acks.to_string()),
+        )
+        .await
+        .expect("it is known")
+        .expect_err("refused");
+    assert_eq!(called.code, 107);
+    assert!(
+        called.message.starts_with("/acks/1/action: "),
+        "{}",
+        called.message
+    );
+    assert_eq!(node.inbox("ada").await["counts"]["unread"], 2, "nothing is done");
+    let good = json!({"acks": [
+        {"kind": "acted", "notification": with, "action": "skip"},
+        {"kind": "acted", "entry": entry},
+        {"kind": "acted", "notification": bobs, "action": "retry"},
+    ]});
+    let answer = node.user("ada", Method::POST, "/v1/acks", Some(good)).await;
+    assert_eq!(
+        answer.body["results"],
+        json!([{"status": "ok"}, {"status": "ok"}, {"status": "not_found"}]),
+        "another user's is not there"
+    );
 }
 
 #[tokio::test]

@@ -246,6 +246,33 @@ async fn acknowledgements_are_objects() {
 }
 
 #[tokio::test]
+async fn every_invalid_publication_is_named() {
+    let node = Node::sqlite().await;
+    let long = "x".repeat(65_537);
+    for (body, pointers) in [
+        (json!({"publications": [["x"]]}), vec!["/publications/0"]),
+        (
+            json!({"publications": [{}, {"data": 1}, {"data": long}, {"data": 1, "tag": 2}, 7]}),
+            vec![
+                "/publications/0/data",
+                "/publications/2/data",
+                "/publications/3/tag",
+                "/publications/4",
+            ],
+        ),
+        (json!({"publications": []}), vec!["/publications"]),
+        (
+            json!({"publications": vec![json!({"data": 1}); 1_001]}),
+            vec!["/publications"],
+        ),
+    ] {
+        let answer = node.key(Method::POST, "/v1/topics/room.1/publish", body).await;
+        assert_eq!((answer.status.as_u16(), answer.pointers()), (422, pointers));
+    }
+    assert!(node.heard.all().is_empty(), "none is published");
+}
+
+#[tokio::test]
 async fn a_batch_is_accepted_in_order_and_whole() {
     let node = Node::sqlite().await;
     let users: Vec<String> = (0..1_000).map(|n| format!("user-{n}")).collect();

@@ -15,6 +15,7 @@ use super::{
     objects::{EXPECTED, Objects},
     read_body, strict_json,
 };
+use crate::misfit::misfit;
 
 /// A request's JSON body.
 ///
@@ -163,12 +164,7 @@ fn explain(mut pointer: String, message: &str) -> FieldError {
         }
         return FieldError::new(pointer, format!("unknown field{expected}"));
     }
-    if let Some(rest) = message.strip_prefix("unknown variant `")
-        && let Some((_, expected)) = rest.split_once("`, ")
-    {
-        return FieldError::new(pointer, expected.to_owned());
-    }
-    FieldError::new(pointer, shortened(message))
+    FieldError::new(pointer, shortened(&misfit(message)))
 }
 
 /// A message may quote the caller's text back: enough of it to recognise.
@@ -253,8 +249,19 @@ mod tests {
         };
         assert_eq!(of("{}"), ("/content".to_owned(), "required".to_owned()));
         assert_eq!(of(r#"{"content": {}}"#).0, "/content/title");
-        assert_eq!(of(r#"{"content": {"title": 1}}"#).0, "/content/title");
-        assert_eq!(of(r#"{"content": {"title": "x", "ttl": -1}}"#).0, "/content/ttl");
+        let said = |pointer: &str, detail: &str| (pointer.to_owned(), detail.to_owned());
+        assert_eq!(
+            of(r#"{"content": {"title": 1}}"#),
+            said("/content/title", "expected a string")
+        );
+        assert_eq!(
+            of(r#"{"content": {"title": "x", "ttl": -1}}"#),
+            said("/content/ttl", "expected a whole number from 0 to 4294967295")
+        );
+        assert_eq!(
+            of(r#"{"content": {"title": "x"}, "targets": 7}"#),
+            said("/targets", "expected a list")
+        );
         let (pointer, detail) = of(r#"{"content": {"title": "x", "t/l": 1}}"#);
         assert_eq!(pointer, "/content/t~1l");
         assert!(

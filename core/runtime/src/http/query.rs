@@ -10,6 +10,7 @@ use serde::de::{
 };
 
 use super::Problem;
+use crate::misfit::misfit;
 
 /// More parameters than this are refused.
 const MAX_PARAMETERS: usize = 256;
@@ -99,13 +100,7 @@ impl<'q> Query<'q> {
                 (None, Some(name)) if message.starts_with("unknown field") => {
                     Problem::malformed_query(&name, "unknown parameter")
                 }
-                (None, Some(name)) => {
-                    let expected = message
-                        .strip_prefix("unknown variant `")
-                        .and_then(|rest| rest.split_once("`, "))
-                        .map(|(_, expected)| expected.to_owned());
-                    Problem::malformed_query(&name, expected.unwrap_or(message))
-                }
+                (None, Some(name)) => Problem::malformed_query(&name, misfit(&message).into_owned()),
                 (None, None) => Problem::malformed(format!("The query is not understood: {message}.")),
             }
         })

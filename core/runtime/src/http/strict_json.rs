@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{FieldError, Problem, json::push_segment};
+use crate::misfit::not_json;
 
 /// How deep arrays and objects may nest.
 pub(super) const MAX_DEPTH: u8 = 64;
@@ -44,7 +45,7 @@ pub(super) fn check(text: &[u8]) -> Result<(), Problem> {
             }
         }
         None if text.is_empty() => Problem::malformed("The body is empty; JSON is expected."),
-        None => Problem::malformed(format!("The body is not JSON: {error}.")),
+        None => Problem::malformed(format!("The body is not JSON: {}.", not_json(&error))),
     })
 }
 

@@ -354,3 +354,8 @@ pub(super) fn words(changes: &[Change]) -> Vec<String> {
     };
     changes.iter().map(word).collect()
 }
+
+/// One action on one entry.
+pub(super) fn entry(id: EntryId, action: EntryAction) -> Operation {
+    Operation::Entry(Which::Entry(id), action)
+}

@@ -1,6 +1,8 @@
 //! One suite over both stores.
 
+mod acknowledgements;
 mod fixture;
+mod mailbox_log;
 mod mailboxes;
 mod outbox;
 mod outside;
@@ -51,17 +53,18 @@ on_both!(
     planning::cancelling_and_planning_never_leave_an_entry_behind,
     planning::the_same_ids_under_two_tenants_are_strangers,
     planning::lists_filter_and_page,
-    mailboxes::the_first_acknowledgement_wins,
-    mailboxes::unread_undoes_the_display_alone,
-    mailboxes::doing_it_twice_changes_and_writes_nothing,
-    mailboxes::equal_steps_become_one_change,
+    acknowledgements::the_first_acknowledgement_wins,
+    acknowledgements::unread_undoes_the_display_alone,
+    acknowledgements::doing_it_twice_changes_and_writes_nothing,
+    acknowledgements::equal_steps_become_one_change,
+    acknowledgements::late_acknowledgements_of_what_is_gone_change_nothing,
     mailboxes::read_all_goes_in_chunks,
     mailboxes::snoozed_entries_come_back,
     mailboxes::views_and_filters,
-    mailboxes::numbers_have_no_holes_however_many_write,
-    mailboxes::readers_behind_the_log_are_told_of_the_gap,
-    mailboxes::devices_confirm_cumulatively_and_are_bounded,
-    mailboxes::late_acknowledgements_of_what_is_gone_change_nothing,
+    mailboxes::contents_are_those_of_the_user_alone,
+    mailbox_log::numbers_have_no_holes_however_many_write,
+    mailbox_log::readers_behind_the_log_are_told_of_the_gap,
+    mailbox_log::devices_confirm_cumulatively_and_are_bounded,
     topics::publications_are_numbered_in_order,
     topics::a_topic_keeps_its_epoch_from_the_first_look,
     topics::histories_are_bounded,

@@ -169,6 +169,47 @@ impl SqliteStore {
         found.map(EntryRow::try_from).transpose()
     }
 
+    pub(super) async fn contents(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        which: &[Which],
+    ) -> Result<HashMap<Which, String>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let (entries, notifications) = rows::named(which);
+        let mut contents = HashMap::new();
+        if !entries.is_empty() {
+            let rows: Vec<(String, String)> = sqlx::query_as(
+                "SELECT e.id, e.content FROM json_each($3) j CROSS JOIN entries e \
+                 ON e.tenant = $1 AND e.user_id = $2 AND e.id = j.value WHERE e.gone_at IS NULL",
+            )
+            .bind(tenant.as_str())
+            .bind(user.to_string())
+            .bind(json_list(entries.iter())?)
+            .fetch_all(&mut *read)
+            .await?;
+            for (id, content) in rows {
+                contents.insert(Which::Entry(word(&id)?), content);
+            }
+        }
+        if !notifications.is_empty() {
+            let rows: Vec<(String, String)> = sqlx::query_as(
+                "SELECT n.id, n.content FROM json_each($3) j CROSS JOIN recipients r \
+                 ON r.tenant = $1 AND r.user_id = $2 AND r.notification = j.value \
+                 JOIN notifications n ON n.tenant = r.tenant AND n.id = r.notification",
+            )
+            .bind(tenant.as_str())
+            .bind(user.to_string())
+            .bind(json_list(notifications.iter())?)
+            .fetch_all(&mut *read)
+            .await?;
+            for (id, content) in rows {
+                contents.insert(Which::Notification(word(&id)?), content);
+            }
+        }
+        Ok(contents)
+    }
+
     pub(super) async fn since(
         &self,
         tenant: &TenantId,

@@ -13,6 +13,8 @@ mod topics;
 mod upkeep;
 mod write;
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use carillon_domain::{
     Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, Position, Publication, TenantId,
@@ -148,6 +150,15 @@ impl Store for SqliteStore {
         id: EntryId,
     ) -> Result<Option<EntryRow>, StoreError> {
         Self::entry(self, tenant, user, id).await
+    }
+
+    async fn contents(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        which: &[Which],
+    ) -> Result<HashMap<Which, String>, StoreError> {
+        Self::contents(self, tenant, user, which).await
     }
 
     async fn since(
