@@ -1,12 +1,12 @@
 //! The description of the whole API, merged from the handlers' own.
 
-use carillon_runtime::http::{FieldError, ProblemBody};
+use carillon_runtime::http::{FieldError, ProblemBody, STREAM_COOKIE};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
         ContentBuilder, OpenApi as Document, Ref, ResponseBuilder,
         path::{Operation, PathItem},
-        security::{Http, HttpAuthScheme, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
     },
 };
 
@@ -26,21 +26,30 @@ use utoipa::{
         (name = "operations", description = "Whether this server is well."),
     ),
     components(schemas(ProblemBody, FieldError)),
-    modifiers(&Bearer),
+    modifiers(&Credentials),
     security(("bearer" = []))
 )]
 struct Described;
 
-struct Bearer;
+/// What an operation can ask for. A WebSocket asks for none of these: its token comes in the first frame.
+struct Credentials;
 
-impl Modify for Bearer {
+impl Modify for Credentials {
     fn modify(&self, document: &mut Document) {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);
         scheme.description = Some("An API key (`crk_...`) or a user's JWT.".to_owned());
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        let ticket = ApiKeyValue::with_description(
+            "ticket",
+            "A one-time ticket of `POST /v1/stream/tickets`, for streams alone.",
+        );
+        let cookie = ApiKeyValue::with_description(
+            STREAM_COOKIE,
+            "The cookie that a ticket, or `POST /v1/stream/tickets` in the mode `cookie`, sets; for streams alone.",
+        );
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        components.add_security_scheme("ticket", SecurityScheme::ApiKey(ApiKey::Query(ticket)));
+        components.add_security_scheme("stream_cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }
 }
 
@@ -90,6 +99,19 @@ fn name(method: &str, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_credential_has_its_scheme() {
+        let described = serde_json::to_value(document()).expect("JSON");
+        let schemes = &described["components"]["securitySchemes"];
+        assert_eq!(schemes["bearer"]["scheme"], "bearer");
+        assert_eq!(
+            (&schemes["ticket"]["in"], &schemes["ticket"]["name"]),
+            (&"query".into(), &"ticket".into())
+        );
+        assert_eq!(schemes["stream_cookie"]["in"], "cookie");
+        assert_eq!(schemes["stream_cookie"]["name"], STREAM_COOKIE);
+    }
 
     #[test]
     fn an_operation_is_named_by_method_and_path() {

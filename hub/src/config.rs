@@ -43,7 +43,8 @@ pub struct HubConfig {
     pub allowed_origins: Vec<String>,
     /// Connections that one user may have at a time; 0 means any number.
     pub connections_per_user: usize,
-    /// Commands that one WebSocket connection may send per second; 0 means any number. Above, error 111.
+    /// Commands that one WebSocket connection may send per second, messages without a reply and pongs that nobody asked
+    /// for among them; 0 means any number. Above, a command gets error 111, and what has no reply closes with 3013.
     pub messages_per_second: u32,
     /// The shortest `retry` told to SSE clients.
     pub retry_min: Span,

@@ -67,6 +67,7 @@ impl Close {
     pub(crate) const SLOW: Self = Self::new(3008, "slow");
     pub(crate) const INSUFFICIENT_STATE: Self = Self::new(3010, "insufficient state");
     pub(crate) const NO_PONG: Self = Self::new(3012, "no pong");
+    pub(crate) const TOO_MANY_REQUESTS: Self = Self::new(3013, "too many requests");
     pub(crate) const INVALID_TOKEN: Self = Self::new(3500, "invalid token");
     pub(crate) const BAD_REQUEST: Self = Self::new(3501, "bad request");
     pub(crate) const STALE: Self = Self::new(3502, "stale");

@@ -150,11 +150,15 @@ pub(crate) fn command(line: &str) -> Result<Command<'_>, serde_json::Error> {
     serde_json::from_str(line).map(|Object(command)| command)
 }
 
-/// Reads what Carillon knows of `connect.data`; nothing when that is the app's own.
-pub(crate) fn connect_data(data: Option<&RawValue>) -> ConnectData<'_> {
-    data.and_then(|data| serde_json::from_str(data.get()).ok())
-        .map(|Object(data)| data)
-        .unwrap_or_default()
+/// Reads what Carillon knows of `connect.data`; nothing when that is no object, and so the app's own.
+///
+/// # Errors
+/// When an object has a key of ours with a value of another type: guessing could open what was not wanted.
+pub(crate) fn connect_data(data: Option<&RawValue>) -> Result<ConnectData<'_>, serde_json::Error> {
+    match data.map(RawValue::get) {
+        Some(object) if object.starts_with('{') => serde_json::from_str(object),
+        _ => Ok(ConnectData::default()),
+    }
 }
 
 /// What is written as an object. Left to itself, serde also takes a struct's fields from a list, in their order: nobody
@@ -467,7 +471,7 @@ mod tests {
         ] {
             assert!(command(line).is_err(), "{line}");
         }
-        let data = |text: &'static str| connect_data(Some(serde_json::from_str(text).unwrap()));
+        let data = |text: &'static str| connect_data(Some(serde_json::from_str(text).unwrap())).unwrap();
         assert_eq!(data(r#"{"device": "phone", "inbox": false}"#).inbox, Some(false));
         assert_eq!(data(r#"["phone", false]"#).inbox, None, "the app's own");
         let nothing = command(r#"{"id":2,"subscribe":null,"rpc":{"method":"x"}}"#).unwrap();

@@ -54,18 +54,26 @@ impl Connected {
             effects.push(Effect::Close(Close::BAD_REQUEST));
             return;
         }
+        // The answer to a ping is the empty command; nothing else but a message comes without an id.
+        let is_empty = id == 0 && command.send.is_none() && command.is_pong();
+        let is_expected = is_empty && std::mem::take(&mut self.pong_expected);
+        let too_fast = !is_expected && self.is_too_fast(now, config);
         if command.send.is_some() {
-            // Nobody listens to messages without a reply.
-            return;
-        }
-        if id == 0 {
-            // The answer to a ping is the empty command; nothing else comes without an id.
-            if !command.is_pong() {
-                effects.push(Effect::Close(Close::BAD_REQUEST));
+            // Nobody listens to messages without a reply; who sends too many of them cannot be told by one either.
+            if too_fast {
+                effects.push(Effect::Close(Close::TOO_MANY_REQUESTS));
             }
             return;
         }
-        let outcome = if self.is_too_fast(now, config) {
+        if id == 0 {
+            if !is_empty {
+                effects.push(Effect::Close(Close::BAD_REQUEST));
+            } else if too_fast {
+                effects.push(Effect::Close(Close::TOO_MANY_REQUESTS));
+            }
+            return;
+        }
+        let outcome = if too_fast {
             Err(ReplyError::TOO_MANY_REQUESTS)
         } else if let Some(subscribe) = command.subscribe {
             self.subscribe(id, &subscribe, config)

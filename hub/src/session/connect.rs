@@ -43,8 +43,10 @@ impl Unidentified {
             effects.push(Effect::Close(Close::INVALID_TOKEN));
             return;
         }
-        // What does not look like ours is the app's own data.
-        let data = json::connect_data(connect.data);
+        let Ok(data) = json::connect_data(connect.data) else {
+            effects.push(Effect::Close(Close::BAD_REQUEST));
+            return;
+        };
         let recover = connect.subs.iter().filter(|(_, sub)| sub.0.recover);
         let recover = recover
             .map(|(channel, sub)| (channel.to_string(), resume(&sub.0.epoch, sub.0.offset)))
@@ -194,6 +196,7 @@ impl Connecting {
             pending: None,
             next_ping: now.elapsed + jitter,
             pong_due: None,
+            pong_expected: false,
             rate: (0, 0),
         })
     }

@@ -54,7 +54,9 @@ pub(crate) struct Connected {
     pending: Option<commands::Pending>,
     next_ping: Duration,
     pong_due: Option<Duration>,
-    /// Commands in the present second.
+    /// Whether a ping was sent that nothing empty has answered yet.
+    pong_expected: bool,
+    /// What came in the present second, all but the pongs that were asked for.
     rate: (u64, u32),
 }
 
@@ -203,6 +205,7 @@ impl Connected {
         }
         if now.elapsed >= self.next_ping {
             effects.push(Effect::Send(json::PING.to_owned()));
+            self.pong_expected = true;
             self.next_ping = now.elapsed + config.ping_interval.duration();
             self.pong_due = Some(now.elapsed + config.pong_timeout.duration());
         }

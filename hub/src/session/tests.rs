@@ -126,6 +126,64 @@ fn requests(effects: &[Effect]) -> &[OpenRequest] {
 }
 
 #[test]
+fn connect_data_with_a_key_of_ours_and_another_type_is_refused() {
+    for data in [
+        r#"{"device":7,"inbox":false}"#,
+        r#"{"inbox":"false"}"#,
+        r#"{"device":["phone"]}"#,
+    ] {
+        let mut bench = Bench::new();
+        let connect = format!(r#"{{"id":1,"connect":{{"token":"t","data":{data}}}}}"#);
+        closes(&bench.say(&connect), Close::BAD_REQUEST);
+    }
+    for data in [
+        r#"{"mine":7}"#,
+        r#"{"device":null}"#,
+        r#"["device",7]"#,
+        "7",
+        "null",
+    ] {
+        let mut bench = Bench::new();
+        let connect = format!(r#"{{"id":1,"connect":{{"token":"t","data":{data}}}}}"#);
+        assert!(
+            matches!(
+                &bench.say(&connect)[..],
+                [Effect::Work(Work::Authenticate { .. })]
+            ),
+            "{data} is the app's own"
+        );
+    }
+}
+
+#[test]
+fn everything_that_comes_counts_but_the_pong_that_was_asked_for() {
+    let limited = || {
+        let mut bench = Bench::connected(None);
+        bench.config.messages_per_second = 2;
+        bench
+    };
+    let mut bench = limited();
+    bench.tick(60);
+    for line in ["{}", r#"{"send":{"data":1}}"#, "{}"] {
+        assert!(bench.say(line).is_empty(), "{line}");
+    }
+    closes(&bench.say("{}"), Close::TOO_MANY_REQUESTS);
+
+    let mut bench = limited();
+    for _ in 0..2 {
+        assert!(bench.say(r#"{"send":{"data":1}}"#).is_empty());
+    }
+    assert_eq!(said(&bench.say(r#"{"id":2,"ping":{}}"#))["error"]["code"], 111);
+    closes(&bench.say(r#"{"send":{"data":1}}"#), Close::TOO_MANY_REQUESTS);
+
+    let mut bench = limited();
+    bench.config.messages_per_second = 0;
+    for _ in 0..1_000 {
+        assert!(bench.say("{}").is_empty());
+    }
+}
+
+#[test]
 fn connecting_checks_the_token_then_opens_then_greets_then_goes_live() {
     let mut bench = Bench::new();
     let connect = r#"{"id":7,"connect":{"token":"t","data":{"device":"phone"},"subs":{"carillon:inbox":{"recover":true,"epoch":"abc","offset":3}}}}"#;

@@ -1,7 +1,5 @@
 //! What a stream was asked for.
 
-use std::borrow::Cow;
-
 use axum::extract::Query;
 use carillon_domain::{DeviceName, Position, TopicName, ports::Gap};
 use carillon_runtime::http::Problem;
@@ -27,18 +25,31 @@ impl Asked {
     pub(crate) fn read(uri: &Uri, headers: &HeaderMap, topics_limit: usize) -> Result<Self, Problem> {
         let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| Problem::malformed("The query is malformed."))?;
-        let mut presented = headers
+        let header = headers
             .get("last-event-id")
             .map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        let mut addressed = None;
         let (mut inbox, mut device, mut ticket) = (true, None, None);
         let mut names = Vec::new();
+        let mut seen: Vec<String> = Vec::new();
         for (name, value) in query {
+            if name == "topic" {
+                names.push(value);
+                continue;
+            }
+            if seen.contains(&name) {
+                return Err(Problem::malformed_query(&name, "given more than once"));
+            }
             match name.as_str() {
-                "last_event_id" | "lastEventID" | "lastEventId" if !value.is_empty() => {
-                    // The header wins: a browser's own reconnect knows better than the address it began with.
-                    presented.get_or_insert(value);
+                // What a polyfill adds when it comes back stands behind what its page began with.
+                "last_event_id" | "lastEventID" | "lastEventId" | "evs_last_event_id"
+                    if !value.is_empty() =>
+                {
+                    addressed = Some(value);
                 }
-                "topic" => names.push(value),
+                "last_event_id" | "lastEventID" | "lastEventId" | "evs_last_event_id" => {}
+                // Polyfills': against caches, and a request for padding that no browser of today needs.
+                "r" | "evs_preamble" => {}
                 "device" => {
                     let named = value.parse().map_err(|error| malformed("device", &error))?;
                     device = Some(named);
@@ -46,7 +57,7 @@ impl Asked {
                 "inbox" => {
                     inbox = value
                         .parse()
-                        .map_err(|_| Problem::malformed("inbox is true or false."))?;
+                        .map_err(|_| Problem::malformed_query("inbox", "expected true or false"))?;
                 }
                 "ticket" => ticket = Some(value),
                 "access_token" | "token" | "authorization" => {
@@ -56,9 +67,12 @@ impl Asked {
                         "A bearer credential does not belong into a URL: use Authorization or a ticket.",
                     ));
                 }
-                _ => {}
+                _ => return Err(Problem::malformed_query(&name, "unknown parameter")),
             }
+            seen.push(name);
         }
+        // The header wins: a browser's own reconnect knows better than the address it began with.
+        let presented = header.or(addressed);
         let presented = presented.filter(|id| !id.is_empty());
         if names.len() > topics_limit {
             return Err(Problem::malformed(format!(
@@ -112,7 +126,7 @@ fn topic(text: &str, fresh: &Resume) -> Result<(TopicName, Resume), Problem> {
 }
 
 fn malformed(parameter: &str, error: &carillon_domain::Invalid) -> Problem {
-    Problem::malformed(Cow::Owned(format!("{parameter}: {error}.")))
+    Problem::malformed_query(parameter, error.0)
 }
 
 #[cfg(test)]
@@ -128,9 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn the_header_beats_all_three_spellings_of_the_query() {
+    fn the_header_beats_all_spellings_of_the_query() {
         let after = |text: &str| Some(Resume::After(text.parse().unwrap()));
-        for spelling in ["last_event_id", "lastEventID", "lastEventId"] {
+        for spelling in ["last_event_id", "lastEventID", "lastEventId", "evs_last_event_id"] {
             assert_eq!(
                 read(&format!("{spelling}=abc-3"), None).unwrap().inbox,
                 after("abc-3")
@@ -145,6 +159,11 @@ mod tests {
             Some(Resume::Earliest)
         );
         assert_eq!(read("last_event_id=", None).unwrap().inbox, Some(Resume::Now));
+        assert_eq!(
+            read("last_event_id=abc-3&lastEventId=abc-7", None).unwrap().inbox,
+            after("abc-7"),
+            "a polyfill that comes back adds its own"
+        );
         for garbage in ["' OR 1=1", "-1", "abc--1", "x", &"9".repeat(8_000)] {
             let asked = read("", Some(garbage)).unwrap();
             assert_eq!(asked.inbox, Some(Resume::Lost(Gap::Malformed)), "{garbage}");
@@ -184,5 +203,36 @@ mod tests {
             );
         }
         assert!(read(&"topic=a&".repeat(65), None).is_err());
+    }
+
+    #[test]
+    fn unknown_and_repeated_parameters_are_refused_except_what_polyfills_send() {
+        for (query, pointer) in [
+            ("topics=a", "?topics"),
+            ("Device=phone", "?Device"),
+            ("=x", "?"),
+            ("device=a&device=b", "?device"),
+            ("inbox=false&inbox=false", "?inbox"),
+            ("ticket=a&ticket=b", "?ticket"),
+            ("lastEventId=abc-1&lastEventId=abc-1", "?lastEventId"),
+            ("device=a%20b", "?device"),
+        ] {
+            let problem = read(query, None).unwrap_err();
+            assert_eq!(
+                (problem.status, problem.errors[0].pointer.as_str()),
+                (StatusCode::BAD_REQUEST, pointer),
+                "{query}"
+            );
+        }
+        for query in [
+            "r=0.5&lastEventId=abc-1",
+            "evs_preamble=2056&evs_last_event_id=abc-1",
+        ] {
+            assert_eq!(
+                read(query, None).unwrap().inbox,
+                Some(Resume::After("abc-1".parse().unwrap())),
+                "{query}"
+            );
+        }
     }
 }

@@ -48,18 +48,18 @@ impl Stream {
         ("inbox" = Option<bool>, Query, description = "`false` leaves the mailbox out"),
         ("device" = Option<String>, Query, description = "Names the device when the token does not"),
         ("last_event_id" = Option<String>, Query,
-            description = "Where to go on: a position or `earliest`; also `lastEventID`, `lastEventId`"),
-        ("ticket" = Option<String>, Query, description = "A one-time ticket of `POST /v1/stream/tickets`"),
+            description = "Where to go on: a position or `earliest`; also `lastEventID`, `lastEventId`, `evs_last_event_id`"),
         ("Last-Event-ID" = Option<String>, Header, description = "As `last_event_id`, which it beats"),
     ),
     responses(
         (status = 200, description = "The stream", content_type = "text/event-stream", body = String),
         (status = 204, description = "Logged out: do not come back"),
-        (status = 400, description = "Malformed, or a bearer credential in the URL"),
+        (status = 400, description = "Malformed, an unknown or repeated parameter, or a bearer credential in the URL"),
         (status = 401, description = "No valid credential"),
         (status = 403, description = "A topic that the token does not grant, or a foreign page's cookie"),
         (status = 429, description = "As many connections as a user may have"),
-    )
+    ),
+    security(("bearer" = []), ("ticket" = []), ("stream_cookie" = []))
 )]
 pub(crate) async fn stream(
     State(hub): State<Arc<Hub>>,

@@ -32,7 +32,8 @@ use crate::{
         (status = 400, description = "No WebSocket handshake, or another subprotocol"),
         (status = 403, description = "A page of an origin that is not allowed"),
         (status = 426, description = "Another version of the WebSocket protocol than 13"),
-    )
+    ),
+    security(())
 )]
 pub(crate) async fn websocket(
     State(hub): State<Arc<Hub>>,
