@@ -5,4 +5,5 @@
 
 pub mod email;
 pub mod outbound;
+pub mod template;
 pub mod webhook;
