@@ -61,12 +61,13 @@ impl App {
             auth_database.clone(),
             dispatcher_database.clone(),
         ];
+        let channels = crate::channels::open(config, &clock)?;
         let users = Users::open(
             config.user.clone(),
             user_database,
             UserPorts {
                 clock: clock.clone(),
-                channels: Vec::new(),
+                channels: channels.clone(),
                 seal: master.clone(),
             },
         )

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use carillon_auth::AuthConfig;
+use carillon_channels::outbound::OutboundConfig;
 use carillon_dispatcher::DispatcherConfig;
 use carillon_hub::HubConfig;
 use carillon_runtime::{
@@ -13,6 +14,8 @@ use carillon_runtime::{
 use carillon_user::UserConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::channels::ChannelsConfig;
 
 /// Carillon's configuration. Every key is also an environment variable: `CARILLON_`, the key in capitals, levels joined
 /// by two underscores; with `_FILE` behind it the value is read from a file.
@@ -41,6 +44,10 @@ pub(crate) struct Config {
     pub(crate) hub: HubConfig,
     /// Notifications, inboxes and topics.
     pub(crate) dispatcher: DispatcherConfig,
+    /// The media beside the mailbox.
+    pub(crate) channels: ChannelsConfig,
+    /// The way out to other people's servers: what may be called, and within which bounds.
+    pub(crate) outbound: OutboundConfig,
     /// Logs.
     pub(crate) log: LogConfig,
 }
@@ -66,6 +73,8 @@ impl Config {
         self.user.validate().map_err(within("user"))?;
         self.hub.validate().map_err(within("hub"))?;
         self.dispatcher.validate().map_err(within("dispatcher"))?;
+        self.channels.email.validate().map_err(within("channels.email"))?;
+        self.outbound.validate().map_err(within("outbound"))?;
         self.log.validate().map_err(within("log"))
     }
 

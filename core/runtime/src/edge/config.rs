@@ -15,6 +15,9 @@ use crate::config::{ByteSize, Span};
 pub struct EdgeConfig {
     /// Where to listen: `address:port`, or `unix:/path` for a Unix socket with mode 0600.
     pub listen: Vec<ListenAddress>,
+    /// What this server is called from outside, for links in messages: `https://bell.example.org`, with a path where a proxy
+    /// adds one. Without it messages have no links back, such as the one that unsubscribes.
+    pub public_url: Option<String>,
     /// Certificate and key; plain HTTP without them.
     pub tls: TlsConfig,
     /// Which other origins' pages may call the API.
@@ -85,6 +88,7 @@ impl Default for EdgeConfig {
     fn default() -> Self {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
+            public_url: None,
             tls: TlsConfig::default(),
             cors: CorsConfig::default(),
             limits: LimitsConfig::default(),
@@ -134,6 +138,24 @@ impl Default for LimitsConfig {
 }
 
 impl EdgeConfig {
+    /// [`Self::public_url`] as a URL whose path ends with `/`, so that links can be joined to it.
+    pub fn public_url(&self) -> Option<url::Url> {
+        let mut url = url::Url::parse(self.public_url.as_deref()?).ok()?;
+        let plain = matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if !plain {
+            return None;
+        }
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Some(url)
+    }
+
     /// Checks what types cannot.
     ///
     /// # Errors
@@ -142,6 +164,12 @@ impl EdgeConfig {
         let fault = |key: &str, reason: String| Err((key.to_owned(), reason));
         if self.listen.is_empty() {
             return fault("listen", "at least one address is needed".to_owned());
+        }
+        if self.public_url.is_some() && self.public_url().is_none() {
+            return fault(
+                "public_url",
+                "expected an http or https URL without a query, such as https://bell.example.org".to_owned(),
+            );
         }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return fault("tls", "certificate and key belong together".to_owned());
