@@ -93,7 +93,7 @@ impl App {
                 queue,
                 bus: bus.clone(),
                 clock: clock.clone(),
-                channels: Vec::new(),
+                channels,
                 templates: None,
                 seal: Some(auth.seal()),
             },
