@@ -47,7 +47,7 @@ pub struct DispatcherPorts {
     pub channels: Vec<Arc<dyn Channel>>,
     /// Renders templates; without it their content is sent as the default locale gave it.
     pub templates: Option<Arc<dyn Templates>>,
-    /// Opens signing keys; without it what has one is not sent.
+    /// Seals and opens secrets; without it what has a signing key is not sent, and a source has no secret.
     pub seal: Option<Arc<dyn Seal>>,
 }
 
@@ -133,7 +133,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks` and `/v1/topics`.
+    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/sources` and `/v1/in`.
     pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
         routes::router(Arc::clone(self))
     }

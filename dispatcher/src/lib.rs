@@ -21,6 +21,8 @@
 //! - **Topics** keep bounded histories, numbered the same way; live-only topics keep nothing.
 //! - **Deliverer** tries what goes outside, lane by lane: fixed widths, tenants in turn, a breaker per lane, retries
 //!   until the time to live ends.
+//! - **Sources** are tools whose events become notifications, each by a mapping that is data; what a tool sends twice is
+//!   accepted once, by the tool's own keys.
 //! - **Announcer** hands committed changes to the bus, at most once. A hub that misses one finds it in the log by its
 //!   number.
 //! - **Janitor** takes away what is older than its retention, in small bites. A log that is cut raises its floor, so
@@ -52,6 +54,7 @@ mod planted;
 mod relay;
 mod routes;
 mod rpc;
+mod sources;
 mod store;
 mod tally;
 #[cfg(test)]

@@ -223,21 +223,24 @@ impl Check<'_> {
         }
     }
 
-    /// Where a click leads must not run anything: `javascript:` and its kin are refused.
     fn url(&mut self, pointer: &str, text: &str) {
-        let path = text.starts_with('/') && !text.starts_with("//") && !text.contains('\\');
-        let valid = matches!(text.len(), 1..=2_048)
-            && !text.chars().any(|c| c.is_control() || c == ' ')
-            && (path
-                || url::Url::parse(text)
-                    .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()));
-        if !valid {
+        if !is_link(text) {
             self.fail(
                 pointer,
                 "must be an http or https URL, or a path that begins with /, of at most 2048 bytes",
             );
         }
     }
+}
+
+/// Where a click may lead. It must not run anything: `javascript:` and its kin are refused.
+pub(crate) fn is_link(text: &str) -> bool {
+    let path = text.starts_with('/') && !text.starts_with("//") && !text.contains('\\');
+    matches!(text.len(), 1..=2_048)
+        && !text.chars().any(|c| c.is_control() || c == ' ')
+        && (path
+            || url::Url::parse(text)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()))
 }
 
 /// Whether it can name a button.

@@ -8,6 +8,7 @@ mod deliveries;
 mod inbox;
 mod notifications;
 mod sending;
+mod sources;
 mod suppressions;
 mod topics;
 
@@ -17,7 +18,7 @@ use axum::Extension;
 use carillon_runtime::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::Dispatcher;
+use crate::{Dispatcher, sources::TAKE_BODY};
 
 pub(crate) use acks::{AckRequest, acknowledge};
 
@@ -30,6 +31,9 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(sending::send_batch))
         .routes(routes!(topics::publish))
         .layer(Extension(BATCH_BODY));
+    let incoming = OpenApiRouter::new()
+        .routes(routes!(sources::receive))
+        .layer(Extension(TAKE_BODY));
     OpenApiRouter::new()
         .routes(routes!(sending::send, notifications::list))
         .routes(routes!(notifications::show))
@@ -52,6 +56,9 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(suppressions::list, suppressions::suppress))
         .routes(routes!(suppressions::lift))
         .routes(routes!(breakers::list))
+        .routes(routes!(sources::list))
+        .routes(routes!(sources::put, sources::show, sources::delete))
         .merge(large)
+        .merge(incoming)
         .with_state(dispatcher)
 }

@@ -21,7 +21,7 @@ use crate::{
 
 const SEND: &str = "POST /v1/notifications";
 const SEND_BATCH: &str = "POST /v1/notifications/batch";
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// A notification that was accepted.
 #[derive(Serialize, ToSchema)]

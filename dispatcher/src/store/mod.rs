@@ -12,6 +12,7 @@ mod plan;
 mod postgres;
 mod records;
 mod rows;
+mod sources;
 mod sqlite;
 
 use std::{collections::HashMap, sync::Arc};
@@ -26,6 +27,7 @@ use carillon_sql::{Database, MigrationText, StoreError};
 pub(crate) use ledger::publication;
 pub(crate) use outside::OutsideStore;
 pub(crate) use records::*;
+pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[
@@ -45,7 +47,7 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 
 /// The dispatcher's durable state.
 #[async_trait]
-pub(crate) trait Store: OutsideStore {
+pub(crate) trait Store: OutsideStore + SourceStore {
     /// Commits notifications with their outbox rows and idempotency keys. Answers one reply per request.
     async fn accept(
         &self,

@@ -5,4 +5,5 @@ mod node;
 mod outside;
 mod pipeline;
 mod sending;
+mod sources;
 mod topics;

@@ -86,7 +86,7 @@ impl Node {
             clock: clock.clone(),
             channels: setup.channels,
             templates: None,
-            seal: None,
+            seal: Some(Arc::new(carillon_testkit::OpenSeal)),
         };
         let dispatcher = Dispatcher::open(config.clone(), database.clone(), ports)
             .await
@@ -226,7 +226,22 @@ impl Node {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).extension(principal);
+        let request = Request::builder().method(method).uri(path).extension(principal);
+        self.answer(request, headers, body).await
+    }
+
+    /// A request of somebody who proves himself by its headers alone.
+    pub(super) async fn stranger(&self, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+        let request = Request::builder().method(Method::POST).uri(path);
+        self.answer(request, headers, Some(body)).await
+    }
+
+    async fn answer(
+        &self,
+        mut request: http::request::Builder,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -7,6 +7,7 @@ mod mailboxes;
 mod outbox;
 mod outside;
 mod planning;
+mod sources;
 mod topics;
 mod upkeep;
 
@@ -75,6 +76,8 @@ on_both!(
     upkeep::the_janitor_takes_what_is_too_old,
     upkeep::logs_that_are_cut_by_age_announce_the_gap,
     upkeep::forgotten_entries_leave_the_inbox_by_a_change,
+    sources::a_source_is_what_was_put_last,
+    sources::a_tenant_has_so_many_sources_and_no_other_tenants,
     outside::what_is_due_is_handed_out_once_with_an_attempt,
     outside::a_crash_between_handing_out_and_settling_tries_again_with_the_same_id,
     outside::what_a_dead_process_tried_is_due_at_once,

@@ -9,6 +9,7 @@ mod outside;
 mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod sources;
 mod topics;
 mod upkeep;
 mod write;

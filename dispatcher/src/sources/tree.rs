@@ -1,0 +1,70 @@
+//! JSON whose texts are patterns.
+
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Map, Value};
+
+use super::{path::Scene, pattern::Pattern};
+
+/// The most bytes of one text in it.
+const MAX_TEXT: usize = 4 * 1024;
+
+/// JSON whose texts are patterns.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Tree {
+    Text(Pattern),
+    List(Vec<Tree>),
+    Object(Vec<(String, Tree)>),
+    Plain(Value),
+}
+
+impl Tree {
+    /// The JSON. What finds nothing in the payload is left out of its list or object.
+    pub(super) fn render(&self, scene: Scene<'_>) -> Option<Value> {
+        match self {
+            Self::Text(pattern) => pattern.value(scene, MAX_TEXT).filter(|value| !value.is_null()),
+            Self::List(items) => Some(items.iter().filter_map(|item| item.render(scene)).collect()),
+            Self::Object(members) => {
+                let rendered = members
+                    .iter()
+                    .filter_map(|(name, member)| Some((name.clone(), member.render(scene)?)));
+                Some(Value::Object(rendered.collect::<Map<_, _>>()))
+            }
+            Self::Plain(value) => Some(value.clone()),
+        }
+    }
+
+    /// As [`Self::render`], but nothing at all when anything in it finds nothing.
+    pub(super) fn render_whole(&self, scene: Scene<'_>) -> Option<Value> {
+        match self {
+            Self::List(items) => items.iter().map(|item| item.render_whole(scene)).collect(),
+            Self::Object(members) => members
+                .iter()
+                .map(|(name, member)| Some((name.clone(), member.render_whole(scene)?)))
+                .collect::<Option<Map<_, _>>>()
+                .map(Value::Object),
+            Self::Text(_) | Self::Plain(_) => self.render(scene),
+        }
+    }
+
+    fn from_json(value: Value) -> Result<Self, super::pattern::NoPattern> {
+        Ok(match value {
+            Value::String(text) => Self::Text(text.parse()?),
+            Value::Array(items) => {
+                Self::List(items.into_iter().map(Self::from_json).collect::<Result<_, _>>()?)
+            }
+            Value::Object(members) => Self::Object(
+                members
+                    .into_iter()
+                    .map(|(name, member)| Ok((name, Self::from_json(member)?)))
+                    .collect::<Result<_, super::pattern::NoPattern>>()?,
+            ),
+            plain => Self::Plain(plain),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_json(Value::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
