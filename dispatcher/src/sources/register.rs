@@ -114,12 +114,7 @@ pub(crate) async fn register(
             ));
             None
         }
-        Secret::New(secret) => Some(
-            dispatcher
-                .ports
-                .seal
-                .seal(&place(tenant, name), secret.as_bytes())?,
-        ),
+        Secret::New(secret) => Some(seal(dispatcher)?.seal(&place(tenant, name), secret.as_bytes())?),
     };
     if kind.signs() && sealed.is_none() && errors.is_empty() {
         errors.push(FieldError::new(
