@@ -18,6 +18,7 @@ use url::Url;
 
 use super::{
     exit::{Failure, Problem},
+    made,
     target::Place,
 };
 use crate::{app::App, config::Config, lock::DataLock};
@@ -114,6 +115,7 @@ impl Client {
             };
             return Ok(Self { reach, tenant });
         }
+        made::require(&config)?;
         let here = Box::pin(Here::open(&config)).await?;
         Ok(Self {
             reach: Reach::Here(Box::new(here)),

@@ -5,6 +5,7 @@ mod config;
 mod doctor;
 mod exit;
 mod keys;
+mod made;
 mod migrate;
 mod openapi;
 mod output;

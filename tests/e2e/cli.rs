@@ -147,6 +147,38 @@ async fn doctor_and_migrate_and_config_answer() {
 }
 
 #[tokio::test]
+async fn only_serve_and_migrate_make_a_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let typo = folder.path().join("typo");
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).expect("made");
+    for data in [&typo, &empty] {
+        let path = data.display().to_string();
+        for command in [
+            &["send", "--user", "ada", "--title", "x"][..],
+            &["keys", "create", "--name", "x"],
+            &["keys", "list"],
+            &["token", "--user", "ada"],
+            &["tail", "--user", "ada"],
+            &["doctor"],
+        ] {
+            let refused = carillon(&[command, &["--data", &path]].concat(), &[]).await;
+            assert_eq!(refused.code, Some(3), "{command:?}: {refused:?}");
+            let said = format!("{}{}", refused.stdout, refused.stderr);
+            assert!(said.contains(&path), "{command:?}: {refused:?}");
+        }
+    }
+    assert!(!typo.exists(), "nothing is made");
+    let left = std::fs::read_dir(&empty).expect("the folder").count();
+    assert_eq!(left, 0, "nothing is made");
+    let path = empty.display().to_string();
+    let migrated = carillon(&["migrate", "--data", &path], &[]).await;
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    let sent = carillon(&["send", "--user", "ada", "--title", "x", "--data", &path], &[]).await;
+    assert!(sent.line().starts_with("ntf_"), "{sent:?}");
+}
+
+#[tokio::test]
 async fn a_secret_is_never_printed() {
     let secret = "a-shared-secret-of-thirty-two-bytes-or-more";
     let printed = carillon(

@@ -36,13 +36,10 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
             )];
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return vec![Finding::note(
-                SUBJECT,
-                format!(
-                    "{} does not exist yet: the first start makes it",
-                    folder.display()
-                ),
-            )];
+            return vec![
+                Finding::fault(SUBJECT, format!("{} does not exist", folder.display()))
+                    .hint("a typing error? carillon serve or carillon migrate makes it"),
+            ];
         }
         Err(error) => return vec![Finding::fault(SUBJECT, format!("{}: {error}", folder.display()))],
     };

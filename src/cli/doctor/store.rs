@@ -1,6 +1,6 @@
 //! The stores: whether they open, and are safe to trust.
 
-use super::Finding;
+use super::{super::made, Finding};
 use crate::{app, config::Config};
 
 const SUBJECT: &str = "store";
@@ -13,8 +13,7 @@ pub(super) async fn examine(config: &Config, running: bool) -> Vec<Finding> {
         Ok(backends) => backends,
         Err(error) => return vec![Finding::fault(SUBJECT, format!("{error:#}"))],
     };
-    let url = config.store.url.expose();
-    let Some(rest) = url.strip_prefix("sqlite:") else {
+    let Some(folder) = made::sqlite_folder(config) else {
         return vec![match backends.database("doctor").await {
             Ok(database) => {
                 database.close().await;
@@ -24,17 +23,14 @@ pub(super) async fn examine(config: &Config, running: bool) -> Vec<Finding> {
                 .hint("store.url; may the role connect, is the server up?"),
         }];
     };
-    let folder = rest.trim_start_matches("//");
-    let folder = if folder.is_empty() {
-        config.data.path.clone()
-    } else {
-        folder.into()
-    };
     if running {
         return vec![Finding::good(
             SUBJECT,
             format!("SQLite in {}, open in the server", folder.display()),
         )];
+    }
+    if let Some(missing) = made::missing(config) {
+        return vec![Finding::fault(SUBJECT, missing).hint("carillon serve or carillon migrate makes it")];
     }
     let mut findings = Vec::new();
     for service in SERVICES {
@@ -51,12 +47,6 @@ pub(super) async fn examine(config: &Config, running: bool) -> Vec<Finding> {
             }
             Err(error) => Finding::fault(SUBJECT, format!("{:#}", anyhow::Error::from(error))),
         });
-    }
-    if findings.is_empty() {
-        findings.push(Finding::note(
-            SUBJECT,
-            format!("SQLite in {}, not made yet", folder.display()),
-        ));
     }
     findings
 }
