@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The last point in time that can be shown: 9999-12-30T22:00:00.999999Z.
-    pub const LAST: Self = Self(253_402_207_200_999_999);
+    /// The last point in time that can be shown: 9999-12-30T22:00:00Z.
+    pub const LAST: Self = Self(253_402_207_200_000_000);
 
     /// From microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
@@ -61,7 +61,7 @@ impl Timestamp {
     /// When the text is no RFC 3339 date and time with an offset.
     pub fn parse(text: &str) -> Result<Self, crate::Invalid> {
         let at = is_rfc_3339(text).then(|| match text.parse::<jiff::Timestamp>() {
-            Ok(at) => Some(Self(at.as_microsecond())),
+            Ok(at) => Some(Self(at.as_microsecond()).min(Self::LAST)),
             Err(_) => is_beyond_last(text).then_some(Self::LAST),
         });
         at.flatten().ok_or(crate::Invalid(
@@ -188,12 +188,13 @@ mod tests {
         for text in [
             "9999-12-31T23:59:59Z",
             "9999-12-31t00:00:00.5-12:00",
+            "9999-12-30T22:00:00.999999Z",
             "9999-12-30T23:00:00Z",
         ] {
             assert_eq!(Timestamp::parse(text), Ok(Timestamp::LAST), "{text}");
         }
         let last = Timestamp::LAST.to_string();
-        assert_eq!(last, "9999-12-30T22:00:00.999999Z");
+        assert_eq!(last, "9999-12-30T22:00:00.000000Z");
         assert_eq!(Timestamp::parse(&last), Ok(Timestamp::LAST));
         for text in [
             "9999-12-32T00:00:00Z",
