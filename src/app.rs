@@ -94,7 +94,7 @@ impl App {
                 bus: bus.clone(),
                 clock: clock.clone(),
                 channels,
-                templates: None,
+                templates: Some(Arc::new(carillon_channels::template::Engine::new())),
                 seal: Some(auth.seal()),
             },
         )
