@@ -63,9 +63,10 @@ impl Command {
             Self::Send(arguments) => send::run(*arguments).await,
             Self::Tail(arguments) => tail::run(arguments).await,
             Self::Doctor(arguments) => doctor::run(arguments).await,
-            Self::Migrate(arguments) => migrate::run(arguments).await,
+            // These open every store: a large future, made once.
+            Self::Migrate(arguments) => Box::pin(migrate::run(arguments)).await,
             Self::Config(command) => config::run(command),
-            Self::Openapi => openapi::run().await,
+            Self::Openapi => Box::pin(openapi::run()).await,
         }
         .map(|()| ExitCode::SUCCESS)
     }
