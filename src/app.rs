@@ -96,6 +96,7 @@ impl App {
                 channels,
                 templates: Some(Arc::new(carillon_channels::template::Engine::new())),
                 seal: Some(auth.seal()),
+                keys: Some(Arc::new(carillon_channels::webhook::WebhookKeys)),
             },
         )
         .await

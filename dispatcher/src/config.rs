@@ -16,6 +16,8 @@ pub struct DispatcherConfig {
     pub planner: PlannerConfig,
     /// How deliveries outside the inbox are tried.
     pub delivery: DeliveryConfig,
+    /// Webhook endpoints and what they are told.
+    pub webhooks: WebhooksConfig,
     /// Topics.
     pub topics: TopicsConfig,
     /// What is kept, and how long.
@@ -79,6 +81,28 @@ impl Default for PlannerConfig {
             poll: Span::from_secs(5),
             retry_first: Span::from_secs(1),
             retry_longest: Span::from_secs(300),
+        }
+    }
+}
+
+/// Section `dispatcher.webhooks`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhooksConfig {
+    /// How long it is tried to tell an endpoint of an event.
+    pub event_ttl: Span,
+    /// How long an earlier secret goes on signing beside a new one, unless the request says it.
+    pub secret_grace: Span,
+    /// An endpoint from which nothing but failures came for so long is disabled.
+    pub disable_after: Span,
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self {
+            event_ttl: Span::from_days(3),
+            secret_grace: Span::from_days(1),
+            disable_after: Span::from_days(5),
         }
     }
 }
@@ -181,6 +205,8 @@ impl DispatcherConfig {
             ("planner.lease", planner.lease),
             ("planner.poll", planner.poll),
             ("planner.retry_first", planner.retry_first),
+            ("webhooks.event_ttl", self.webhooks.event_ttl),
+            ("webhooks.disable_after", self.webhooks.disable_after),
             ("retention.notifications", retention.notifications),
             ("retention.entries", retention.entries),
             ("retention.log", retention.log),

@@ -5,7 +5,7 @@ use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use carillon_domain::{
     Clock,
-    ports::{Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, Templates, Topics},
+    ports::{Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Templates, Topics},
 };
 use carillon_runtime::lifecycle::{Stop, Worker};
 use carillon_sql::{Database, StoreError};
@@ -17,6 +17,7 @@ use crate::{
     announcer::Announcer,
     config::DispatcherConfig,
     deliverer::{compose::Composer, engine::Deliverer, redrives::Redriver, schedule::Schedule},
+    endpoints::Endpoints,
     erasure::Eraser,
     intake::{Intake, batch_limits},
     janitor::Janitor,
@@ -49,6 +50,8 @@ pub struct DispatcherPorts {
     pub templates: Option<Arc<dyn Templates>>,
     /// Seals and opens secrets; without it what has a signing key is not sent, and a source has no secret.
     pub seal: Option<Arc<dyn Seal>>,
+    /// Makes signing keys; without it no webhook endpoint can be registered.
+    pub keys: Option<Arc<dyn SigningKeys>>,
 }
 
 /// The durable life of notifications.
@@ -60,6 +63,7 @@ pub struct Dispatcher {
     pub(crate) mailboxes: Arc<Mailboxes>,
     pub(crate) topics: Arc<TopicHistories>,
     pub(crate) announcer: Arc<Announcer>,
+    pub(crate) endpoints: Arc<Endpoints>,
     /// Slots, turns and breakers of this node's deliverer.
     pub(crate) schedule: Arc<Mutex<Schedule>>,
     /// Wakes who carries redrives on.
@@ -109,10 +113,23 @@ impl Dispatcher {
             limits,
         ));
         let schedule = Arc::new(Mutex::new(Schedule::new(config.delivery.clone())));
+        let (deliverer, closer) = (Arc::<Wake>::default(), Arc::default());
+        let endpoints = Arc::new(Endpoints {
+            store: store.clone(),
+            directory: ports.directory.clone(),
+            clock: ports.clock.clone(),
+            channel: Endpoints::channel_of(&ports.channels),
+            seal: ports.seal.clone(),
+            keys: ports.keys.clone(),
+            config: config.webhooks.clone(),
+            deliverer: deliverer.clone(),
+            closer,
+        });
         Ok(Arc::new(Self {
+            endpoints,
             schedule,
             redriver: Arc::default(),
-            deliverer: Arc::default(),
+            deliverer,
             config,
             ports,
             store,

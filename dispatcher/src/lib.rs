@@ -41,7 +41,9 @@ mod config;
 mod deliverer;
 mod digest;
 mod dispatcher;
+mod endpoints;
 mod erasure;
+mod events;
 mod idempotency;
 mod intake;
 mod janitor;
@@ -64,6 +66,8 @@ mod validation;
 mod wake;
 mod wire;
 
-pub use config::{DispatcherConfig, IntakeConfig, PlannerConfig, RetentionConfig, TopicsConfig};
+pub use config::{
+    DispatcherConfig, IntakeConfig, PlannerConfig, RetentionConfig, TopicsConfig, WebhooksConfig,
+};
 pub use deliverer::config::{BreakerConfig, DeliveryConfig, RetryConfig};
 pub use dispatcher::{Dispatcher, DispatcherPorts};

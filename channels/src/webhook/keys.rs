@@ -9,7 +9,7 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use carillon_domain::ports::SigningKey;
+use carillon_domain::ports::{NewSigningKey, SigningKey, SigningKeys, SigningKind, Unavailable};
 
 const HMAC_PREFIX: &str = "whsec_";
 const SECRET_PREFIX: &str = "whsk_";
@@ -99,6 +99,29 @@ pub fn generate_ed25519() -> Result<Ed25519Pair, KeyError> {
     let secret = SigningKey::new(format!("{SECRET_PREFIX}{}", BASE64.encode(seed)));
     let public = public_of(&secret)?;
     Ok(Ed25519Pair { secret, public })
+}
+
+/// Makes keys for those who register endpoints.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WebhookKeys;
+
+impl SigningKeys for WebhookKeys {
+    fn make(&self, kind: SigningKind) -> Result<NewSigningKey, Unavailable> {
+        let failed = |error| Unavailable::new("making a signing key", error);
+        Ok(match kind {
+            SigningKind::Hmac => NewSigningKey {
+                secret: generate_hmac().map_err(failed)?,
+                public: None,
+            },
+            SigningKind::Ed25519 => {
+                let Ed25519Pair { secret, public } = generate_ed25519().map_err(failed)?;
+                NewSigningKey {
+                    secret,
+                    public: Some(public),
+                }
+            }
+        })
+    }
 }
 
 /// The public half of a `whsk_` key.

@@ -10,5 +10,7 @@ mod sign;
 
 pub use channel::WebhookChannel;
 pub use config::WebhookConfig;
-pub use keys::{Ed25519Pair, KeyError, KeyKind, generate_ed25519, generate_hmac, kind_of, public_of};
+pub use keys::{
+    Ed25519Pair, KeyError, KeyKind, WebhookKeys, generate_ed25519, generate_hmac, kind_of, public_of,
+};
 pub use sign::sign;

@@ -115,6 +115,10 @@ id!(
     EndpointId, "whe"
 );
 id!(
+    /// A secret that signs for a webhook endpoint: `sec_...`. Not the secret itself.
+    SecretId, "sec"
+);
+id!(
     /// Something that happened, as webhook endpoints are told: `evt_...`.
     EventId, "evt"
 );

@@ -31,7 +31,7 @@ pub use content::{Action, Content};
 pub use envelope::{Envelope, EnvelopeKind, Revocation, Subject};
 pub use id::{
     DeliveryId, DeviceId, EndpointId, EntryId, EnvelopeId, EventId, IdError, KeyId, NotificationId,
-    RedriveId, UserId,
+    RedriveId, SecretId, UserId,
 };
 pub use mailbox::{Change, ChangeKind, Counts, Entry, EntryRef, LoggedChange, StateChange};
 pub use notification::{Category, CollapseKey, MAX_TTL, NotificationState, PlainAddress, Priority, Target};

@@ -22,6 +22,8 @@ ALTER TABLE deliveries ADD COLUMN provider_id TEXT;
 ALTER TABLE deliveries ADD COLUMN outcome TEXT;
 ALTER TABLE deliveries ADD COLUMN ended_at INTEGER;
 CREATE UNIQUE INDEX deliveries_outside ON deliveries (tenant, id) WHERE channel <> 'in_app';
+-- What an endpoint was told, newest first.
+CREATE INDEX deliveries_endpoint ON deliveries (tenant, address, id) WHERE channel = 'webhook';
 CREATE INDEX deliveries_dead ON deliveries (tenant, id) WHERE state = 'dead';
 -- Small: what waits has a row in `delivery_queue`, and the tally says so.
 CREATE INDEX deliveries_pending ON deliveries (tenant, id) WHERE state = 'pending';
@@ -136,7 +138,7 @@ CREATE TABLE endpoints (
     events TEXT NOT NULL,
     fifo INTEGER NOT NULL,
     description TEXT,
-    -- enabled, disabled
+    -- enabled, disabled; deleted until what waits for it is a dead letter
     state TEXT NOT NULL,
     reason TEXT,
     -- Since when nothing but failures came back; null after a success.
@@ -146,12 +148,17 @@ CREATE TABLE endpoints (
     PRIMARY KEY (tenant, id)
 ) STRICT;
 CREATE INDEX endpoints_user ON endpoints (tenant, user_id, id);
+CREATE INDEX endpoints_closed ON endpoints (tenant, id) WHERE state <> 'enabled';
 
 -- Signing secrets, sealed. Those of the endpoint '' are the tenant's own and sign for plain URLs.
 CREATE TABLE endpoint_secrets (
     tenant TEXT NOT NULL,
     endpoint TEXT NOT NULL,
     id TEXT NOT NULL,
+    -- hmac, ed25519
+    kind TEXT NOT NULL,
+    -- The half of an ed25519 key that receivers check with.
+    public_key TEXT,
     sealed TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     -- When a rotated one stops signing.

@@ -11,6 +11,7 @@ mod sending;
 mod sources;
 mod suppressions;
 mod topics;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -58,6 +59,15 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(breakers::list))
         .routes(routes!(sources::list))
         .routes(routes!(sources::put, sources::show, sources::delete))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::show, webhooks::change, webhooks::delete))
+        .routes(routes!(webhooks::enable))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::remove_secret))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::attempts))
+        .routes(routes!(webhooks::key))
+        .routes(routes!(webhooks::resend))
         .merge(large)
         .merge(incoming)
         .with_state(dispatcher)

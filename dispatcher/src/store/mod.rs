@@ -6,6 +6,7 @@
 mod apply;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod endpoints;
 mod ledger;
 pub(crate) mod outside;
 mod plan;
@@ -24,6 +25,7 @@ use carillon_domain::{
 };
 use carillon_sql::{Database, MigrationText, StoreError};
 
+pub(crate) use endpoints::EndpointStore;
 pub(crate) use ledger::publication;
 pub(crate) use outside::OutsideStore;
 pub(crate) use records::*;
@@ -47,7 +49,7 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 
 /// The dispatcher's durable state.
 #[async_trait]
-pub(crate) trait Store: OutsideStore + SourceStore {
+pub(crate) trait Store: OutsideStore + SourceStore + EndpointStore {
     /// Commits notifications with their outbox rows and idempotency keys. Answers one reply per request.
     async fn accept(
         &self,

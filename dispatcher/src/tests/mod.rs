@@ -7,3 +7,4 @@ mod pipeline;
 mod sending;
 mod sources;
 mod topics;
+mod webhooks;

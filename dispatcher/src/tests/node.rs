@@ -87,6 +87,7 @@ impl Node {
             channels: setup.channels,
             templates: None,
             seal: Some(Arc::new(carillon_testkit::OpenSeal)),
+            keys: Some(Arc::new(carillon_testkit::CountedKeys::default())),
         };
         let dispatcher = Dispatcher::open(config.clone(), database.clone(), ports)
             .await

@@ -850,8 +850,8 @@ pub(super) async fn what_messages_are_made_of_is_loaded_together(f: Fixture) {
         run(
             &f,
             format!(
-                "INSERT INTO endpoint_secrets (tenant, endpoint, id, sealed, created_at, expires_at) \
-                 VALUES ('default', '{endpoint}', '{secret}', 'sealed {secret}', {created}, {expires})"
+                "INSERT INTO endpoint_secrets (tenant, endpoint, id, kind, sealed, created_at, expires_at) \
+                 VALUES ('default', '{endpoint}', '{secret}', 'hmac', 'sealed {secret}', {created}, {expires})"
             ),
         )
         .await;

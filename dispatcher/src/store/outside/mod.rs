@@ -100,6 +100,9 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<bool, StoreError>;
 
+    /// Makes a delivery that ended pending again, last in its strand and with as much time to live as it had.
+    async fn resend(&self, now: Timestamp, tenant: &TenantId, id: DeliveryId) -> Result<Resent, StoreError>;
+
     /// Redrives that run, of all tenants, the one first that waited the longest.
     async fn running_redrives(&self, limit: usize) -> Result<Vec<(TenantId, RedriveId)>, StoreError>;
 

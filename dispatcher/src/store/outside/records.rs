@@ -419,6 +419,15 @@ pub(crate) struct SuppressionQuery {
     pub(crate) limit: u32,
 }
 
+/// What became of a delivery that was to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resent {
+    Done,
+    NotFound,
+    /// It is not one that ended with an attempt.
+    Conflict(DeliveryState),
+}
+
 /// A row of `redrives`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RedriveRow {

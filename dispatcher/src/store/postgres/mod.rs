@@ -2,6 +2,7 @@
 //! and rows are locked in one order everywhere: notifications, outbox, mailboxes, topics, each by key.
 
 mod column;
+mod endpoints;
 mod mailbox;
 mod notifications;
 mod outbox;

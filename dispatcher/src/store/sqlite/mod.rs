@@ -1,6 +1,7 @@
 //! The store in a SQLite file. One connection writes, so nothing needs a lock of its own.
 
 mod bulk;
+mod endpoints;
 mod keys;
 mod mailbox;
 mod notifications;

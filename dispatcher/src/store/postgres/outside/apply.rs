@@ -6,6 +6,7 @@ use super::{
     super::{PostgresStore, column::column},
     lanes::lanes_of_new_work,
 };
+use crate::store::endpoints::EventRow;
 use crate::store::outside::{DeliveryState, Effects, OutsideRow, SuppressionRow, WorkRow};
 
 impl PostgresStore {
@@ -77,6 +78,28 @@ pub(in crate::store::postgres) async fn write_new(
         .execute(tx)
         .await?;
     }
+    Ok(())
+}
+
+/// Writes events; their deliveries come as [`write_new`] takes them.
+pub(in crate::store::postgres) async fn write_events(
+    tx: &mut PgConnection,
+    rows: &[EventRow],
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO events (tenant, id, kind, body, at) \
+         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])",
+    )
+    .bind(column!(rows, row => row.tenant.as_str()))
+    .bind(column!(rows, row => row.id.to_string()))
+    .bind(column!(rows, row => row.kind))
+    .bind(column!(rows, row => row.body.as_str()))
+    .bind(column!(rows, row => row.at.as_micros()))
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

@@ -91,7 +91,10 @@ impl PostgresStore {
 }
 
 /// Locks the lanes that are there, in the one order.
-pub(super) async fn lock(tx: &mut PgConnection, lanes: &BTreeSet<LaneKey>) -> Result<(), StoreError> {
+pub(in crate::store::postgres) async fn lock(
+    tx: &mut PgConnection,
+    lanes: &BTreeSet<LaneKey>,
+) -> Result<(), StoreError> {
     if lanes.is_empty() {
         return Ok(());
     }
@@ -137,7 +140,7 @@ pub(in crate::store::postgres) async fn lanes_of_new_work(
 
 /// Says anew when the lanes are due, from the work that is left; those without any go. Answers which are due at `now`;
 /// with `again` those are put off until then. The lanes are locked.
-pub(super) async fn refresh(
+pub(in crate::store::postgres) async fn refresh(
     tx: &mut PgConnection,
     now: Timestamp,
     lanes: &BTreeSet<LaneKey>,

@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
-pub(super) use apply::write_new;
+pub(super) use apply::{write_events, write_new};
+pub(super) use lanes::{lock, refresh};
 
 use super::PostgresStore;
 use crate::store::outside::*;
@@ -108,6 +109,10 @@ impl OutsideStore for PostgresStore {
         limit: usize,
     ) -> Result<bool, StoreError> {
         Self::redrive_page(self, now, tenant, id, limit).await
+    }
+
+    async fn resend(&self, now: Timestamp, tenant: &TenantId, id: DeliveryId) -> Result<Resent, StoreError> {
+        Self::resend(self, now, tenant, id).await
     }
 
     async fn running_redrives(&self, limit: usize) -> Result<Vec<(TenantId, RedriveId)>, StoreError> {

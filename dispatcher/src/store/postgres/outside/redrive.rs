@@ -1,4 +1,4 @@
-use carillon_domain::{RedriveId, TenantId, Timestamp};
+use carillon_domain::{DeliveryId, RedriveId, TenantId, Timestamp};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{Postgres, QueryBuilder};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::store::{
     ledger::encode,
-    outside::{self, DeadFilter, RedriveRow},
+    outside::{self, DeadFilter, DeliveryState, RedriveRow, Resent},
     rows::json,
 };
 
@@ -113,6 +113,47 @@ impl PostgresStore {
         Ok(more)
     }
 
+    pub(super) async fn resend(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: DeliveryId,
+    ) -> Result<Resent, StoreError> {
+        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let row: Option<(String, bool)> = sqlx::query_as(
+            "SELECT d.state, EXISTS (SELECT 1 FROM delivery_queue q WHERE q.tenant = d.tenant AND q.delivery = d.id) \
+             FROM deliveries d WHERE d.tenant = $1 AND d.id = $2 AND d.channel <> 'in_app'",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((state, open)) = row else {
+            return Ok(Resent::NotFound);
+        };
+        let state = outside::delivery_state(&state)?;
+        // What is being taken back is not sent again.
+        if open
+            || !matches!(
+                state,
+                DeliveryState::Dead | DeliveryState::Accepted | DeliveryState::Delivered
+            )
+        {
+            return Ok(Resent::Conflict(state));
+        }
+        let ids = vec![id.to_string()];
+        for statement in REVIVE {
+            sqlx::query(statement)
+                .bind(tenant.as_str())
+                .bind(&ids)
+                .bind(now.as_micros())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(Resent::Done)
+    }
+
     pub(super) async fn running_redrives(
         &self,
         limit: usize,
@@ -170,26 +211,26 @@ impl PostgresStore {
     }
 }
 
-/// Makes dead letters pending again: last in their strands, due now, with as much time to live as they had.
+/// Makes what ended pending again: last in their strands, due now, with as much time to live as they had.
 const REVIVE: [&str; 3] = [
     // Lanes are locked before their work is.
     "INSERT INTO lanes (tenant, channel, lane, strand, due_at) SELECT v.tenant, v.channel, v.lane, v.strand, $3 FROM \
      (SELECT DISTINCT d.tenant, d.channel, COALESCE(e.lane, d.lane, '') AS lane, \
      CASE WHEN e.fifo = 1 THEN e.id ELSE '' END AS strand FROM deliveries d \
      LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
-     WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' AND d.state = 'dead') v \
+     WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' AND d.state IN ('dead', 'accepted', 'delivered')) v \
      ORDER BY v.tenant, v.channel, v.lane, v.strand \
      ON CONFLICT (tenant, channel, lane, strand) DO UPDATE SET due_at = LEAST(lanes.due_at, excluded.due_at)",
     "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, expires_at, earlier) \
      SELECT d.tenant, d.id, d.channel, COALESCE(e.lane, d.lane, ''), CASE WHEN e.fifo = 1 THEN e.id ELSE '' END, \
      GREATEST($3, COALESCE((SELECT MAX(q.ord) + 1 FROM delivery_queue q WHERE q.tenant = d.tenant \
      AND q.channel = d.channel AND q.lane = e.lane AND q.strand = e.id AND q.strand <> ''), 0)), \
-     CASE WHEN d.provider_id IS NULL THEN 'deliver' ELSE 'replace' END, $3, \
+     CASE WHEN d.state = 'dead' AND d.provider_id IS NOT NULL THEN 'replace' ELSE 'deliver' END, $3, \
      $3 + GREATEST(COALESCE(d.expires_at, 0) - d.created_at, 3600000000), d.attempts FROM deliveries d \
      LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
-     WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' AND d.state = 'dead' \
+     WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' AND d.state IN ('dead', 'accepted', 'delivered') \
      ON CONFLICT DO NOTHING",
     "UPDATE deliveries SET state = 'pending', ended_at = NULL, \
      expires_at = $3 + GREATEST(COALESCE(expires_at, 0) - created_at, 3600000000) \
-     WHERE tenant = $1 AND id = ANY($2) AND channel <> 'in_app' AND state = 'dead'",
+     WHERE tenant = $1 AND id = ANY($2) AND channel <> 'in_app' AND state IN ('dead', 'accepted', 'delivered')",
 ];

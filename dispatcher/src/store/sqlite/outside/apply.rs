@@ -7,6 +7,7 @@ use super::{
     lanes::lanes_of_new_work,
     lease::queue_keys,
 };
+use crate::store::endpoints::EventRow;
 use crate::store::outside::{Effects, OutsideRow, SuppressionRow, WorkRow};
 
 static OUTSIDE: Bulk = Bulk::new(
@@ -40,6 +41,7 @@ static CHANGES: Bulk = Bulk::new(
     8,
     ") AS v WHERE deliveries.tenant = v.column1 AND deliveries.id = v.column2 AND deliveries.channel <> 'in_app'",
 );
+static EVENTS: Bulk = Bulk::new("INSERT INTO events (tenant, id, kind, body, at) VALUES ", 5, "");
 static SUPPRESSIONS: Bulk = Bulk::new(
     "INSERT INTO suppressions (tenant, channel, address, reason, detail, delivery, at) VALUES ",
     7,
@@ -101,6 +103,24 @@ pub(in crate::store::sqlite) async fn write_new(
     })
     .await?;
     lanes_of_new_work(tx, work).await
+}
+
+/// Writes events; their deliveries come as [`write_new`] takes them.
+pub(in crate::store::sqlite) async fn write_events(
+    tx: &mut SqliteConnection,
+    rows: &[EventRow],
+) -> Result<(), StoreError> {
+    EVENTS
+        .run(tx, rows, |query, row| {
+            query
+                .bind(row.tenant.as_str())
+                .bind(row.id.to_string())
+                .bind(row.kind)
+                .bind(row.body.as_str())
+                .bind(row.at.as_micros())
+        })
+        .await?;
+    Ok(())
 }
 
 /// Writes suppressions that are new.

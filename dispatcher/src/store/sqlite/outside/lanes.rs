@@ -131,7 +131,7 @@ pub(in crate::store::sqlite) async fn lanes_of_new_work(
 
 /// Says anew when the lanes are due, from the work that is left; those without any go. Answers which are due at `now`;
 /// with `again` those are put off until then.
-pub(super) async fn refresh(
+pub(in crate::store::sqlite) async fn refresh(
     tx: &mut SqliteConnection,
     now: Timestamp,
     lanes: &BTreeSet<LaneKey>,

@@ -1,0 +1,7 @@
+//! What webhook endpoints are told.
+
+mod body;
+mod kind;
+
+pub(crate) use body::body;
+pub(crate) use kind::{EventFilter, EventKind};
