@@ -1,6 +1,7 @@
 //! One suite over both stores.
 
 mod acknowledgements;
+mod endpoints;
 mod fixture;
 mod mailbox_log;
 mod mailboxes;
@@ -71,6 +72,10 @@ on_both!(
     topics::histories_are_bounded,
     topics::many_publishers_leave_no_hole,
     topics::a_topic_target_stands_in_the_history,
+    endpoints::endpoints_are_made_listed_changed_and_deleted,
+    endpoints::secrets_rotate_and_the_last_one_stays,
+    endpoints::what_waits_moves_with_its_endpoint_in_order,
+    endpoints::what_ended_is_sent_again_last_in_its_strand,
     upkeep::erasing_leaves_nothing_that_names_the_user,
     upkeep::an_erased_user_cannot_be_brought_back,
     upkeep::the_janitor_takes_what_is_too_old,
