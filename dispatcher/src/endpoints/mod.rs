@@ -158,7 +158,7 @@ impl Endpoints {
         let events = patch
             .events
             .map(|events| request::events(before.user.is_some(), Some(events), &mut errors));
-        let description = patch.description.0.clone();
+        let description = patch.description;
         request::description(description.as_ref().and_then(Option::as_deref), &mut errors);
         if !errors.is_empty() {
             return Err(EndpointError::Invalid(errors));

@@ -56,17 +56,14 @@ pub(crate) struct EndpointPatch {
     /// A note of at most 1,024 bytes; null removes it.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    pub(super) description: Given,
+    pub(super) description: Option<Option<String>>,
     /// `true` disables it: what waits for it becomes a dead letter. `false` enables it.
     pub(super) disabled: Option<bool>,
 }
 
-/// A field that tells null from absence.
-#[derive(Debug, Default)]
-pub(super) struct Given(pub(super) Option<Option<String>>);
-
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> {
-    Option::deserialize(deserializer).map(|value| Given(Some(value)))
+/// Tells null, which is something, from absence.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl EndpointPatch {
