@@ -127,6 +127,8 @@ async fn node() -> (Node, Arc<Hooks>) {
 async fn registered(node: &Node, body: Value) -> Value {
     let answer = node.key(Method::POST, ENDPOINTS, body).await;
     assert_eq!(answer.status, 201, "{:?}", answer.body);
+    // What is made next is newer.
+    node.advance(Duration::from_millis(1));
     answer.body
 }
 

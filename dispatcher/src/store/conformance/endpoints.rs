@@ -126,7 +126,7 @@ pub(super) async fn endpoints_are_made_listed_changed_and_deleted(f: Fixture) {
     };
     assert_eq!(
         f.store.endpoints(&f.tenant, &before).await.expect("reads"),
-        [first.clone()]
+        std::slice::from_ref(&first)
     );
     let other = "acme".parse().expect("a tenant");
     assert!(

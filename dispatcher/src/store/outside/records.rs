@@ -160,10 +160,6 @@ pub(crate) struct WorkRow {
 
 impl WorkRow {
     /// The work of a new delivery: due at once, in order of its planning.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "planning of outside deliveries follows")
-    )]
     pub(crate) fn of(row: &OutsideRow, strand: Arc<str>, operation: Operation) -> Self {
         Self {
             key: LaneKey {
