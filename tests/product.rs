@@ -7,3 +7,4 @@ mod harness;
 mod imports;
 mod reference;
 mod sync;
+mod tools;

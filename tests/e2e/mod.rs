@@ -14,6 +14,7 @@ mod resume;
 mod ring;
 mod schedule;
 mod slow_readers;
+mod sources;
 mod tenants;
 mod tls;
 mod topics;

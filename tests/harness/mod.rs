@@ -11,8 +11,9 @@ mod ws;
 
 pub(crate) use api::{Answer, Api, listed, user_name};
 pub(crate) use command::{Finished, carillon, clean, executable};
+pub(crate) use ports::free_port;
 pub(crate) use report::report;
-pub(crate) use server::{Server, Start, Store, shared};
+pub(crate) use server::{Server, Start, Store, shared, watchdog};
 pub(crate) use sse::Sse;
 pub(crate) use wait::{eventually, within};
 pub(crate) use ws::{Received, Ws};

@@ -288,8 +288,8 @@ impl Drop for Server {
     }
 }
 
-/// Ends the server when the test process ends in a way that runs no `drop`: its end closes the pipe.
-fn watchdog(server: u32) -> Child {
+/// Ends the server (or another process) when the test process ends in a way that runs no `drop`: its end closes the pipe.
+pub(crate) fn watchdog(server: u32) -> Child {
     std::process::Command::new("sh")
         .args(["-c", &format!("cat >/dev/null; kill -9 {server} 2>/dev/null")])
         .stdin(Stdio::piped())

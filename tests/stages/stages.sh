@@ -15,6 +15,8 @@ stage_install() {
   have cc || packages+=(gcc libc6-dev)
   [ -x /usr/sbin/exim4 ] || packages+=(exim4-daemon-light)
   have openssl || packages+=(openssl)
+  have prometheus || packages+=(prometheus)
+  have prometheus-alertmanager || packages+=(prometheus-alertmanager)
   python3 -m pip --version >/dev/null 2>&1 || packages+=(python3 python3-pip)
   if [ ${#packages[@]} -gt 0 ]; then
     if [ "$(id -u)" != 0 ]; then
@@ -120,6 +122,7 @@ stage_mail() {
 
 stage_e2e_sqlite() { on_sqlite; product e2e::; }
 stage_e2e_postgres() { on_postgres; product e2e::; }
+stage_sources() { on_sqlite; product tools::; }
 
 node_tests() {
   CARILLON_BIN=$(executable carillon) CARILLON_TEST_OUTPUT=$OUTPUT \
