@@ -97,6 +97,7 @@ impl App {
                 templates: Some(Arc::new(carillon_channels::template::Engine::new())),
                 seal: Some(auth.seal()),
                 keys: Some(Arc::new(carillon_channels::webhook::WebhookKeys)),
+                bounces: Some(Arc::new(crate::bounces::DsnReader)),
             },
         )
         .await

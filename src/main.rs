@@ -1,6 +1,7 @@
 //! Carillon: a realtime notification and messaging hub.
 
 mod app;
+mod bounces;
 mod channels;
 mod cli;
 mod config;

@@ -5,7 +5,9 @@ use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use carillon_domain::{
     Clock,
-    ports::{Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Templates, Topics},
+    ports::{
+        Bounces, Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Templates, Topics,
+    },
 };
 use carillon_runtime::lifecycle::{Stop, Worker};
 use carillon_sql::{Database, StoreError};
@@ -52,6 +54,8 @@ pub struct DispatcherPorts {
     pub seal: Option<Arc<dyn Seal>>,
     /// Makes signing keys; without it no webhook endpoint can be registered.
     pub keys: Option<Arc<dyn SigningKeys>>,
+    /// Reads bounces; without it none is taken in.
+    pub bounces: Option<Arc<dyn Bounces>>,
 }
 
 /// The durable life of notifications.

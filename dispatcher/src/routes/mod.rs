@@ -34,6 +34,7 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .layer(Extension(BATCH_BODY));
     let incoming = OpenApiRouter::new()
         .routes(routes!(sources::receive))
+        .routes(routes!(sources::bounce))
         .layer(Extension(TAKE_BODY));
     OpenApiRouter::new()
         .routes(routes!(sending::send, notifications::list))

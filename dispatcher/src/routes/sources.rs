@@ -6,8 +6,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use carillon_domain::{
-    Category, ChannelKind, NotificationId, NotificationState, Priority, Scope, SourceName, Target, Timestamp,
-    ports::Unavailable,
+    Category, ChannelKind, DeliveryId, NotificationId, NotificationState, Priority, Scope, SourceName,
+    Target, Timestamp, ports::Unavailable,
 };
 use carillon_runtime::http::{ApiJson, Caller, IdPath, Listing, Page, Problem, require_scope};
 use http::{HeaderValue, StatusCode};
@@ -18,7 +18,10 @@ use utoipa::ToSchema;
 use super::sending::REPLAYED;
 use crate::{
     Dispatcher,
-    sources::{Registration, Secret, Settings, SourceKind, TakenIn, read_settings, register, take},
+    sources::{
+        BouncedIn, Registration, Secret, Settings, SourceKind, TakenIn, read_settings, register, take,
+        take_bounce,
+    },
     store::SourceRow,
 };
 
@@ -31,7 +34,8 @@ const LIST: &str = "sources";
 pub(super) struct SourceRequest {
     /// What sends the events.
     kind: SourceKind,
-    /// Whom its notifications are for, as in a notification.
+    /// Whom its notifications are for, as in a notification; absent for `dsn`.
+    #[serde(default = "nobody")]
     #[schema(value_type = Vec<Target>, min_items = 1, max_items = 1_000)]
     targets: Value,
     /// The category of all its notifications. Absent: what the mapping says, else the source's name.
@@ -52,6 +56,11 @@ pub(super) struct SourceRequest {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, min_length = 16, max_length = 256)]
     secret: Option<Option<String>>,
+}
+
+/// Absent targets: told of as missing ones, except where the kind makes no notifications.
+fn nobody() -> Value {
+    Value::Array(Vec::new())
 }
 
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
@@ -258,6 +267,52 @@ pub(super) async fn receive(
             .insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// What became of a bounce.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BouncedAnswer {
+    /// Deliveries that are lost.
+    data: Vec<BouncedDelivery>,
+    /// Why the rest tells nothing.
+    ignored: Vec<&'static str>,
+}
+
+/// A delivery that is lost.
+#[derive(Serialize, ToSchema)]
+struct BouncedDelivery {
+    delivery_id: DeliveryId,
+    /// Whether its address is dead: it is suppressed.
+    suppressed: bool,
+}
+
+/// Takes a bounce in: a raw delivery status notification (RFC 3464), at most 1 MiB. A lost email gets the receipt `failed`;
+/// a dead address is suppressed and retired. Needs the token of the source `dsn`, or an API key with the scope
+/// `notifications:write`. Taken in twice, it is as once.
+#[utoipa::path(
+    post,
+    path = "/v1/in/dsn",
+    tag = "Sources",
+    request_body(content = String, content_type = "message/rfc822", description = "The message as it came; or `multipart/report`: its body alone"),
+    responses(
+        (status = 200, description = "Understood", body = BouncedAnswer),
+        (status = 401, description = "Neither the source's own credential nor an API key"),
+        (status = 422, description = "It is no delivery status notification"),
+    ),
+)]
+pub(super) async fn bounce(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    request: Request,
+) -> Result<Json<BouncedAnswer>, Problem> {
+    let BouncedIn { bounced, ignored } = take_bounce(&dispatcher, request).await?;
+    let data = bounced
+        .into_iter()
+        .map(|(delivery_id, suppressed)| BouncedDelivery {
+            delivery_id,
+            suppressed,
+        })
+        .collect();
+    Ok(Json(BouncedAnswer { data, ignored }))
 }
 
 impl From<TakenIn> for TakenAnswer {

@@ -18,10 +18,18 @@ pub(crate) enum SourceKind {
     Github,
     /// Any JSON, by a mapping of its own.
     Json,
+    /// Bounces of emails (RFC 3464), under the name `dsn` alone; it has a secret and nothing else.
+    Dsn,
 }
 
 impl SourceKind {
-    const ALL: [Self; 4] = [Self::Alertmanager, Self::Grafana, Self::Github, Self::Json];
+    const ALL: [Self; 5] = [
+        Self::Alertmanager,
+        Self::Grafana,
+        Self::Github,
+        Self::Json,
+        Self::Dsn,
+    ];
 
     /// As written in requests and stores.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -30,6 +38,7 @@ impl SourceKind {
             Self::Grafana => "grafana",
             Self::Github => "github",
             Self::Json => "json",
+            Self::Dsn => "dsn",
         }
     }
 
@@ -39,7 +48,7 @@ impl SourceKind {
             Self::Alertmanager => Some(include_str!("kinds/alertmanager.json")),
             Self::Grafana => Some(include_str!("kinds/grafana.json")),
             Self::Github => Some(include_str!("kinds/github.json")),
-            Self::Json => None,
+            Self::Json | Self::Dsn => None,
         }
     }
 
@@ -56,6 +65,6 @@ impl FromStr for SourceKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or(Invalid("a kind is alertmanager, grafana, github or json"))
+            .ok_or(Invalid("a kind is alertmanager, grafana, github, json or dsn"))
     }
 }

@@ -5,6 +5,7 @@
 //! checks and the same intake as any notification; the tool's own keys (an alert's fingerprint, a delivery's id) are the
 //! idempotency keys, so that a tool which is not sure of an answer may send again.
 
+mod bounces;
 mod condition;
 mod credentials;
 mod kind;
@@ -16,6 +17,7 @@ mod settings;
 mod take;
 mod tree;
 
+pub(crate) use bounces::{BouncedIn, take_bounce};
 pub(crate) use credentials::is_credential;
 pub(crate) use kind::SourceKind;
 pub(crate) use register::{Registration, Secret, read_settings, register};

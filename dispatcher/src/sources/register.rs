@@ -19,7 +19,7 @@ use crate::{
 /// The most sources of a tenant.
 pub(crate) const MOST: u64 = 100;
 /// The name under which bounces are taken in.
-const DSN: &str = "dsn";
+pub(super) const DSN: &str = "dsn";
 
 /// A source to make or replace.
 pub(crate) struct Registration {
@@ -89,15 +89,23 @@ pub(crate) async fn register(
         settings,
         secret,
     } = registration;
-    let mut errors = settings.mapping(kind).err().unwrap_or_default();
-    if name.as_str() == DSN {
+    let mut errors = Vec::new();
+    if (kind == SourceKind::Dsn) != (name.as_str() == DSN) {
         errors.push(FieldError::new(
-            "",
-            "the name dsn is taken: bounces come in there",
+            "/kind",
+            "dsn goes with the name dsn, and no other kind does",
         ));
     }
-    if let Err(wrong) = request(dispatcher, &settings.probe(), "") {
-        errors.extend(wrong);
+    if kind == SourceKind::Dsn {
+        errors.extend(settings.superfluous());
+    } else {
+        errors.extend(settings.mapping(kind).err().into_iter().flatten());
+        errors.extend(
+            request(dispatcher, &settings.probe(), "")
+                .err()
+                .into_iter()
+                .flatten(),
+        );
     }
     let known = dispatcher
         .store

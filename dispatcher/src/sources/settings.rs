@@ -70,6 +70,24 @@ impl Settings {
         }
     }
 
+    /// What a source that makes no notifications was set to all the same.
+    pub(super) fn superfluous(&self) -> Vec<FieldError> {
+        let given = [
+            (
+                "/targets",
+                self.targets.as_array().is_none_or(|targets| !targets.is_empty()),
+            ),
+            ("/category", self.category.is_some()),
+            ("/channels", self.channels.is_some()),
+            ("/priority", self.priority.is_some()),
+            ("/mapping", self.mapping.is_some()),
+        ];
+        let given = given.into_iter().filter(|(_, given)| *given);
+        given
+            .map(|(pointer, _)| FieldError::new(pointer, "this kind makes no notifications"))
+            .collect()
+    }
+
     /// A notification that says nothing much: what is wrong with it is wrong with the settings.
     pub(super) fn probe(&self) -> Value {
         let mut probe = json!({"targets": self.targets, "content": {"title": "probe"}});

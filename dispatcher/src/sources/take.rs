@@ -21,7 +21,7 @@ use crate::{
     Dispatcher,
     digest::sha256,
     intake::{IntakeError, Submission, Taken, busy},
-    store::NewNotification,
+    store::{NewNotification, SourceRow},
 };
 
 /// The largest payload.
@@ -96,40 +96,7 @@ pub(crate) async fn take(
     incoming: Request,
 ) -> Result<TakenIn, TakeError> {
     let (mut parts, body) = incoming.into_parts();
-    let tenant = tenant(&parts);
-    let row = dispatcher
-        .store
-        .source(&tenant, name)
-        .await
-        .map_err(Unavailable::from)?;
-    let secret = match row.as_ref().and_then(|row| row.sealed.as_deref()) {
-        Some(sealed) => Some(seal(dispatcher)?.open(&place(&tenant, name), sealed)?),
-        None => None,
-    };
-    let signs = row
-        .as_ref()
-        .is_some_and(|row| row.kind == SourceKind::Github.as_str());
-    let signed = secret.as_deref().filter(|_| signs && is_signed(&parts.headers));
-    let known = secret
-        .as_deref()
-        .is_some_and(|secret| !signs && has_token(&parts.headers, secret));
-    // Whom nobody knows is refused before his body is read; a signature needs it.
-    let (tenant, row) = if known || signed.is_some() {
-        (tenant, row)
-    } else {
-        let (asked, row) = (tenant, row);
-        let tenant = sender(&mut parts).await?;
-        if tenant == asked {
-            (tenant, row)
-        } else {
-            let row = dispatcher
-                .store
-                .source(&tenant, name)
-                .await
-                .map_err(Unavailable::from)?;
-            (tenant, row)
-        }
-    };
+    let (tenant, row, signed) = admit(dispatcher, name, &mut parts).await?;
     let row = row.ok_or(TakeError::NotFound)?;
     if !is_json(&parts) {
         return Err(TakeError::Type);
@@ -138,7 +105,7 @@ pub(crate) async fn take(
     let body = read_body(Request::from_parts(parts, body))
         .await
         .map_err(TakeError::Refused)?;
-    if let Some(secret) = signed
+    if let Some(secret) = &signed
         && !has_signature(&headers, secret, &body)
     {
         return Err(TakeError::Refused(Problem::unauthorized()));
@@ -155,6 +122,43 @@ pub(crate) async fn take(
     count("accepted", taken.accepted.len());
     count("ignored", taken.ignored.len());
     Ok(taken)
+}
+
+/// Whom a request comes from: its tenant, the source, and the secret that its body must be signed with, if its body is
+/// what proves it. Whom nobody knows is refused before his body is read.
+pub(super) async fn admit(
+    dispatcher: &Dispatcher,
+    name: &SourceName,
+    parts: &mut Parts,
+) -> Result<(TenantId, Option<SourceRow>, Option<Vec<u8>>), TakeError> {
+    let asked = tenant(parts);
+    let row = dispatcher
+        .store
+        .source(&asked, name)
+        .await
+        .map_err(Unavailable::from)?;
+    let secret = match row.as_ref().and_then(|row| row.sealed.as_deref()) {
+        Some(sealed) => Some(seal(dispatcher)?.open(&place(&asked, name), sealed)?),
+        None => None,
+    };
+    let signs = row
+        .as_ref()
+        .is_some_and(|row| row.kind == SourceKind::Github.as_str());
+    match secret {
+        Some(secret) if signs && is_signed(&parts.headers) => return Ok((asked, row, Some(secret))),
+        Some(secret) if !signs && has_token(&parts.headers, &secret) => return Ok((asked, row, None)),
+        _ => {}
+    }
+    let tenant = sender(parts).await?;
+    if tenant == asked {
+        return Ok((tenant, row, None));
+    }
+    let row = dispatcher
+        .store
+        .source(&tenant, name)
+        .await
+        .map_err(Unavailable::from)?;
+    Ok((tenant, row, None))
 }
 
 /// What the path said, or the internal listener.

@@ -29,7 +29,7 @@ pub(crate) use endpoints::EndpointStore;
 pub(crate) use ledger::publication;
 pub(crate) use outside::OutsideStore;
 pub(crate) use records::*;
-pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
+pub(crate) use sources::{BounceWrite, PutSource, SourceRow, SourceStore, SourceWrite};
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[

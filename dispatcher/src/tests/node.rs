@@ -88,6 +88,7 @@ impl Node {
             templates: None,
             seal: Some(Arc::new(carillon_testkit::OpenSeal)),
             keys: Some(Arc::new(carillon_testkit::CountedKeys::default())),
+            bounces: Some(Arc::new(super::sources::Lines)),
         };
         let dispatcher = Dispatcher::open(config.clone(), database.clone(), ports)
             .await

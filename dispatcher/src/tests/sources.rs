@@ -1,9 +1,13 @@
 use aws_lc_rs::hmac;
-use carillon_domain::{Scope, TenantId};
+use carillon_domain::{
+    DeliveryId, Invalid, NotificationId, Scope, TenantId,
+    ports::{Bounce, Bounces},
+};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::node::{Answer, Node, eventually, key};
+use crate::store::outside::{Brings, DeliveryState, OutsideRow};
 
 const TOKEN: &str = "a-token-of-twenty-bytes";
 
@@ -346,7 +350,10 @@ async fn what_does_not_fit_is_told_with_its_place() {
         put(&node, "x", json!({"kind": "json"})).await.pointers(),
         ["/mapping"]
     );
-    assert_eq!(put(&node, "dsn", json!({"kind": "grafana"})).await.status, 422);
+    assert_eq!(
+        put(&node, "dsn", json!({"kind": "grafana"})).await.pointers(),
+        ["/kind"]
+    );
 
     put(&node, "alerts", json!({"kind": "alertmanager", "secret": TOKEN})).await;
     let fault = say(&node, "alerts", json!({"status": "firing"})).await;
@@ -441,4 +448,111 @@ async fn a_storm_of_alerts_is_taken_in_and_its_end_is_told() {
     assert_eq!(answer.status, 202, "{:?}", answer.body);
     assert_eq!(answer.body["data"].as_array().map(Vec::len), Some(1_000));
     assert_eq!(answer.body["ignored"][0]["pointer"], "/alerts/1000");
+}
+
+/// The port's in-process version: a line `failed ID` or `dead ID` for each recipient, the id as JSON text.
+pub(super) struct Lines;
+
+impl Bounces for Lines {
+    fn read(&self, raw: &[u8]) -> Result<Vec<Bounce>, Invalid> {
+        let text = std::str::from_utf8(raw).map_err(|_| Invalid("it is no text"))?;
+        let line = |line: &str| {
+            let (word, id) = line
+                .trim_matches('"')
+                .split_once(' ')
+                .ok_or(Invalid("it has no id"))?;
+            Ok(Bounce {
+                delivery: id.parse().ok(),
+                failed: word != "delayed",
+                hard: word == "dead",
+                detail: Some(word.to_owned()),
+            })
+        };
+        text.lines().map(line).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
+    let node = Node::sqlite().await;
+    let made = node
+        .key(
+            Method::PUT,
+            "/v1/sources/dsn",
+            json!({"kind": "dsn", "secret": TOKEN}),
+        )
+        .await;
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    let wrong = put(&node, "dsn", json!({"kind": "dsn"})).await;
+    assert_eq!((wrong.status.as_u16(), wrong.pointers()), (422, vec!["/targets"]));
+    assert_eq!(
+        put(&node, "other", json!({"kind": "dsn"})).await.pointers()[0],
+        "/kind"
+    );
+
+    let now = node.now();
+    let ada = node
+        .names
+        .of(&TenantId::default(), &"ada".parse().expect("a user"));
+    let id = node
+        .send(json!({"targets": [{"user": "ada"}], "content": {"title": "hello"}}))
+        .await;
+    let row = OutsideRow {
+        tenant: TenantId::default(),
+        id: DeliveryId::at(now),
+        brings: Brings::Notification(id.parse::<NotificationId>().expect("an id")),
+        user: Some(ada),
+        channel: "email".parse().expect("a channel"),
+        address: "ada@example.org".parse().expect("an address"),
+        device: None,
+        lane: "relay".into(),
+        locale: None,
+        state: DeliveryState::Accepted,
+        reason: None,
+        provider_id: None,
+        created_at: now,
+        expires_at: now,
+    };
+    node.dispatcher
+        .store
+        .open_work(std::slice::from_ref(&row), &[])
+        .await
+        .expect("commits");
+    let say = async |text: String| {
+        let headers = [("x-carillon-token", TOKEN), ("content-type", "message/rfc822")];
+        node.stranger("/v1/in/dsn", &headers, Value::String(text)).await
+    };
+    let delayed = say(format!("delayed {}", row.id)).await;
+    assert_eq!(
+        (delayed.status.as_u16(), &delayed.body["ignored"]),
+        (200, &json!(["it is no failure"]))
+    );
+    for _ in 0..2 {
+        let dead = say(format!("dead {}", row.id)).await;
+        assert_eq!(
+            dead.body["data"],
+            json!([{"delivery_id": row.id, "suppressed": true}]),
+            "{:?}",
+            dead.body
+        );
+    }
+    let suppressions = node.key(Method::GET, "/v1/suppressions", Value::Null).await.body;
+    assert_eq!(suppressions["data"][0]["address"], "ada@example.org");
+    assert_eq!(suppressions["data"][0]["reason"], "bounced");
+    let receipts = node.show(&id).await["recipients"]["data"][0]["receipts"].clone();
+    assert_eq!(receipts[0]["kind"], "failed", "{receipts}");
+    let unknown = say(format!("dead {}", DeliveryId::at(now))).await;
+    assert_eq!(
+        unknown.body["ignored"],
+        json!(["there is no such delivery by email"])
+    );
+    assert_eq!(say("nothing".to_owned()).await.status, 422);
+    let typed = node
+        .stranger("/v1/in/dsn", &[("x-carillon-token", TOKEN)], json!("dead x"))
+        .await;
+    assert_eq!(typed.status, 415);
+    assert_eq!(
+        node.stranger("/v1/in/dsn", &[], json!("dead x")).await.status,
+        401
+    );
 }

@@ -2,6 +2,7 @@
 //! `Arc<dyn ...>`. The hot path, fan-out to sockets on one node, is concrete code in the hub, behind no port.
 
 mod authenticate;
+mod bounces;
 mod bus;
 mod channel;
 mod directory;
@@ -15,6 +16,7 @@ mod topics;
 mod verifier;
 
 pub use authenticate::{AuthError, Authenticate, SubscriptionGrant};
+pub use bounces::{Bounce, Bounces};
 pub use bus::{Bus, Incoming};
 pub use channel::{
     Channel, CheckedAddress, Forms, Lane, Message, NotificationMessage, Operation, Report, SigningKey, Work,

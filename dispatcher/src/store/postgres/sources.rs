@@ -1,11 +1,11 @@
 use async_trait::async_trait;
-use carillon_domain::{SourceName, TenantId};
+use carillon_domain::{Address, SourceName, TenantId};
 use carillon_sql::{StoreError, TenantScope};
 
 use super::PostgresStore;
 use crate::store::{
-    rows::stored,
-    sources::{PutSource, SourceColumns, SourceRow, SourceStore, SourceWrite, source},
+    rows::{stored, word},
+    sources::{BounceWrite, PutSource, SourceColumns, SourceRow, SourceStore, SourceWrite, source},
 };
 
 #[async_trait]
@@ -90,5 +90,53 @@ impl SourceStore for PostgresStore {
             .await?;
         tx.commit().await?;
         Ok(deleted.rows_affected() > 0)
+    }
+
+    async fn bounce(&self, bounce: &BounceWrite) -> Result<Option<Address>, StoreError> {
+        let mut tx = self.postgres.begin(TenantScope::new(&bounce.tenant)).await?;
+        let found: Option<(String, String, String)> = sqlx::query_as(
+            "SELECT notification, user_id, address FROM deliveries \
+             WHERE tenant = $1 AND id = $2 AND channel <> 'in_app' AND channel = 'email' FOR UPDATE",
+        )
+        .bind(bounce.tenant.as_str())
+        .bind(bounce.delivery.to_string())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((notification, user, address)) = found else {
+            return Ok(None);
+        };
+        sqlx::query(
+            "UPDATE deliveries SET reason = $3 WHERE tenant = $1 AND id = $2 AND channel <> 'in_app'",
+        )
+        .bind(bounce.tenant.as_str())
+        .bind(bounce.delivery.to_string())
+        .bind(bounce.reason())
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "INSERT INTO receipts (tenant, notification, user_id, kind, at, device) \
+             VALUES ($1, $2, $3, 'failed', $4, NULL) ON CONFLICT DO NOTHING",
+        )
+        .bind(bounce.tenant.as_str())
+        .bind(&notification)
+        .bind(&user)
+        .bind(bounce.at.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        if bounce.hard {
+            sqlx::query(
+                "INSERT INTO suppressions (tenant, channel, address, reason, detail, delivery, at) \
+                 VALUES ($1, 'email', $2, 'bounced', $3, $4, $5) ON CONFLICT DO NOTHING",
+            )
+            .bind(bounce.tenant.as_str())
+            .bind(&address)
+            .bind(bounce.detail.as_deref())
+            .bind(bounce.delivery.to_string())
+            .bind(bounce.at.as_micros())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        word(&address).map(Some)
     }
 }

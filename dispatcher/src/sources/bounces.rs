@@ -1,0 +1,132 @@
+//! Bounces: what mail servers say after they took an email.
+//!
+//! A bounce comes from anybody who knows where bounces go. So it is believed only where it names a delivery of the tenant,
+//! whose id is in the `Message-ID` that we gave, and what it tells is told of that delivery's own address, whatever
+//! address stands in it.
+
+use std::error::Error;
+
+use axum::extract::Request;
+use bytes::{Bytes, BytesMut};
+use carillon_domain::{
+    ChannelKind, DeliveryId, SourceName, TenantId,
+    ports::{Bounce, Bounces as _, Unavailable},
+};
+use carillon_runtime::http::{Problem, read_body};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+
+use super::{
+    register::DSN,
+    take::{TakeError, admit},
+};
+use crate::{Dispatcher, store::BounceWrite};
+
+/// What became of a bounce.
+#[derive(Debug, Default)]
+pub(crate) struct BouncedIn {
+    /// Deliveries that are lost, each with whether its address is suppressed.
+    pub(crate) bounced: Vec<(DeliveryId, bool)>,
+    /// What tells nothing, and why.
+    pub(crate) ignored: Vec<&'static str>,
+}
+
+/// Takes a raw message of RFC 3464 in. Taken in twice, it is as once.
+pub(crate) async fn take_bounce(dispatcher: &Dispatcher, incoming: Request) -> Result<BouncedIn, TakeError> {
+    let name: SourceName = DSN.parse().map_err(|_| TakeError::NotFound)?;
+    let (mut parts, body) = incoming.into_parts();
+    let (tenant, _, _) = admit(dispatcher, &name, &mut parts).await?;
+    let head = head(&parts)?;
+    let body = read_body(Request::from_parts(parts, body))
+        .await
+        .map_err(TakeError::Refused)?;
+    let raw = whole(head, body);
+    let reader = dispatcher.ports.bounces.as_ref();
+    let reader = reader.ok_or_else(|| Unavailable::new("reading a bounce", "nothing reads bounces here"))?;
+    let bounces = reader.read(&raw).map_err(|error| {
+        TakeError::Refused(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_request",
+            format!("The message is not understood: {error}."),
+        ))
+    })?;
+    let mut taken = BouncedIn::default();
+    for bounce in bounces {
+        match one(dispatcher, &tenant, bounce).await? {
+            Ok(bounced) => taken.bounced.push(bounced),
+            Err(why) => taken.ignored.push(why),
+        }
+    }
+    Ok(taken)
+}
+
+async fn one(
+    dispatcher: &Dispatcher,
+    tenant: &TenantId,
+    bounce: Bounce,
+) -> Result<Result<(DeliveryId, bool), &'static str>, Unavailable> {
+    let Some(delivery) = bounce.delivery else {
+        return Ok(Err("it does not say which delivery"));
+    };
+    if !bounce.failed {
+        return Ok(Err("it is no failure"));
+    }
+    let write = BounceWrite {
+        tenant: tenant.clone(),
+        delivery,
+        hard: bounce.hard,
+        detail: bounce.detail,
+        at: dispatcher.ports.clock.now(),
+    };
+    let Some(address) = dispatcher.store.bounce(&write).await? else {
+        return Ok(Err("there is no such delivery by email"));
+    };
+    let kind = if bounce.hard { "hard" } else { "soft" };
+    metrics::counter!("carillon_delivery_bounced_total", "kind" => kind).increment(1);
+    if bounce.hard
+        && let Ok(email) = ChannelKind::EMAIL.parse()
+    {
+        // Suppressed already, so that a directory that is away costs nothing but tidiness.
+        let retired = dispatcher
+            .ports
+            .directory
+            .retire(tenant, &email, &address, "bounced")
+            .await;
+        if let Err(error) = retired {
+            tracing::warn!(error = &error as &dyn Error, "an address could not be retired");
+        }
+    }
+    Ok(Ok((delivery, bounce.hard)))
+}
+
+/// The head of a message of which only the body came: its type stands in the request's.
+fn head(parts: &Parts) -> Result<Option<HeaderValue>, TakeError> {
+    let value = parts.headers.get(header::CONTENT_TYPE);
+    let text = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    match essence.as_str() {
+        "message/rfc822" | "message/global" | "application/octet-stream" => Ok(None),
+        "multipart/report" => Ok(value.cloned()),
+        _ => Err(TakeError::Refused(Problem::unsupported_media_type(
+            "The body must be a whole message as message/rfc822, or the body of one as multipart/report.",
+        ))),
+    }
+}
+
+fn whole(head: Option<HeaderValue>, body: Bytes) -> Bytes {
+    let Some(head) = head else { return body };
+    let mut raw = BytesMut::with_capacity(body.len() + head.len() + 64);
+    for part in [
+        b"MIME-Version: 1.0\r\nContent-Type: ",
+        head.as_bytes(),
+        b"\r\n\r\n",
+        &body,
+    ] {
+        raw.extend_from_slice(part);
+    }
+    raw.freeze()
+}
