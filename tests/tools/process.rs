@@ -2,9 +2,10 @@ use std::{
     fs::File,
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use crate::harness::{eventually, watchdog};
+use crate::harness::{watchdog, within};
 
 /// A tool that runs until it is dropped, and no longer than this process.
 #[derive(Debug)]
@@ -29,16 +30,22 @@ impl Tool {
             child.unwrap_or_else(|error| panic!("{program}: {error}; `tests/run.sh install` brings it"));
         let watchdog = watchdog(child.id());
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        eventually(program, async || {
-            if let Some(status) = child.try_wait().expect("a child") {
-                let log = std::fs::read_to_string(&output).unwrap_or_default();
-                panic!("{program} ended with {status}:\n{log}");
+        within(program, async {
+            loop {
+                if let Some(status) = child.try_wait().expect("a child") {
+                    let log = std::fs::read_to_string(&output).unwrap_or_default();
+                    panic!("{program} ended with {status}:\n{log}");
+                }
+                if http
+                    .get(ready)
+                    .send()
+                    .await
+                    .is_ok_and(|answer| answer.status().is_success())
+                {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            http.get(ready)
-                .send()
-                .await
-                .ok()
-                .filter(|answer| answer.status().is_success())
         })
         .await;
         Self {

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
 use carillon_domain::{
     ChannelKind, DeliveryId, SourceName, TenantId,
-    ports::{Bounce, Bounces as _, Unavailable},
+    ports::{Bounce, Unavailable},
 };
 use carillon_runtime::http::{Problem, read_body};
 use http::{HeaderValue, StatusCode, header, request::Parts};
