@@ -4,7 +4,7 @@ use carillon_runtime::config::{ByteSize, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{deliverer::config::DeliveryConfig, store::StoreLimits};
+use crate::{deliverer::config::DeliveryConfig, remote::RemoteConfig, store::StoreLimits};
 
 /// Section `dispatcher`: intake, planning, inboxes, topics and retention.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,8 @@ pub struct DispatcherConfig {
     pub delivery: DeliveryConfig,
     /// Webhook endpoints and what they are told.
     pub webhooks: WebhooksConfig,
+    /// How workers get the work of the channels that they bring.
+    pub remote: RemoteConfig,
     /// Topics.
     pub topics: TopicsConfig,
     /// What is kept, and how long.
@@ -242,6 +244,9 @@ impl DispatcherConfig {
                 "an empty prefix would cover every topic",
             );
         }
+        self.remote
+            .validate()
+            .map_err(|(key, reason)| (format!("remote.{key}"), reason))?;
         self.delivery
             .validate()
             .map_err(|(key, reason)| (format!("delivery.{key}"), reason))

@@ -27,6 +27,7 @@ use crate::{
     mailboxes::Mailboxes,
     planner::Planner,
     relay::Relay,
+    remote::{Remote, RemoteParts},
     routes,
     rpc::AckRpc,
     store::{self, Store},
@@ -72,6 +73,8 @@ pub struct Dispatcher {
     pub(crate) schedule: Arc<Mutex<Schedule>>,
     /// Wakes who carries redrives on.
     pub(crate) redriver: Arc<Wake>,
+    /// Work for channels that workers bring.
+    pub(crate) remote: Arc<Remote>,
     /// Wakes who tries deliveries.
     deliverer: Arc<Wake>,
     relay: Arc<Wake>,
@@ -91,7 +94,8 @@ impl Dispatcher {
         let store = store::open(database, config.limits()).await?;
         if store.is_serial() {
             let now = ports.clock.now();
-            let released = store.release_leases(now).await? + store.release_deliveries(now).await?;
+            let own: Vec<_> = ports.channels.iter().map(|channel| channel.kind()).collect();
+            let released = store.release_leases(now).await? + store.release_deliveries(now, &own).await?;
             if released > 0 {
                 tracing::info!(released, "took over what the last process had not ended");
             }
@@ -116,8 +120,18 @@ impl Dispatcher {
             LiveOnly::new(&config.topics.live_only_prefixes),
             limits,
         ));
+        let deliverer = Arc::new(Wake::default());
+        let parts = RemoteParts {
+            store: store.clone(),
+            directory: ports.directory.clone(),
+            mailboxes: mailboxes.clone(),
+            composer: composer(&ports),
+            clock: clock.clone(),
+            wake: deliverer.clone(),
+        };
+        let remote = Arc::new(Remote::new(parts, config.remote.clone(), &config.delivery));
         let schedule = Arc::new(Mutex::new(Schedule::new(config.delivery.clone())));
-        let (deliverer, closer) = (Arc::<Wake>::default(), Arc::default());
+        let closer = Arc::default();
         let endpoints = Arc::new(Endpoints {
             store: store.clone(),
             directory: ports.directory.clone(),
@@ -133,6 +147,7 @@ impl Dispatcher {
             endpoints,
             schedule,
             redriver: Arc::default(),
+            remote,
             deliverer,
             config,
             ports,
@@ -172,6 +187,9 @@ impl Dispatcher {
                 |this, stop| async move { this.mailboxes.run(stop).await },
             ),
             self.worker("topics", |this, stop| async move { this.topics.run(stop).await }),
+            self.worker("remote channels", |this, stop| async move {
+                this.remote.run(stop).await;
+            }),
         ]
     }
 
@@ -199,7 +217,8 @@ impl Dispatcher {
             }),
             self.worker("tally", |this, stop| async move {
                 let schedule = this.schedule.clone();
-                tally::run(this.store.clone(), schedule, this.ports.clock.clone(), stop).await;
+                let (remote, clock) = (this.remote.clone(), this.ports.clock.clone());
+                tally::run(this.store.clone(), schedule, remote, clock, stop).await;
             }),
         ]
     }
@@ -270,11 +289,7 @@ impl Dispatcher {
                 .iter()
                 .map(|channel| (channel.kind(), Arc::clone(channel)))
                 .collect(),
-            composer: Composer {
-                directory: self.ports.directory.clone(),
-                templates: self.ports.templates.clone(),
-                seal: self.ports.seal.clone(),
-            },
+            composer: composer(&self.ports),
             clock: self.ports.clock.clone(),
             wake: self.deliverer.clone(),
             schedule: self.schedule.clone(),
@@ -314,6 +329,14 @@ impl Dispatcher {
             name,
             run: Box::new(move |stop| Box::pin(run(Arc::clone(&dispatcher), stop))),
         })
+    }
+}
+
+fn composer(ports: &DispatcherPorts) -> Composer {
+    Composer {
+        directory: ports.directory.clone(),
+        templates: ports.templates.clone(),
+        seal: ports.seal.clone(),
     }
 }
 

@@ -21,6 +21,8 @@
 //! - **Topics** keep bounded histories, numbered the same way; live-only topics keep nothing.
 //! - **Deliverer** tries what goes outside, lane by lane: fixed widths, tenants in turn, a breaker per lane, retries
 //!   until the time to live ends.
+//! - **Remote** hands the work of channels that workers bring to those who pull it, under the same leases, and hears what
+//!   became of it.
 //! - **Sources** are tools whose events become notifications, each by a mapping that is data; what a tool sends twice is
 //!   accepted once, by the tool's own keys.
 //! - **Announcer** hands committed changes to the bus, at most once. A hub that misses one finds it in the log by its
@@ -54,6 +56,7 @@ mod planner;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod relay;
+mod remote;
 mod routes;
 mod rpc;
 mod sources;
@@ -71,3 +74,4 @@ pub use config::{
 };
 pub use deliverer::config::{BreakerConfig, DeliveryConfig, RetryConfig};
 pub use dispatcher::{Dispatcher, DispatcherPorts};
+pub use remote::RemoteConfig;

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    deliverer::schedule::Schedule,
+    deliverer::schedule::{LaneStanding, Schedule},
+    remote::Remote,
     store::{Store, outside::OutsideTally},
     wake::Wake,
 };
@@ -19,6 +20,7 @@ const EVERY: Duration = Duration::from_secs(30);
 pub(crate) async fn run(
     store: Arc<dyn Store>,
     schedule: Arc<Mutex<Schedule>>,
+    remote: Arc<Remote>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
@@ -49,7 +51,9 @@ pub(crate) async fn run(
             Ok(tally) => outside(&tally, clock.now()),
             Err(error) => tracing::warn!(error = &error as &dyn Error, "deliveries could not be counted"),
         }
-        breakers(&schedule.lock(), clock.now());
+        let mut lanes: Vec<_> = schedule.lock().standings(clock.now()).collect();
+        lanes.extend(remote.standings(None));
+        breakers(lanes);
         if !never.wait(&stop, &*clock, None, EVERY).await {
             return;
         }
@@ -74,15 +78,16 @@ fn outside(tally: &OutsideTally, now: Timestamp) {
 }
 
 /// Lanes of this node by channel and by how their breakers stand; which ones, `GET /v1/breakers` tells.
-fn breakers(schedule: &Schedule, now: Timestamp) {
+fn breakers(lanes: Vec<LaneStanding>) {
     let mut counts: BTreeMap<(ChannelKind, &'static str), u64> = BTreeMap::new();
-    for lane in schedule.standings(now) {
+    let under_way: usize = lanes.iter().map(|lane| lane.under_way).sum();
+    for lane in lanes {
         for state in ["closed", "open", "half_open"] {
             counts.entry((lane.channel.clone(), state)).or_default();
         }
         *counts.entry((lane.channel, lane.breaker.as_str())).or_default() += 1;
     }
-    metrics::gauge!("carillon_delivery_under_way").set(schedule.under_way() as f64);
+    metrics::gauge!("carillon_delivery_under_way").set(under_way as f64);
     for ((channel, state), count) in counts {
         metrics::gauge!("carillon_delivery_breaker_state", "channel" => channel.to_string(), "state" => state)
             .set(count as f64);

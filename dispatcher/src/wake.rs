@@ -4,16 +4,30 @@
 use std::time::Duration;
 
 use carillon_domain::{Clock, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Wakes one waiter; a wake-up without a waiter is kept.
+/// Wakes one waiter; a wake-up without a waiter is kept. All listeners hear it as well.
 #[derive(Debug, Default)]
-pub(crate) struct Wake(Notify);
+pub(crate) struct Wake {
+    one: Notify,
+    all: watch::Sender<u64>,
+}
 
 impl Wake {
     pub(crate) fn wake(&self) {
-        self.0.notify_one();
+        self.one.notify_one();
+        self.tell();
+    }
+
+    /// Wakes the listeners alone.
+    pub(crate) fn tell(&self) {
+        self.all.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Hears every wake-up from now on.
+    pub(crate) fn listen(&self) -> watch::Receiver<u64> {
+        self.all.subscribe()
     }
 
     /// Waits for a wake-up, for `due`, or for `period`. `false`: stop.
@@ -28,7 +42,7 @@ impl Wake {
         let until = due.map_or(period, |due| due.since(clock.now()).min(period));
         tokio::select! {
             () = stop.cancelled() => false,
-            () = self.0.notified() => true,
+            () = self.one.notified() => true,
             () = tokio::time::sleep(until) => true,
         }
     }

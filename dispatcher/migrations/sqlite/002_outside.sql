@@ -24,6 +24,8 @@ ALTER TABLE deliveries ADD COLUMN ended_at INTEGER;
 CREATE UNIQUE INDEX deliveries_outside ON deliveries (tenant, id) WHERE channel <> 'in_app';
 -- What an endpoint was told, newest first.
 CREATE INDEX deliveries_endpoint ON deliveries (tenant, address, id) WHERE channel = 'webhook';
+-- What the far end calls it: news from there may name nothing else.
+CREATE INDEX deliveries_provider ON deliveries (tenant, channel, provider_id) WHERE provider_id IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (tenant, id) WHERE state = 'dead';
 -- Small: what waits has a row in `delivery_queue`, and the tally says so.
 CREATE INDEX deliveries_pending ON deliveries (tenant, id) WHERE state = 'pending';
@@ -226,6 +228,10 @@ CREATE TABLE remote_channels (
     kind TEXT NOT NULL,
     -- JSON.
     capabilities TEXT NOT NULL,
+    -- JSON list of the forms that the worker wants; null for all.
+    forms TEXT,
+    -- When a worker last asked for work, about.
+    seen_at INTEGER,
     announced_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, kind)
 ) STRICT, WITHOUT ROWID;

@@ -22,16 +22,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     breaker::{Pass, Verdict as Health},
-    compose::{ComposeError, Composer},
+    compose::Composer,
     config::DeliveryConfig,
-    retry::{self, Next},
     schedule::{Due, Parked, Pick, Schedule},
+    settlement::{after_ends, ours_to_retry, refused, settlement},
 };
 use crate::{
     intake::is_away,
     store::{
         Store,
-        outside::{Ended, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement, Verdict},
+        outside::{Ended, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement},
     },
     wake::Wake,
 };
@@ -50,8 +50,6 @@ const BREATH: Duration = Duration::from_millis(100);
 const AWAY: Duration = Duration::from_secs(1);
 /// A channel ends by itself within its patience; this much later it is cut off.
 const CUT_OFF: Duration = Duration::from_secs(1);
-/// The longest reason and excerpt that are kept.
-const KEPT: usize = 1_024;
 
 /// Tries what goes outside.
 pub(crate) struct Deliverer {
@@ -83,9 +81,6 @@ struct Heard {
 impl Deliverer {
     /// Tries until `stop`; then what runs comes to its end and is settled.
     pub(crate) async fn run(&self, stop: CancellationToken) {
-        if self.channels.is_empty() {
-            return stop.cancelled().await;
-        }
         let mut engine = Engine::new(self);
         loop {
             let stopping = stop.is_cancelled();
@@ -116,66 +111,11 @@ impl Deliverer {
 
     /// What follows of a report.
     fn settlement(&self, delivery: &Arc<LeasedDelivery>, report: Report) -> Settlement {
-        let now = self.clock.now();
-        let outcome = report.outcome.as_str();
-        let (verdict, provider_id, reason) = match report.outcome {
-            Outcome::Delivered { provider_id } => (Verdict::Done { accepted: false }, provider_id, None),
-            Outcome::Accepted { provider_id } => (Verdict::Done { accepted: true }, provider_id, None),
-            Outcome::Retry { after, reason, .. } => {
-                let next = retry::next(
-                    &self.config.retry,
-                    now,
-                    delivery.expires_at,
-                    delivery.token,
-                    after,
-                    rand::random(),
-                );
-                let verdict = match next {
-                    Next::At(at) => Verdict::Again(at),
-                    Next::Dead => Verdict::Dead,
-                };
-                (verdict, None, Some(reason))
-            }
-            Outcome::Gone { reason } => (Verdict::Gone, None, Some(reason)),
-            Outcome::Rejected { reason } => (Verdict::Dead, None, Some(reason)),
-            Outcome::Skipped { reason } => (Verdict::Skipped, None, Some(reason)),
-        };
-        let channel = delivery.key.channel.to_string();
-        metrics::counter!("carillon_delivery_attempts_total", "channel" => channel, "outcome" => outcome)
-            .increment(1);
-        Settlement {
-            delivery: Arc::clone(delivery),
-            ended_at: now,
-            outcome,
-            status: report.status,
-            reason: reason.map(kept),
-            excerpt: report.excerpt.map(kept),
-            provider_id,
-            verdict,
-        }
+        settlement(&self.config.retry, self.clock.now(), delivery, report)
     }
 
-    /// Counts ends, and retires addresses that are gone. The store has them suppressed already, so that a directory
-    /// that is away costs nothing but tidiness.
     async fn after(&self, ended: &[Ended]) {
-        for ended in ended {
-            metrics::counter!(
-                "carillon_delivery_ended_total",
-                "channel" => ended.channel.to_string(), "state" => ended.state.as_str()
-            )
-            .increment(1);
-            if !ended.gone {
-                continue;
-            }
-            let reason = ended.reason.as_deref().unwrap_or("the address is gone");
-            let retired = self
-                .directory
-                .retire(&ended.tenant, &ended.channel, &ended.address, reason)
-                .await;
-            if let Err(error) = retired {
-                tracing::warn!(error = &error as &dyn Error, "an address could not be retired");
-            }
-        }
+        after_ends(&*self.directory, ended).await;
     }
 }
 
@@ -522,40 +462,12 @@ async fn one_by_one(
     Ok(ended)
 }
 
-fn ours_to_retry(reason: &str) -> Report {
-    Report::new(Outcome::Retry {
-        after: None,
-        reason: reason.to_owned(),
-        fault: Fault::Address,
-    })
-}
-
 fn too_slow() -> Report {
     Report::new(Outcome::Retry {
         after: None,
         reason: "the attempt took too long".to_owned(),
         fault: Fault::Provider,
     })
-}
-
-fn refused(error: &ComposeError) -> Report {
-    Report::new(Outcome::Rejected {
-        reason: error.to_string(),
-    })
-}
-
-/// Cut to what is kept, between characters; what a database cannot hold is replaced.
-fn kept(text: String) -> String {
-    let mut text = if text.contains('\0') {
-        text.replace('\0', "\u{fffd}")
-    } else {
-        text
-    };
-    if text.len() > KEPT {
-        let end = (0..=KEPT).rev().find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or(0));
-    }
-    text
 }
 
 pub(crate) fn due_of(key: &LaneKey) -> Due {
@@ -567,7 +479,7 @@ pub(crate) fn due_of(key: &LaneKey) -> Due {
     }
 }
 
-fn key_of(due: &Due) -> LaneKey {
+pub(crate) fn key_of(due: &Due) -> LaneKey {
     LaneKey {
         tenant: due.tenant.clone(),
         channel: due.channel.clone(),

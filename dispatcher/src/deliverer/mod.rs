@@ -8,3 +8,4 @@ pub(crate) mod engine;
 pub(crate) mod redrives;
 pub(crate) mod retry;
 pub(crate) mod schedule;
+pub(crate) mod settlement;

@@ -153,10 +153,21 @@ impl Schedule {
         dues: impl IntoIterator<Item = Due>,
         patience: impl Fn(&ChannelKind) -> Duration,
     ) -> Round {
+        self.round_of(now, dues, patience, self.config.batch)
+    }
+
+    /// As [`Self::round`], with at most `most` slots.
+    pub(crate) fn round_of(
+        &mut self,
+        now: Timestamp,
+        dues: impl IntoIterator<Item = Due>,
+        patience: impl Fn(&ChannelKind) -> Duration,
+        most: usize,
+    ) -> Round {
         self.sweep(now);
         let mut round = Round::default();
         let mut tables = self.tables(now, dues, &mut round);
-        self.deal(&mut tables);
+        self.deal(&mut tables, most.min(self.config.batch));
         for table in tables {
             let Some(state) = self.lanes.get_mut(&table.key) else {
                 continue;
@@ -312,11 +323,10 @@ impl Schedule {
         tables
     }
 
-    /// One slot for each lane in turn, until the batch is full or nobody may have more.
-    fn deal(&mut self, tables: &mut [Table]) {
+    /// One slot for each lane in turn, until `left` are dealt or nobody may have more.
+    fn deal(&mut self, tables: &mut [Table], mut left: usize) {
         let total = self.config.total_width;
         let shared = total - total / 4;
-        let mut left = self.config.batch;
         let mut dealt = true;
         while dealt {
             dealt = false;

@@ -67,10 +67,11 @@ pub(super) async fn list(
         }
     };
     let now = dispatcher.ports.clock.now();
-    let mut data: Vec<BreakerAnswer> = dispatcher
-        .schedule
-        .lock()
-        .standings(now)
+    let tenant = own.as_ref().map(|_| &principal.tenant);
+    let mut lanes: Vec<_> = dispatcher.schedule.lock().standings(now).collect();
+    lanes.extend(dispatcher.remote.standings(tenant));
+    let mut data: Vec<BreakerAnswer> = lanes
+        .into_iter()
         .filter(|lane| {
             own.as_ref()
                 .is_none_or(|own| own.contains(&(lane.channel.clone(), Arc::clone(&lane.lane))))

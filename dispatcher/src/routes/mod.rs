@@ -7,6 +7,7 @@ mod dead_letters;
 mod deliveries;
 mod inbox;
 mod notifications;
+mod remote;
 mod sending;
 mod sources;
 mod suppressions;
@@ -69,6 +70,7 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(webhooks::attempts))
         .routes(routes!(webhooks::key))
         .routes(routes!(webhooks::resend))
+        .merge(remote::router())
         .merge(large)
         .merge(incoming)
         .with_state(dispatcher)

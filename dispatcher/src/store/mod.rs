@@ -27,7 +27,7 @@ use carillon_sql::{Database, MigrationText, StoreError};
 
 pub(crate) use endpoints::EndpointStore;
 pub(crate) use ledger::publication;
-pub(crate) use outside::OutsideStore;
+pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use records::*;
 pub(crate) use sources::{BounceWrite, PutSource, SourceRow, SourceStore, SourceWrite};
 
@@ -49,7 +49,7 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 
 /// The dispatcher's durable state.
 #[async_trait]
-pub(crate) trait Store: OutsideStore + SourceStore + EndpointStore {
+pub(crate) trait Store: OutsideStore + RemoteStore + SourceStore + EndpointStore {
     /// Commits notifications with their outbox rows and idempotency keys. Answers one reply per request.
     async fn accept(
         &self,

@@ -4,6 +4,7 @@ mod inbox;
 mod node;
 mod outside;
 mod pipeline;
+mod remote;
 mod sending;
 mod sources;
 mod topics;

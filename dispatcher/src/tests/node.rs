@@ -270,6 +270,11 @@ impl Node {
         }
     }
 
+    /// The routes as this principal calls them.
+    pub(super) fn router_of(&self, principal: Principal) -> Router {
+        self.router.clone().layer(axum::Extension(principal))
+    }
+
     /// Sends to users and answers the id, once it is planned.
     pub(super) async fn send(&self, body: Value) -> String {
         let answer = self.key(Method::POST, "/v1/notifications", body).await;

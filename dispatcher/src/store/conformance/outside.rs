@@ -232,7 +232,16 @@ pub(super) async fn what_a_dead_process_tried_is_due_at_once(f: Fixture) {
     let leased = lease(&f, 1).await;
     let waits = f.now().after(Duration::from_secs(30));
     settle(&f, &[said(&f, &leased[0], Verdict::Again(waits))]).await;
-    assert_eq!(f.store.release_deliveries(f.now()).await.expect("releases"), 1);
+    let release = async |channels: &[ChannelKind]| {
+        let released = f.store.release_deliveries(f.now(), channels).await;
+        released.expect("releases")
+    };
+    assert_eq!(
+        release(&["sms".parse().expect("a channel")]).await,
+        0,
+        "another's work"
+    );
+    assert_eq!(release(&[webhook()]).await, 1);
     let again = lease(&f, 1).await;
     assert_eq!(again.len(), 1, "who waits for his next attempt goes on waiting");
     assert_eq!(again[0].id, leased[1].id);

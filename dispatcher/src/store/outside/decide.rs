@@ -105,6 +105,8 @@ pub(in crate::store) struct Effects {
     /// Lanes whose work changed.
     pub(in crate::store) lanes: BTreeSet<LaneKey>,
     pub(in crate::store) stale: u64,
+    /// Settlements whose lease was not the last one.
+    pub(in crate::store) refused: Vec<QueueKey>,
 }
 
 /// Whether a delivery in this state is what the operation is about.
@@ -195,6 +197,7 @@ pub(in crate::store) fn settle(
     });
     let Some(found) = found else {
         effects.stale += 1;
+        effects.refused.push(key);
         return;
     };
     effects.lanes.insert(leased.key.clone());

@@ -7,7 +7,9 @@
 
 mod decide;
 mod follow;
+mod receipt;
 mod records;
+mod remote;
 mod rows;
 
 use async_trait::async_trait;
@@ -16,7 +18,9 @@ use carillon_sql::StoreError;
 
 pub(super) use decide::{Candidate, Effects, Found, QueueKey, by_lane, expire, hand_out, settle};
 pub(super) use follow::follow;
+pub(super) use receipt::{ReceiptColumns, receive, received};
 pub(crate) use records::*;
+pub(crate) use remote::*;
 pub(super) use rows::*;
 
 /// The durable state of deliveries outside the inbox.
@@ -59,8 +63,9 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
     /// Ends up to `limit` deliveries whose time to live is over and that nobody tries.
     async fn expire_deliveries(&self, now: Timestamp, limit: usize) -> Result<Vec<Ended>, StoreError>;
 
-    /// Makes what a dead process was trying due again. Only where one process owns the store.
-    async fn release_deliveries(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Makes what a dead process was trying over its own `channels` due again; workers of other channels may still be at
+    /// it. Only where one process owns the store.
+    async fn release_deliveries(&self, now: Timestamp, channels: &[ChannelKind]) -> Result<u64, StoreError>;
 
     /// What the messages of these deliveries are made of.
     async fn load_work(

@@ -269,6 +269,8 @@ pub(crate) struct Ended {
 pub(crate) struct Settled {
     /// How many came too late: another attempt was begun meanwhile, or the delivery was withdrawn.
     pub(crate) stale: u64,
+    /// Those of them whose lease was not the last one.
+    pub(crate) refused: Vec<(TenantId, DeliveryId)>,
     pub(crate) ended: Vec<Ended>,
 }
 

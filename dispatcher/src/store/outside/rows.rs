@@ -12,6 +12,7 @@ use super::{
         AttemptDetail, Brings, DeliveryState, DueLane, EndpointSource, EventSource, LaneKey, LeasedDelivery,
         NotificationSource, OutsideDetail, RedriveRow, SealedSecret, Sources, StoredTemplate, SuppressionRow,
     },
+    remote::RemoteChannelRow,
 };
 use crate::store::rows::{corrupt, json, number, word};
 
@@ -401,4 +402,23 @@ impl Wanted {
                 .collect(),
         }
     }
+}
+
+/// Tenant, kind, capabilities, forms, when seen, when announced.
+pub(in crate::store) type RemoteChannelColumns = (String, String, String, Option<String>, Option<i64>, i64);
+
+pub(in crate::store) fn remote_channel(row: RemoteChannelColumns) -> Result<RemoteChannelRow, StoreError> {
+    let (tenant, kind, capabilities, forms, seen, announced) = row;
+    Ok(RemoteChannelRow {
+        tenant: if tenant.is_empty() {
+            None
+        } else {
+            Some(word(&tenant)?)
+        },
+        kind: word(&kind)?,
+        capabilities: json(&capabilities)?,
+        forms: forms.as_deref().map(json).transpose()?,
+        seen_at: time(seen),
+        announced_at: Timestamp::from_micros(announced),
+    })
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use carillon_domain::Timestamp;
+use carillon_domain::{ChannelKind, Timestamp};
 use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -95,19 +95,24 @@ impl PostgresStore {
         Ok(effects.ended)
     }
 
-    pub(super) async fn release_deliveries(&self, now: Timestamp) -> Result<u64, StoreError> {
+    pub(super) async fn release_deliveries(
+        &self,
+        now: Timestamp,
+        channels: &[ChannelKind],
+    ) -> Result<u64, StoreError> {
         let mut tx = self
             .postgres
             .begin_system("leases of a dead process are of all tenants")
             .await?;
         let rows: Vec<(String, String)> = sqlx::query_as(
-            "UPDATE delivery_queue SET due_at = $1 WHERE due_at > $1 AND lease > 0 AND EXISTS \
+            "UPDATE delivery_queue SET due_at = $1 WHERE due_at > $1 AND lease > 0 AND channel = ANY($2) AND EXISTS \
              (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
              AND a.delivery = delivery_queue.delivery \
              AND a.number = delivery_queue.earlier + delivery_queue.lease AND a.outcome IS NULL) \
              RETURNING tenant, delivery",
         )
         .bind(now.as_micros())
+        .bind(column!(channels, channel => channel.as_str()))
         .fetch_all(&mut *tx)
         .await?;
         sqlx::query(

@@ -37,6 +37,7 @@ impl PostgresStore {
         tx.commit().await?;
         Ok(Settled {
             stale: effects.stale,
+            refused: effects.refused,
             ended: effects.ended,
         })
     }

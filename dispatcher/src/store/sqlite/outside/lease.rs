@@ -1,11 +1,14 @@
 use std::sync::OnceLock;
 
-use carillon_domain::Timestamp;
+use carillon_domain::{ChannelKind, Timestamp};
 use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr, SqliteConnection};
 
 use super::{
-    super::{SqliteStore, keys::pairs},
+    super::{
+        SqliteStore,
+        keys::{json_list, pairs},
+    },
     apply::apply,
     lanes::refresh,
 };
@@ -83,19 +86,25 @@ impl SqliteStore {
         Ok(effects.ended)
     }
 
-    pub(super) async fn release_deliveries(&self, now: Timestamp) -> Result<u64, StoreError> {
+    pub(super) async fn release_deliveries(
+        &self,
+        now: Timestamp,
+        channels: &[ChannelKind],
+    ) -> Result<u64, StoreError> {
         let mut tx = self
             .sqlite
             .begin_system("leases of a dead process are of all tenants")
             .await?;
         let rows: Vec<(String, String)> = sqlx::query_as(
-            "UPDATE delivery_queue SET due_at = $1 WHERE due_at > $1 AND lease > 0 AND EXISTS \
+            "UPDATE delivery_queue SET due_at = $1 WHERE due_at > $1 AND lease > 0 \
+             AND channel IN (SELECT value FROM json_each($2)) AND EXISTS \
              (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
              AND a.delivery = delivery_queue.delivery \
              AND a.number = delivery_queue.earlier + delivery_queue.lease AND a.outcome IS NULL) \
              RETURNING tenant, delivery",
         )
         .bind(now.as_micros())
+        .bind(json_list(channels.iter())?)
         .fetch_all(&mut *tx)
         .await?;
         sqlx::query(

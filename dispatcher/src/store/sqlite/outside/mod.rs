@@ -3,6 +3,7 @@ mod lanes;
 mod lease;
 mod read;
 mod redrive;
+mod remote;
 mod settle;
 mod suppressions;
 mod upkeep;
@@ -64,8 +65,8 @@ impl OutsideStore for SqliteStore {
         Self::expire_deliveries(self, now, limit).await
     }
 
-    async fn release_deliveries(&self, now: Timestamp) -> Result<u64, StoreError> {
-        Self::release_deliveries(self, now).await
+    async fn release_deliveries(&self, now: Timestamp, channels: &[ChannelKind]) -> Result<u64, StoreError> {
+        Self::release_deliveries(self, now, channels).await
     }
 
     async fn load_work(

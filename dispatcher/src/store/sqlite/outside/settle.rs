@@ -30,6 +30,7 @@ impl SqliteStore {
         tx.commit().await?;
         Ok(Settled {
             stale: effects.stale,
+            refused: effects.refused,
             ended: effects.ended,
         })
     }

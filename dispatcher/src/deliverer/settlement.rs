@@ -1,0 +1,115 @@
+//! What is written of a report, and what follows of ends: the same for channels of this process and for workers'.
+
+use std::{error::Error, sync::Arc};
+
+use carillon_domain::{
+    Fault, Outcome, Timestamp,
+    ports::{Directory, Report},
+};
+
+use super::{
+    compose::ComposeError,
+    config::RetryConfig,
+    retry::{self, Next},
+};
+use crate::store::outside::{Ended, LeasedDelivery, Settlement, Verdict};
+
+/// The longest reason and excerpt that are kept, in bytes.
+const KEPT: usize = 1_024;
+
+/// What follows of a report at `now`. Draws the wait before the next attempt.
+pub(crate) fn settlement(
+    config: &RetryConfig,
+    now: Timestamp,
+    delivery: &Arc<LeasedDelivery>,
+    report: Report,
+) -> Settlement {
+    let outcome = report.outcome.as_str();
+    let (verdict, provider_id, reason) = match report.outcome {
+        Outcome::Delivered { provider_id } => (Verdict::Done { accepted: false }, provider_id, None),
+        Outcome::Accepted { provider_id } => (Verdict::Done { accepted: true }, provider_id, None),
+        Outcome::Retry { after, reason, .. } => {
+            let next = retry::next(
+                config,
+                now,
+                delivery.expires_at,
+                delivery.token,
+                after,
+                rand::random(),
+            );
+            let verdict = match next {
+                Next::At(at) => Verdict::Again(at),
+                Next::Dead => Verdict::Dead,
+            };
+            (verdict, None, Some(reason))
+        }
+        Outcome::Gone { reason } => (Verdict::Gone, None, Some(reason)),
+        Outcome::Rejected { reason } => (Verdict::Dead, None, Some(reason)),
+        Outcome::Skipped { reason } => (Verdict::Skipped, None, Some(reason)),
+    };
+    let channel = delivery.key.channel.to_string();
+    metrics::counter!("carillon_delivery_attempts_total", "channel" => channel, "outcome" => outcome)
+        .increment(1);
+    Settlement {
+        delivery: Arc::clone(delivery),
+        ended_at: now,
+        outcome,
+        status: report.status,
+        reason: reason.map(kept),
+        excerpt: report.excerpt.map(kept),
+        provider_id,
+        verdict,
+    }
+}
+
+/// Counts ends, and retires addresses that are gone. The store has them suppressed already, so that a directory that is
+/// away costs nothing but tidiness.
+pub(crate) async fn after_ends(directory: &dyn Directory, ended: &[Ended]) {
+    for ended in ended {
+        metrics::counter!(
+            "carillon_delivery_ended_total",
+            "channel" => ended.channel.to_string(), "state" => ended.state.as_str()
+        )
+        .increment(1);
+        if !ended.gone {
+            continue;
+        }
+        let reason = ended.reason.as_deref().unwrap_or("the address is gone");
+        let retired = directory
+            .retire(&ended.tenant, &ended.channel, &ended.address, reason)
+            .await;
+        if let Err(error) = retired {
+            tracing::warn!(error = &error as &dyn Error, "an address could not be retired");
+        }
+    }
+}
+
+/// Nothing was sent, for a reason of ours that may pass.
+pub(crate) fn ours_to_retry(reason: &str) -> Report {
+    Report::new(Outcome::Retry {
+        after: None,
+        reason: reason.to_owned(),
+        fault: Fault::Address,
+    })
+}
+
+/// Nothing can be sent.
+pub(crate) fn refused(error: &ComposeError) -> Report {
+    Report::new(Outcome::Rejected {
+        reason: error.to_string(),
+    })
+}
+
+/// Cut to what is kept, between characters; what a database cannot hold is replaced.
+pub(crate) fn kept(text: String) -> String {
+    let mut text = if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    };
+    if text.len() > KEPT {
+        let end = (0..=KEPT).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+    }
+    text
+}

@@ -1,0 +1,155 @@
+//! News from the far end: receipts of what was delivered, and what addresses do.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use carillon_domain::{Address, ChannelKind, NotificationId, TenantId, UserId};
+
+use super::{Remote, RemoteError};
+use crate::{
+    deliverer::settlement::{after_ends, kept},
+    mailboxes::MailboxError,
+    store::{
+        EntryAction, MailboxCommand, Operation, Which,
+        outside::{About, News, Says, SuppressionRow},
+    },
+};
+
+/// A receipt of one delivery.
+#[derive(Debug, Clone)]
+pub(crate) struct Receipt {
+    pub(crate) tenant: TenantId,
+    pub(crate) about: About,
+    pub(crate) kind: ReceiptKind,
+}
+
+/// What it says.
+#[derive(Debug, Clone)]
+pub(crate) enum ReceiptKind {
+    /// It arrived.
+    Delivered,
+    /// It was on a screen.
+    Seen,
+    /// The person read it, or followed its link.
+    Read,
+    /// The person put it away.
+    Dismissed,
+    /// The person did something about it: which button.
+    Acted(Option<String>),
+    /// It will never arrive, and why.
+    Failed(String),
+}
+
+/// What an address does.
+#[derive(Debug, Clone)]
+pub(crate) enum InboundEvent {
+    /// It is dead.
+    Gone {
+        tenant: TenantId,
+        address: Address,
+        reason: String,
+    },
+    /// It answered what was delivered: somebody read it.
+    Answered(Receipt),
+    /// Nothing that concerns anything here.
+    Ignored,
+}
+
+/// Acknowledgements of one user, gathered.
+type Acks = HashMap<(TenantId, UserId), Vec<(NotificationId, EntryAction)>>;
+
+/// Why receipts were not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NewsError {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
+    Mailbox(#[from] MailboxError),
+}
+
+impl Remote {
+    /// Takes receipts in; what acknowledges goes through the mailboxes. Answers which ones are of a delivery that there is.
+    pub(crate) async fn receive(
+        &self,
+        kind: &ChannelKind,
+        receipts: Vec<Receipt>,
+    ) -> Result<Vec<bool>, NewsError> {
+        if receipts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let news: Vec<News> = receipts
+            .iter()
+            .map(|receipt| News {
+                tenant: receipt.tenant.clone(),
+                about: receipt.about.clone(),
+                says: match &receipt.kind {
+                    ReceiptKind::Failed(reason) => Says::Failed(kept(reason.clone())),
+                    _ => Says::Arrived,
+                },
+            })
+            .collect();
+        let now = self.clock.now();
+        let received = self
+            .store
+            .receive_news(now, kind, &news)
+            .await
+            .map_err(RemoteError::from)?;
+        after_ends(&*self.directory, &received.ended).await;
+        let mut acks = Acks::new();
+        let mut known = Vec::with_capacity(receipts.len());
+        for (receipt, noted) in receipts.into_iter().zip(received.noted) {
+            known.push(noted.is_some());
+            let Some((user, notification)) = noted.and_then(|noted| Some((noted.user?, noted.notification?)))
+            else {
+                continue;
+            };
+            let action = match receipt.kind {
+                ReceiptKind::Delivered | ReceiptKind::Failed(_) => continue,
+                ReceiptKind::Seen => EntryAction::Seen,
+                ReceiptKind::Read => EntryAction::Read,
+                ReceiptKind::Dismissed => EntryAction::Archive,
+                ReceiptKind::Acted(action) => EntryAction::Acted { action },
+            };
+            acks.entry((receipt.tenant, user))
+                .or_default()
+                .push((notification, action));
+        }
+        for ((tenant, user), actions) in acks {
+            // Whom no inbox belongs to has no such entry, and that is all.
+            self.mailboxes
+                .submit(MailboxCommand {
+                    tenant,
+                    user,
+                    device: None,
+                    operations: actions
+                        .into_iter()
+                        .map(|(id, action)| Operation::Entry(Which::Notification(id), action))
+                        .collect(),
+                })
+                .await?;
+        }
+        Ok(known)
+    }
+
+    /// An address is not used again.
+    pub(crate) async fn gone(
+        &self,
+        tenant: &TenantId,
+        kind: &ChannelKind,
+        address: &Address,
+        reason: String,
+    ) -> Result<(), RemoteError> {
+        let reason = kept(reason);
+        self.store
+            .suppress(&SuppressionRow {
+                tenant: tenant.clone(),
+                channel: kind.clone(),
+                address: address.clone(),
+                reason: Cow::Borrowed("gone"),
+                detail: Some(reason.clone()),
+                delivery: None,
+                at: self.clock.now(),
+            })
+            .await?;
+        Ok(self.directory.retire(tenant, kind, address, &reason).await?)
+    }
+}

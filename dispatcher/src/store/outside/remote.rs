@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use carillon_domain::{Capabilities, ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp, UserId};
+use carillon_sql::StoreError;
+
+use super::records::{DueLane, Ended, LeasedDelivery};
+
+/// The durable state of channels that workers bring.
+#[async_trait]
+pub(crate) trait RemoteStore: Send + Sync + 'static {
+    /// Writes a channel down; one that is there gets the new capabilities.
+    async fn announce_channel(&self, row: &RemoteChannelRow) -> Result<(), StoreError>;
+
+    /// Channels that serve all tenants, and those of one; by kind, a tenant's own after those for all.
+    async fn remote_channels(&self, tenant: Option<&TenantId>) -> Result<Vec<RemoteChannelRow>, StoreError>;
+
+    /// A worker of a channel asked for work.
+    async fn channel_seen(
+        &self,
+        tenant: Option<&TenantId>,
+        kind: &ChannelKind,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// A tenant's lanes of one channel, the first due first, whether due or not.
+    async fn lanes_of(
+        &self,
+        tenant: &TenantId,
+        channel: &ChannelKind,
+        limit: usize,
+    ) -> Result<Vec<DueLane>, StoreError>;
+
+    /// Of these leases those that still hold: the last ones handed out, with an attempt that runs.
+    async fn held(
+        &self,
+        channel: &ChannelKind,
+        leases: &[LeaseKey],
+    ) -> Result<Vec<LeasedDelivery>, StoreError>;
+
+    /// Makes leases that still hold end at `until`. Those whose attempt began before `oldest` are refused. Answers which
+    /// ones go on.
+    async fn extend_leases(
+        &self,
+        held: &[Arc<LeasedDelivery>],
+        oldest: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<(TenantId, DeliveryId)>, StoreError>;
+
+    /// Notes news from the far end, in order. Answers one per item; none where there is no such delivery.
+    async fn receive_news(
+        &self,
+        now: Timestamp,
+        channel: &ChannelKind,
+        news: &[News],
+    ) -> Result<NewsNoted, StoreError>;
+}
+
+/// A row of `remote_channels`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RemoteChannelRow {
+    /// Nobody: it serves all tenants.
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) kind: ChannelKind,
+    pub(crate) capabilities: Capabilities,
+    /// Which forms it wants; none for all.
+    pub(crate) forms: Option<Vec<FormName>>,
+    pub(crate) seen_at: Option<Timestamp>,
+    pub(crate) announced_at: Timestamp,
+}
+
+/// A template's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FormName {
+    /// An email's subject.
+    Subject,
+    /// Plain text.
+    Text,
+    /// HTML.
+    Html,
+    /// A push's short text.
+    Short,
+}
+
+/// A delivery and the token of its lease.
+pub(crate) type LeaseKey = (TenantId, DeliveryId, u32);
+
+/// News from the far end about one delivery.
+#[derive(Debug, Clone)]
+pub(crate) struct News {
+    pub(crate) tenant: TenantId,
+    pub(crate) about: About,
+    pub(crate) says: Says,
+}
+
+/// Which delivery.
+#[derive(Debug, Clone)]
+pub(crate) enum About {
+    /// By our id.
+    Delivery(DeliveryId),
+    /// By the far end's; of several the newest.
+    Provider(String),
+}
+
+/// What of it concerns the delivery.
+#[derive(Debug, Clone)]
+pub(crate) enum Says {
+    /// It arrived.
+    Arrived,
+    /// It will never arrive, and why.
+    Failed(String),
+}
+
+/// What news came to.
+#[derive(Debug, Default)]
+pub(crate) struct NewsNoted {
+    /// One per item.
+    pub(crate) noted: Vec<Option<NotedDelivery>>,
+    pub(crate) ended: Vec<Ended>,
+}
+
+/// The delivery that news was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotedDelivery {
+    pub(crate) id: DeliveryId,
+    /// None of an event.
+    pub(crate) notification: Option<NotificationId>,
+    pub(crate) user: Option<UserId>,
+}

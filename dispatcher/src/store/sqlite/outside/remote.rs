@@ -1,0 +1,201 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use carillon_domain::{ChannelKind, DeliveryId, TenantId, Timestamp};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::{
+    super::{SqliteStore, keys::json_list},
+    apply::apply,
+    lanes::refresh,
+};
+use crate::store::{
+    ledger::encode,
+    outside::{
+        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LeaseKey,
+        LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
+    },
+};
+
+/// Why the tenant is not the only one that is looked at.
+const WORKERS: &str = "a worker may serve all tenants";
+
+#[async_trait]
+impl RemoteStore for SqliteStore {
+    async fn announce_channel(&self, row: &RemoteChannelRow) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin_system(WORKERS).await?;
+        sqlx::query(
+            "INSERT INTO remote_channels (tenant, kind, capabilities, forms, announced_at) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant, kind) DO UPDATE SET \
+             capabilities = excluded.capabilities, forms = excluded.forms, announced_at = excluded.announced_at",
+        )
+        .bind(row.tenant.as_ref().map_or("", TenantId::as_str))
+        .bind(row.kind.as_str())
+        .bind(encode(&row.capabilities)?)
+        .bind(row.forms.as_ref().map(encode).transpose()?)
+        .bind(row.announced_at.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn remote_channels(&self, tenant: Option<&TenantId>) -> Result<Vec<RemoteChannelRow>, StoreError> {
+        let mut read = self.sqlite.read_system(WORKERS).await?;
+        let rows: Vec<outside::RemoteChannelColumns> = sqlx::query_as(
+            "SELECT tenant, kind, capabilities, forms, seen_at, announced_at FROM remote_channels \
+             WHERE tenant IN ('', $1) ORDER BY kind, tenant LIMIT 1000",
+        )
+        .bind(tenant.map_or("", TenantId::as_str))
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(outside::remote_channel).collect()
+    }
+
+    async fn channel_seen(
+        &self,
+        tenant: Option<&TenantId>,
+        kind: &ChannelKind,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin_system(WORKERS).await?;
+        sqlx::query("UPDATE remote_channels SET seen_at = $3 WHERE tenant = $1 AND kind = $2")
+            .bind(tenant.map_or("", TenantId::as_str))
+            .bind(kind.as_str())
+            .bind(at.as_micros())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn lanes_of(
+        &self,
+        tenant: &TenantId,
+        channel: &ChannelKind,
+        limit: usize,
+    ) -> Result<Vec<DueLane>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<outside::LaneColumns> = sqlx::query_as(
+            "SELECT tenant, channel, lane, strand, due_at FROM lanes \
+             WHERE tenant = $1 AND channel = $2 ORDER BY due_at LIMIT $3",
+        )
+        .bind(tenant.as_str())
+        .bind(channel.as_str())
+        .bind(limit as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(outside::due_lane).collect()
+    }
+
+    async fn held(
+        &self,
+        channel: &ChannelKind,
+        leases: &[LeaseKey],
+    ) -> Result<Vec<LeasedDelivery>, StoreError> {
+        let mut read = self.sqlite.read_system(WORKERS).await?;
+        let statement = format!(
+            "SELECT {CANDIDATE} FROM (SELECT q.* FROM json_each($1) j CROSS JOIN delivery_queue q \
+             ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 AND q.lease = j.value ->> 2 \
+             WHERE q.channel = $2 AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = q.tenant \
+             AND a.delivery = q.delivery AND a.number = q.earlier + q.lease AND a.outcome IS NULL)) c \
+             {CANDIDATE_JOINS}"
+        );
+        let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(json_list(
+                leases
+                    .iter()
+                    .map(|(tenant, id, token)| (tenant.as_str(), id, token)),
+            )?)
+            .bind(channel.as_str())
+            .fetch_all(&mut *read)
+            .await?;
+        let mut held = Vec::with_capacity(rows.len());
+        for row in rows {
+            let found = outside::candidate(row)?;
+            held.extend(found.delivery.and_then(|delivery| delivery.leased));
+        }
+        Ok(held)
+    }
+
+    async fn extend_leases(
+        &self,
+        held: &[Arc<LeasedDelivery>],
+        oldest: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<(TenantId, DeliveryId)>, StoreError> {
+        let mut tx = self.sqlite.begin_system(WORKERS).await?;
+        let mut extended = Vec::new();
+        let mut lanes = std::collections::BTreeSet::new();
+        for lease in held {
+            let updated = sqlx::query(
+                "UPDATE delivery_queue SET due_at = $4 WHERE tenant = $1 AND delivery = $2 AND lease = $3 \
+                 AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
+                 AND a.delivery = delivery_queue.delivery \
+                 AND a.number = delivery_queue.earlier + delivery_queue.lease \
+                 AND a.outcome IS NULL AND a.started_at >= $5)",
+            )
+            .bind(lease.key.tenant.as_str())
+            .bind(lease.id.to_string())
+            .bind(i64::from(lease.token))
+            .bind(until.as_micros())
+            .bind(oldest.as_micros())
+            .execute(&mut *tx)
+            .await?;
+            if updated.rows_affected() > 0 {
+                extended.push((lease.key.tenant.clone(), lease.id));
+                lanes.insert(lease.key.clone());
+            }
+        }
+        refresh(&mut tx, oldest, &lanes, None).await?;
+        tx.commit().await?;
+        Ok(extended)
+    }
+
+    async fn receive_news(
+        &self,
+        now: Timestamp,
+        channel: &ChannelKind,
+        news: &[News],
+    ) -> Result<NewsNoted, StoreError> {
+        let mut tx = self.sqlite.begin_system(WORKERS).await?;
+        let mut noted = NewsNoted::default();
+        for item in news {
+            let Some(row) = about(&mut tx, channel, item).await? else {
+                noted.noted.push(None);
+                continue;
+            };
+            let mut effects = Effects::default();
+            let delivery = outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?);
+            outside::follow(&mut effects);
+            // One by one: the next item may be about the same delivery.
+            apply(&mut tx, now, now, &effects).await?;
+            noted.noted.push(Some(delivery));
+            noted.ended.append(&mut effects.ended);
+        }
+        tx.commit().await?;
+        Ok(noted)
+    }
+}
+
+/// The delivery that news is about.
+async fn about(
+    tx: &mut SqliteConnection,
+    channel: &ChannelKind,
+    news: &News,
+) -> Result<Option<outside::ReceiptColumns>, StoreError> {
+    const BY_ID: &str = "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
+        WHERE tenant = $1 AND channel = $2 AND id = $3 AND channel <> 'in_app'";
+    const BY_PROVIDER: &str = "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
+        WHERE tenant = $1 AND channel = $2 AND provider_id = $3 AND channel <> 'in_app' \
+        ORDER BY id DESC LIMIT 1";
+    let (statement, key) = match &news.about {
+        About::Delivery(id) => (BY_ID, id.to_string()),
+        About::Provider(id) => (BY_PROVIDER, id.clone()),
+    };
+    Ok(sqlx::query_as(statement)
+        .bind(news.tenant.as_str())
+        .bind(channel.as_str())
+        .bind(key)
+        .fetch_optional(tx)
+        .await?)
+}
