@@ -22,6 +22,7 @@ use utoipa::{
         (name = "Inbox", description = "A person's own: entries, their state, acknowledgements."),
         (name = "stream", description = "What happens, as it happens."),
         (name = "Topics", description = "Publish without a notification."),
+        (name = "Channels", description = "Media that workers bring: announce one, pull its work, say what became of it."),
         (name = "Sources", description = "Tools whose events become notifications."),
         (name = "Identity", description = "Keys, tokens, tickets, revocations, persons."),
         (name = "operations", description = "Whether this server is well."),
