@@ -81,6 +81,9 @@ struct Heard {
 impl Deliverer {
     /// Tries until `stop`; then what runs comes to its end and is settled.
     pub(crate) async fn run(&self, stop: CancellationToken) {
+        if self.channels.is_empty() {
+            return self.run_without_channels(stop).await;
+        }
         let mut engine = Engine::new(self);
         loop {
             let stopping = stop.is_cancelled();
@@ -99,6 +102,23 @@ impl Deliverer {
                 }
             };
             engine.wait(&stop, pause).await;
+        }
+    }
+
+    /// What workers bring may still be too late; nothing else is to be done, and no wake-up is about it.
+    async fn run_without_channels(&self, stop: CancellationToken) {
+        let never = Wake::default();
+        loop {
+            if let Err(error) = Engine::new(self).expire().await {
+                tracing::error!(
+                    error = &error as &dyn Error,
+                    "deliveries that are too late could not be ended"
+                );
+            }
+            let poll = self.config.poll.duration();
+            if !never.wait(&stop, &*self.clock, None, poll).await {
+                return;
+            }
         }
     }
 
