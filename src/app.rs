@@ -98,6 +98,7 @@ impl App {
                 seal: Some(auth.seal()),
                 keys: Some(Arc::new(carillon_channels::webhook::WebhookKeys)),
                 bounces: Some(Arc::new(crate::bounces::DsnReader)),
+                links: config.server.public_url(),
             },
         )
         .await

@@ -12,11 +12,15 @@ use carillon_domain::{
 use carillon_runtime::lifecycle::{Stop, Worker};
 use carillon_sql::{Database, StoreError};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     announcer::Announcer,
+    audience::Audience,
+    categories::Categories,
+    channels::Channels,
     config::DispatcherConfig,
     deliverer::{compose::Composer, engine::Deliverer, redrives::Redriver, schedule::Schedule},
     endpoints::Endpoints,
@@ -32,9 +36,14 @@ use crate::{
     rpc::AckRpc,
     store::{self, Store},
     tally,
+    templates::TemplateBook,
     topics::TopicHistories,
+    unsubscribe::UnsubscribeLinks,
     wake::Wake,
 };
+
+/// Clicks on unsubscribe links that are written at once.
+const CLICKS: usize = 8;
 
 /// What the dispatcher needs from the other rooms.
 #[derive(Clone)]
@@ -45,14 +54,17 @@ pub struct DispatcherPorts {
     pub queue: Arc<dyn Queue>,
     /// Where committed changes are announced.
     pub bus: Arc<dyn Bus>,
+    /// The channels of this process, beside the mailbox.
+    pub channels: Vec<Arc<dyn Channel>>,
+    /// Checks and renders templates; without it there are none.
+    pub templates: Option<Arc<dyn Templates>>,
+    /// Seals and opens secrets and signs links; without it what has a signing key is not sent, a source has no secret, and
+    /// nothing unsubscribes.
+    pub seal: Option<Arc<dyn Seal>>,
+    /// Where this server is reached from outside; without it messages carry no links to it.
+    pub links: Option<url::Url>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// The media outside the inbox, each kind once.
-    pub channels: Vec<Arc<dyn Channel>>,
-    /// Renders templates; without it their content is sent as the default locale gave it.
-    pub templates: Option<Arc<dyn Templates>>,
-    /// Seals and opens secrets; without it what has a signing key is not sent, and a source has no secret.
-    pub seal: Option<Arc<dyn Seal>>,
     /// Makes signing keys; without it no webhook endpoint can be registered.
     pub keys: Option<Arc<dyn SigningKeys>>,
     /// Reads bounces; without it none is taken in.
@@ -77,6 +89,13 @@ pub struct Dispatcher {
     pub(crate) remote: Arc<Remote>,
     /// Wakes who tries deliveries.
     deliverer: Arc<Wake>,
+    pub(crate) channels: Arc<Channels>,
+    pub(crate) categories: Arc<Categories>,
+    pub(crate) templates: Arc<TemplateBook>,
+    /// Present where something signs.
+    pub(crate) unsubscribe: Option<UnsubscribeLinks>,
+    /// How many who are not logged in may write at once.
+    pub(crate) clicks: Semaphore,
     relay: Arc<Wake>,
 }
 
@@ -143,6 +162,11 @@ impl Dispatcher {
             deliverer: deliverer.clone(),
             closer,
         });
+        let channels = Arc::new(Channels::new(&ports.channels, store.clone()));
+        let categories = Arc::new(Categories::new(store.clone(), clock.clone()));
+        let unsubscribe = UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref());
+        let templates = ports.templates.clone();
+        let templates = Arc::new(TemplateBook::new(templates, store.clone(), clock.clone()));
         Ok(Arc::new(Self {
             endpoints,
             schedule,
@@ -156,6 +180,11 @@ impl Dispatcher {
             mailboxes,
             topics,
             announcer,
+            channels,
+            categories,
+            templates,
+            unsubscribe,
+            clicks: Semaphore::new(CLICKS),
             relay,
         }))
     }
@@ -169,7 +198,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/sources` and `/v1/in`.
+    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/templates`, `/v1/sources` and
+    /// `/v1/in`.
     pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
         routes::router(Arc::clone(self))
     }
@@ -268,12 +298,22 @@ impl Dispatcher {
         Planner {
             store: self.store.clone(),
             queue: self.ports.queue.clone(),
-            directory: self.ports.directory.clone(),
+            audience: self.audience(),
             announcer: self.announcer.clone(),
             clock: self.ports.clock.clone(),
             live_only: LiveOnly::new(&self.config.topics.live_only_prefixes),
             deliverer: self.deliverer.clone(),
             config: self.config.planner.clone(),
+        }
+    }
+
+    /// Who gets what, and where.
+    pub(crate) fn audience(&self) -> Audience {
+        Audience {
+            directory: self.ports.directory.clone(),
+            categories: self.categories.clone(),
+            channels: self.channels.clone(),
+            templates: self.templates.clone(),
         }
     }
 
@@ -337,6 +377,7 @@ fn composer(ports: &DispatcherPorts) -> Composer {
         directory: ports.directory.clone(),
         templates: ports.templates.clone(),
         seal: ports.seal.clone(),
+        unsubscribe: UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref()),
     }
 }
 
@@ -367,9 +408,12 @@ impl Dispatcher {
         tenant: &carillon_domain::TenantId,
         id: carillon_domain::NotificationId,
     ) -> Result<store::Cancelled, carillon_domain::ports::Unavailable> {
+        let recallable = self.channels.of(tenant).await?.that_recall();
         let turn = self.announcer.turn().await;
-        let cancelled = self.store.cancel(self.ports.clock.now(), tenant, id).await?;
+        let now = self.ports.clock.now();
+        let cancelled = self.store.cancel(now, tenant, id, &recallable).await?;
         turn.announce(cancelled.envelopes).await;
+        self.deliverer.wake();
         Ok(cancelled.value)
     }
 }

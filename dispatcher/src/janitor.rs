@@ -117,6 +117,7 @@ impl Janitor {
             Sweep::Topics => config.idle_topics.duration(),
             // A `delivered` receipt is as old as the notification that it is about, at the most.
             Sweep::Confirmations => config.notifications.duration().min(config.devices.duration()),
+            Sweep::TemplateVersions | Sweep::Templates => config.notifications.duration(),
             Sweep::Devices => config.devices.duration(),
             Sweep::Erased => ERASED,
         };

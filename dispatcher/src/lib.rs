@@ -38,7 +38,10 @@
 //! receipts on `(tenant, notification, user, kind)`.
 
 mod announcer;
+mod audience;
 mod batcher;
+mod categories;
+mod channels;
 mod config;
 mod deliverer;
 mod digest;
@@ -51,6 +54,7 @@ mod intake;
 mod janitor;
 mod live_only;
 mod mailboxes;
+mod offer;
 mod parts;
 mod planner;
 #[cfg(feature = "planted-bugs")]
@@ -62,9 +66,11 @@ mod rpc;
 mod sources;
 mod store;
 mod tally;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod unsubscribe;
 mod validation;
 mod wake;
 mod wire;

@@ -1,17 +1,19 @@
 //! How much one planning transaction takes. Each recipient's log has the whole content, so a notification of 50 KiB to
 //! a thousand users writes 100 MB: what is too much for one transaction is planned in several.
 
-use carillon_domain::{TopicName, UserId};
+use carillon_domain::TopicName;
 
 use crate::{
     config::PlannerConfig,
-    store::{PlanJob, PlanPart},
+    store::{Addressee, PlanJob, PlanPart},
 };
 
 /// About what a recipient's rows hold beside the content, in bytes.
 const RECIPIENT: usize = 1_024;
 /// About what a publication holds beside the content, in bytes.
 const PUBLICATION: usize = 512;
+/// About what a delivery outside the inbox and its work hold, in bytes.
+const OUTSIDE: usize = 768;
 
 /// How many recipients and topics, and how many bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,25 +25,37 @@ pub(crate) struct Weight {
 impl Weight {
     /// What planning a job writes.
     pub(crate) fn of(job: &PlanJob) -> Self {
-        let recipients = job.users.len() + job.topics.len();
-        let bytes = job.users.len() * recipient(job) + job.topics.len() * publication(job);
-        Self { recipients, bytes }
+        let users = job.users.iter().map(|addressee| addressee_of(job, addressee));
+        let topics = Self {
+            recipients: job.topics.len(),
+            bytes: job.topics.len() * publication(job),
+        };
+        users.fold(topics, Self::plus)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            recipients: self.recipients + other.recipients,
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
     }
 
     /// Both together, where one transaction may hold them.
     pub(crate) fn with(self, other: Self, config: &PlannerConfig) -> Option<Self> {
-        let both = Self {
-            recipients: self.recipients + other.recipients,
-            bytes: self.bytes.saturating_add(other.bytes),
-        };
+        let both = self.plus(other);
         (both.recipients <= config.batch_recipients && both.bytes <= config.batch_bytes.as_usize())
             .then_some(both)
     }
 }
 
-/// The content stands in the entry and in the log.
-fn recipient(job: &PlanJob) -> usize {
-    2 * job.notification.content.len() + RECIPIENT
+/// In an inbox the content stands in the entry and in the log. A way outside counts as a recipient of its own.
+fn addressee_of(job: &PlanJob, addressee: &Addressee) -> Weight {
+    let content = addressee.content.as_ref().unwrap_or(&job.notification.content);
+    let inbox = if addressee.in_app { 2 * content.len() } else { 0 };
+    Weight {
+        recipients: 1 + addressee.outside.len(),
+        bytes: inbox + RECIPIENT + addressee.outside.len() * OUTSIDE,
+    }
 }
 
 fn publication(job: &PlanJob) -> usize {
@@ -54,21 +68,39 @@ pub(crate) fn parts(job: PlanJob, config: &PlannerConfig) -> Vec<PlanJob> {
     if Weight::default().with(Weight::of(&job), config).is_some() {
         return vec![job];
     }
-    let most = |weight: usize| {
-        (config.batch_bytes.as_usize() / weight)
-            .min(config.batch_recipients)
-            .max(1)
-    };
-    let part = |users: &[UserId], topics: &[(TopicName, bool)]| PlanJob {
+    let most = (config.batch_bytes.as_usize() / publication(&job))
+        .min(config.batch_recipients)
+        .max(1);
+    let part = |users: &[Addressee], topics: &[(TopicName, bool)]| PlanJob {
         lease: job.lease.clone(),
         notification: job.notification.clone(),
         users: users.to_vec(),
         topics: topics.to_vec(),
         part: PlanPart::More,
     };
-    let users = job.users.chunks(most(recipient(&job)));
-    let topics = job.topics.chunks(most(publication(&job)));
-    let mut parts: Vec<PlanJob> = users
+    let mut groups: Vec<&[Addressee]> = Vec::new();
+    let mut rest = job.users.as_slice();
+    while !rest.is_empty() {
+        let mut weight = Weight::default();
+        let fit = rest
+            .iter()
+            .take_while(
+                |addressee| match weight.with(addressee_of(&job, addressee), config) {
+                    Some(both) => {
+                        weight = both;
+                        true
+                    }
+                    None => false,
+                },
+            )
+            .count();
+        let (group, more) = rest.split_at(fit.max(1));
+        groups.push(group);
+        rest = more;
+    }
+    let topics = job.topics.chunks(most);
+    let mut parts: Vec<PlanJob> = groups
+        .into_iter()
         .map(|users| part(users, &[]))
         .chain(topics.map(|topics| part(&[], topics)))
         .collect();
@@ -84,7 +116,7 @@ pub(crate) fn parts(job: PlanJob, config: &PlannerConfig) -> Vec<PlanJob> {
 mod tests {
     use std::{collections::HashSet, sync::Arc};
 
-    use carillon_domain::{NotificationId, NotificationState, TenantId, Timestamp};
+    use carillon_domain::{NotificationId, NotificationState, TenantId, Timestamp, UserId};
     use carillon_runtime::config::ByteSize;
 
     use super::*;
@@ -108,12 +140,14 @@ mod tests {
                 collapse_key: None,
                 content: "x".repeat(content).into(),
                 targets: Vec::new(),
+                channels: None,
+                template: None,
                 created_at: now,
                 send_at: now,
                 expires_at: now,
                 topics: None,
             }),
-            users: (0..users).map(|_| UserId::at(now)).collect(),
+            users: (0..users).map(|_| Addressee::in_app(UserId::at(now))).collect(),
             topics: (0..topics)
                 .map(|n| (format!("t.{n}").parse().expect("a topic"), true))
                 .collect(),
@@ -140,8 +174,9 @@ mod tests {
             let weight = Weight::of(part);
             assert!(weight.bytes <= ByteSize::mib(16).as_usize() && weight.recipients <= 120);
         }
-        let users: HashSet<UserId> = parts.iter().flat_map(|part| part.users.clone()).collect();
-        assert_eq!(users, job.users.iter().copied().collect());
+        let users = |job: &PlanJob| job.recipients().map(|(_, user)| user).collect::<Vec<_>>();
+        let parted: HashSet<UserId> = parts.iter().flat_map(users).collect();
+        assert_eq!(parted, users(&job).into_iter().collect());
         let topics: Vec<_> = parts.iter().flat_map(|part| part.topics.clone()).collect();
         assert_eq!(topics, job.topics);
         let (last, others) = parts.split_last().expect("parts");

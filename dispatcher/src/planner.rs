@@ -9,20 +9,22 @@ use std::{
 };
 
 use carillon_domain::{
-    Clock, ExternalUserId, NotificationId, Target, TenantId, TopicName, UserId,
-    ports::{Directory, Job, JobHandle, Queue, Unavailable},
+    Clock, ExternalUserId, NotificationId, Target, TenantId, TopicName,
+    ports::{Job, JobHandle, Queue, Unavailable},
 };
 use carillon_sql::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     announcer::Announcer,
+    audience::{Audience, Resolved, Surroundings},
     config::PlannerConfig,
     intake::is_away,
     live_only::LiveOnly,
     parts::{Weight, parts},
     relay::{SUBJECT, decode},
     store::{Lease, NotificationRow, PlanJob, PlanOutcome, PlanPart, Store, StoredTarget},
+    templates::TemplateError,
     wake::Wake,
 };
 
@@ -33,7 +35,7 @@ const PULL_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Planner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) queue: Arc<dyn Queue>,
-    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) audience: Audience,
     pub(crate) announcer: Arc<Announcer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) live_only: LiveOnly,
@@ -49,6 +51,8 @@ enum PlanError {
     Store(#[from] StoreError),
     #[error("the users could not be resolved")]
     Directory(#[from] Unavailable),
+    #[error("the template could not be read")]
+    Template(#[source] TemplateError),
 }
 
 impl PlanError {
@@ -57,6 +61,17 @@ impl PlanError {
         match self {
             Self::Store(error) => is_away(error),
             Self::Directory(_) => true,
+            Self::Template(_) => false,
+        }
+    }
+}
+
+impl From<TemplateError> for PlanError {
+    fn from(error: TemplateError) -> Self {
+        match error {
+            TemplateError::Store(error) => Self::Store(error),
+            TemplateError::Away(error) => Self::Directory(error),
+            error => Self::Template(error),
         }
     }
 }
@@ -157,17 +172,22 @@ impl Planner {
                 }
             }
         }
-        let mut users = HashMap::new();
+        let mut users = Resolved::new();
         for (tenant, mentioned) in mentioned {
             let names: Vec<_> = mentioned.into_iter().collect();
-            let ids = self.directory.resolve(&tenant, &names).await?;
+            let ids = self.audience.directory.resolve(&tenant, &names).await?;
             users.insert(tenant, names.into_iter().zip(ids).collect());
         }
+        let around = self.audience.around(&rows, &users).await?;
         let notifications = rows
             .into_iter()
             .map(|row| ((row.tenant.clone(), row.id), Arc::new(row)))
             .collect();
-        Ok(Prepared { notifications, users })
+        Ok(Prepared {
+            notifications,
+            users,
+            around,
+        })
     }
 
     async fn commit(&self, batch: Vec<(PlanJob, Handled)>) -> Result<(), PlanError> {
@@ -279,7 +299,8 @@ impl Planner {
 /// Notifications and users as they were read.
 struct Prepared {
     notifications: HashMap<(TenantId, NotificationId), Arc<NotificationRow>>,
-    users: HashMap<TenantId, HashMap<ExternalUserId, UserId>>,
+    users: Resolved,
+    around: Surroundings,
 }
 
 impl Prepared {
@@ -287,24 +308,16 @@ impl Prepared {
         let notification = self
             .notifications
             .get(&(lease.tenant.clone(), lease.notification))?;
-        let resolved = self.users.get(&lease.tenant);
-        let mut users = Vec::new();
         let mut topics: Vec<(TopicName, bool)> = Vec::new();
         for target in &notification.targets {
-            match target {
-                StoredTarget::Known(Target::User(user)) => {
-                    users.extend(resolved.and_then(|resolved| resolved.get(user)).copied());
-                }
-                StoredTarget::Known(Target::Topic(topic)) => {
-                    topics.push((topic.clone(), !live_only.covers(topic)));
-                }
-                StoredTarget::Known(Target::Address(_)) | StoredTarget::Erased { .. } => {}
+            if let StoredTarget::Known(Target::Topic(topic)) = target {
+                topics.push((topic.clone(), !live_only.covers(topic)));
             }
         }
         Some(PlanJob {
             lease: lease.clone(),
             notification: Arc::clone(notification),
-            users,
+            users: self.around.addressees(notification, &self.users),
             topics,
             part: PlanPart::Whole,
         })

@@ -3,14 +3,19 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use carillon_domain::{
-    Action, Category, CollapseKey, Content, ExternalUserId, MAX_TTL, NotificationId, Priority, Target,
-    Timestamp, TopicName,
+    Action, Category, ChannelKind, CollapseKey, Content, ExternalUserId, MAX_TTL, NotificationId,
+    PlainAddress, Priority, Target, TemplateName, Timestamp, TopicName,
 };
 use carillon_runtime::http::FieldError;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::store::NewNotification;
+use crate::{
+    offer::Offer,
+    routes::categories,
+    store::{NewNotification, TemplateUse},
+    templates::TemplateError,
+};
 
 /// The most targets of one notification.
 const MAX_TARGETS: usize = 1_000;
@@ -33,8 +38,16 @@ pub(crate) struct SendRequest {
     /// What kind of notification it is; `default` when absent.
     #[schema(value_type = Option<Category>)]
     category: Option<String>,
-    /// What it says.
-    content: Content,
+    /// What it says; or `template`.
+    content: Option<Content>,
+    /// What says it: the version that is the newest now is rendered with `data` for each recipient's language.
+    template: Option<TemplateRequest>,
+    /// What the template says it with: a JSON object, at most 32 KiB encoded.
+    #[schema(value_type = Option<Object>)]
+    data: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Over which channels it goes to users: 1-8, without repeats; the category's when absent, else `in_app`.
+    #[schema(value_type = Option<Vec<ChannelKind>>, min_items = 1, max_items = 8)]
+    channels: Option<Vec<String>>,
     /// How much it hurries; `normal` when absent.
     priority: Option<Priority>,
     /// Takes the place of the open entry with the same category and collapse key.
@@ -53,18 +66,48 @@ pub(crate) struct SendRequest {
 struct TargetRequest {
     user: Option<String>,
     topic: Option<String>,
+    address: Option<AddressRequest>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddressRequest {
+    channel: String,
+    to: String,
+}
+
+/// A template to render.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TemplateRequest {
+    #[schema(value_type = TemplateName)]
+    name: String,
+}
+
+impl SendRequest {
+    /// Whether it names channels, so that they must be known.
+    pub(crate) fn names_channels(&self) -> bool {
+        self.channels.is_some() || self.targets.iter().any(|target| target.address.is_some())
+    }
+
+    /// The template that it names, if that can be one's name.
+    pub(crate) fn template(&self) -> Option<TemplateName> {
+        self.template.as_ref()?.name.parse().ok()
+    }
 }
 
 /// The request's notification, or everything that is wrong with it; `at` is the pointer to it.
 pub(crate) fn accept(
     request: SendRequest,
+    offer: &Offer,
     now: Timestamp,
     at: &str,
     errors: &mut Vec<FieldError>,
 ) -> Option<NewNotification> {
     let before = errors.len();
-    let mut check = Check { at, errors };
+    let mut check = Check { at, offer, errors };
     let targets = check.targets(request.targets);
+    let channels = request.channels.map(|names| check.channels(&names));
     let category = request.category.map_or_else(
         || Some(Category::default()),
         |text| check.word("/category", &text),
@@ -72,7 +115,7 @@ pub(crate) fn accept(
     let collapse_key = request
         .collapse_key
         .and_then(|text| check.word::<CollapseKey>("/collapse_key", &text));
-    check.content(&request.content);
+    let said = check.said(request.content, request.template, request.data);
     let ttl = match request.ttl {
         None => DEFAULT_TTL,
         Some(seconds) => match u64::try_from(seconds) {
@@ -95,7 +138,12 @@ pub(crate) fn accept(
             now
         }
     };
-    let content = serde_json::to_string(&request.content).ok()?;
+    let (content, template) = said?;
+    let content = serde_json::to_string(&content).ok()?;
+    let channels = match channels {
+        None => None,
+        Some(kinds) => Some(Arc::from(serde_json::to_string(&kinds).ok()?)),
+    };
     let targets = serde_json::to_string(&targets).ok()?;
     if errors.len() > before {
         return None;
@@ -107,6 +155,8 @@ pub(crate) fn accept(
         collapse_key,
         content: Arc::from(content),
         targets: Arc::from(targets),
+        channels,
+        template,
         created_at: now,
         send_at,
         expires_at: send_at.after(ttl),
@@ -115,6 +165,7 @@ pub(crate) fn accept(
 
 struct Check<'a> {
     at: &'a str,
+    offer: &'a Offer,
     errors: &'a mut Vec<FieldError>,
 }
 
@@ -143,15 +194,16 @@ impl Check<'_> {
         let mut accepted = Vec::with_capacity(targets.len());
         for (index, target) in targets.into_iter().enumerate() {
             let pointer = format!("/targets/{index}");
-            let target = match (target.user, target.topic) {
-                (Some(user), None) => self
+            let target = match (target.user, target.topic, target.address) {
+                (Some(user), None, None) => self
                     .word::<ExternalUserId>(&format!("{pointer}/user"), &user)
                     .map(Target::User),
-                (None, Some(topic)) => self
+                (None, Some(topic), None) => self
                     .word::<TopicName>(&format!("{pointer}/topic"), &topic)
                     .map(Target::Topic),
+                (None, None, Some(address)) => self.address(&format!("{pointer}/address"), &address),
                 _ => {
-                    self.fail(&pointer, "must name either a user or a topic");
+                    self.fail(&pointer, "must name either a user or a topic or an address");
                     None
                 }
             };
@@ -165,6 +217,112 @@ impl Check<'_> {
             }
         }
         accepted
+    }
+
+    fn channels(&mut self, names: &[String]) -> Vec<ChannelKind> {
+        let Some(known) = &self.offer.channels else {
+            self.fail("/channels", "cannot be looked up");
+            return Vec::new();
+        };
+        categories::channels(known, self.at, names, self.errors)
+    }
+
+    /// A plain address in its channel's own spelling.
+    fn address(&mut self, pointer: &str, address: &AddressRequest) -> Option<Target> {
+        let channel = format!("{pointer}/channel");
+        let kind: ChannelKind = self.word(&channel, &address.channel)?;
+        let known = self.offer.channels.as_ref().filter(|known| known.has(&kind));
+        let Some(known) = known else {
+            self.fail(
+                &channel,
+                "there is no such channel: none is configured, and no worker announced it",
+            );
+            return None;
+        };
+        if kind.is_in_app() {
+            self.fail(&channel, "the inbox has no addresses: name the user");
+            return None;
+        }
+        match known.check(&kind, &address.to) {
+            Ok(checked) => Some(Target::Address(PlainAddress {
+                channel: kind,
+                to: checked.address,
+            })),
+            Err(error) => {
+                self.fail(&format!("{pointer}/to"), error.0);
+                None
+            }
+        }
+    }
+
+    /// What the notification says, in the default locale where a template says it.
+    fn said(
+        &mut self,
+        content: Option<Content>,
+        template: Option<TemplateRequest>,
+        data: Option<serde_json::Map<String, serde_json::Value>>,
+    ) -> Option<(Content, Option<TemplateUse>)> {
+        match (content, template) {
+            (Some(content), None) => {
+                if data.is_some() {
+                    self.fail("/data", "goes with a template; content has data of its own");
+                }
+                self.content(&content);
+                Some((content, None))
+            }
+            (None, Some(template)) => {
+                let (content, template) = self.rendered(&template, data.unwrap_or_default())?;
+                Some((content, Some(template)))
+            }
+            (Some(_), Some(_)) => {
+                self.fail("/template", "must not stand beside content");
+                None
+            }
+            (None, None) => {
+                self.fail("/content", "is missing: a notification has content or a template");
+                None
+            }
+        }
+    }
+
+    fn rendered(
+        &mut self,
+        template: &TemplateRequest,
+        data: serde_json::Map<String, serde_json::Value>,
+    ) -> Option<(Content, TemplateUse)> {
+        let name: TemplateName = self.word("/template/name", &template.name)?;
+        let Some(template) = self.offer.templates.get(&name) else {
+            self.fail("/template/name", "there is no such template");
+            return None;
+        };
+        let data = serde_json::Value::Object(data);
+        let encoded = data.to_string();
+        if encoded.len() > MAX_DATA {
+            self.fail("/data", "must be at most 32768 bytes encoded");
+            return None;
+        }
+        match self.offer.render(template, None, &data) {
+            Ok(rendered) => {
+                let template = TemplateUse {
+                    name,
+                    version: template.version,
+                    data: Arc::from(encoded),
+                };
+                Some((Arc::unwrap_or_clone(rendered.content), template))
+            }
+            Err(TemplateError::Fault(fault)) => {
+                self.fail("/data", format!("the template does not render with it: {fault}"));
+                None
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a template cannot be used"
+                );
+                self.fail("/template", "cannot be used");
+                None
+            }
+        }
     }
 
     fn content(&mut self, content: &Content) {
@@ -261,7 +419,7 @@ mod tests {
         let request = serde_json::from_value(value).expect("fits the schema");
         let mut errors = Vec::new();
         let now = Timestamp::from_seconds(1_700_000_000);
-        let accepted = accept(request, now, "", &mut errors);
+        let accepted = accept(request, &Offer::default(), now, "", &mut errors);
         accepted.ok_or_else(|| errors.into_iter().map(|error| error.pointer).collect())
     }
 
@@ -319,7 +477,16 @@ mod tests {
             let request = json!({"targets": [{"topic": "t"}], "content": {"title": "t"}, "send_at": last});
             let mut errors = Vec::new();
             let request = serde_json::from_value(request).expect("fits the schema");
-            assert!(accept(request, Timestamp::from_seconds(1_700_000_000), "", &mut errors).is_none());
+            assert!(
+                accept(
+                    request,
+                    &Offer::default(),
+                    Timestamp::from_seconds(1_700_000_000),
+                    "",
+                    &mut errors
+                )
+                .is_none()
+            );
             let far = FieldError::new("/send_at", "must be at most 366 days ahead");
             assert_eq!(errors, [far], "{last}");
         }

@@ -33,6 +33,11 @@ macro_rules! id {
                 Self(uuid)
             }
 
+            /// From sixteen bytes that name it for good, such as a digest's: its order tells no time.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
             /// The sixteen bytes that a store keeps.
             pub const fn as_uuid(&self) -> Uuid {
                 self.0

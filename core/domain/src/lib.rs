@@ -34,7 +34,9 @@ pub use id::{
     RedriveId, SecretId, UserId,
 };
 pub use mailbox::{Change, ChangeKind, Counts, Entry, EntryRef, LoggedChange, StateChange};
-pub use notification::{Category, CollapseKey, MAX_TTL, NotificationState, PlainAddress, Priority, Target};
+pub use notification::{
+    Category, CollapseKey, MAX_TTL, NotificationState, PlainAddress, Priority, Target, TemplateName,
+};
 pub use outcome::{Fault, Outcome};
 pub use pattern::{TopicGrants, TopicPattern};
 pub use position::{Epoch, Position, PositionError};

@@ -173,3 +173,11 @@ word!(
     |c| !c.is_control(),
     "a collapse key is 1-128 bytes without control characters"
 );
+
+word!(
+    /// A template's name within its tenant: 1-64 characters of `a-z 0-9 . _ -`.
+    TemplateName,
+    64,
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'),
+    "a template's name is 1-64 characters of a-z, 0-9, ., _ and -"
+);

@@ -5,6 +5,8 @@ ALTER TABLE notifications ADD COLUMN channels TEXT;
 ALTER TABLE notifications ADD COLUMN template TEXT;
 ALTER TABLE notifications ADD COLUMN template_version INTEGER;
 ALTER TABLE notifications ADD COLUMN data TEXT;
+-- Which versions are still needed.
+CREATE INDEX notifications_template ON notifications (tenant, template, template_version) WHERE template IS NOT NULL;
 
 -- A plain address is a recipient of its own, without an inbox: where it is.
 ALTER TABLE recipients ADD COLUMN channel TEXT;
@@ -18,6 +20,8 @@ ALTER TABLE deliveries ADD COLUMN locale TEXT;
 ALTER TABLE deliveries ADD COLUMN expires_at INTEGER;
 ALTER TABLE deliveries ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN provider_id TEXT;
+-- Its notification's category and collapse key, until a newer one takes its place.
+ALTER TABLE deliveries ADD COLUMN collapse TEXT;
 -- The last outcome's word; `reason` says why.
 ALTER TABLE deliveries ADD COLUMN outcome TEXT;
 ALTER TABLE deliveries ADD COLUMN ended_at INTEGER;
@@ -26,6 +30,7 @@ CREATE UNIQUE INDEX deliveries_outside ON deliveries (tenant, id) WHERE channel 
 CREATE INDEX deliveries_endpoint ON deliveries (tenant, address, id) WHERE channel = 'webhook';
 -- What the far end calls it: news from there may name nothing else.
 CREATE INDEX deliveries_provider ON deliveries (tenant, channel, provider_id) WHERE provider_id IS NOT NULL;
+CREATE INDEX deliveries_collapse ON deliveries (tenant, user_id, collapse) WHERE collapse IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (tenant, id) WHERE state = 'dead';
 -- Small: what waits has a row in `delivery_queue`, and the tally says so.
 CREATE INDEX deliveries_pending ON deliveries (tenant, id) WHERE state = 'pending';
@@ -106,6 +111,7 @@ CREATE TABLE templates (
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, name)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX templates_deleted ON templates (updated_at) WHERE version IS NULL;
 
 CREATE TABLE template_versions (
     tenant TEXT NOT NULL,

@@ -13,6 +13,7 @@ use carillon_domain::{
 use crate::store::outside::{
     Brings, LeasedDelivery, NotificationSource, SealedSecret, Sources, StoredTemplate,
 };
+use crate::{store::catalog::OptOut, unsubscribe::UnsubscribeLinks};
 
 /// Why no work could be made of a delivery. Each is for the delivery's reason, and none passes by waiting.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,7 @@ pub(crate) struct Composer {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) templates: Option<Arc<dyn Templates>>,
     pub(crate) seal: Option<Arc<dyn Seal>>,
+    pub(crate) unsubscribe: Option<UnsubscribeLinks>,
 }
 
 /// Users' own names.
@@ -98,7 +100,7 @@ impl Composer {
                     forms,
                     locale: delivery.locale.clone(),
                     user: delivery.user.and_then(name),
-                    unsubscribe: None,
+                    unsubscribe: self.unsubscribe(delivery, source),
                 }))
             }
         };
@@ -114,6 +116,16 @@ impl Composer {
             created_at: delivery.created_at,
             expires_at: delivery.expires_at,
             keys: secrets,
+        })
+    }
+
+    /// Where the recipient turns off what he gets here.
+    fn unsubscribe(&self, delivery: &LeasedDelivery, source: &NotificationSource) -> Option<String> {
+        self.unsubscribe.as_ref()?.link(&OptOut {
+            tenant: delivery.key.tenant.clone(),
+            user: delivery.user?,
+            category: source.category.clone(),
+            channel: delivery.key.channel.clone(),
         })
     }
 

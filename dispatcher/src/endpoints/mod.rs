@@ -340,6 +340,7 @@ pub(crate) fn told(now: Timestamp, row: &EndpointRow, event: EventId, until: Tim
         state: DeliveryState::Pending,
         reason: None,
         provider_id: None,
+        collapse: None,
         created_at: now,
         expires_at: until,
     }

@@ -16,6 +16,14 @@ const MAX_FAULTS: usize = 100;
 pub(crate) struct BatchItems<const MOST: usize>(Vec<Box<RawValue>>);
 
 impl<const MOST: usize> BatchItems<MOST> {
+    /// What `read` makes of every item and its JSON pointer, which begins with `list`.
+    pub(super) fn each<T>(&self, list: &str, mut read: impl FnMut(&RawValue, &str) -> T) -> Vec<T> {
+        let items = self.0.iter().enumerate();
+        items
+            .map(|(index, item)| read(item, &format!("{list}/{index}")))
+            .collect()
+    }
+
     /// Reads every item; `read` gets the item, its index and its JSON pointer, which begins with `list`.
     ///
     /// # Errors

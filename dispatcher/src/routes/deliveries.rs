@@ -56,7 +56,7 @@ pub(super) struct OutsideDeliveryAnswer {
 
 /// One try.
 #[derive(Serialize, ToSchema)]
-struct OutsideAttemptAnswer {
+pub(super) struct OutsideAttemptAnswer {
     number: u32,
     /// `deliver`, `replace` or `recall`.
     operation: String,
@@ -153,7 +153,7 @@ pub(super) fn answer(
     }
 }
 
-fn attempt(detail: AttemptDetail) -> OutsideAttemptAnswer {
+pub(super) fn attempt(detail: AttemptDetail) -> OutsideAttemptAnswer {
     OutsideAttemptAnswer {
         number: detail.number,
         operation: detail.operation,

@@ -3,15 +3,19 @@
 mod acks;
 mod batch_items;
 mod breakers;
+pub(crate) mod categories;
 mod dead_letters;
 mod deliveries;
+mod dry_run;
 mod inbox;
 mod notifications;
 mod remote;
 mod sending;
 mod sources;
 mod suppressions;
+mod templates;
 mod topics;
+mod unsubscribe;
 mod webhooks;
 
 use std::sync::Arc;
@@ -27,6 +31,12 @@ pub(crate) use acks::{AckRequest, acknowledge};
 /// The largest body of a request that carries many things.
 const BATCH_BODY: BodyLimit = BodyLimit(8 * 1024 * 1024);
 
+/// The largest body of a click: it says nothing that matters.
+const CLICK_BODY: BodyLimit = BodyLimit(8 * 1024);
+
+/// The largest body of a template: all of its languages together.
+const TEMPLATE_BODY: BodyLimit = BodyLimit(2 * 1024 * 1024);
+
 /// Every route of the dispatcher.
 pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
     let large = OpenApiRouter::new()
@@ -37,10 +47,18 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(sources::receive))
         .routes(routes!(sources::bounce))
         .layer(Extension(TAKE_BODY));
+    let click = OpenApiRouter::new()
+        .routes(routes!(unsubscribe::page, unsubscribe::turn))
+        .layer(Extension(CLICK_BODY));
+    let template = OpenApiRouter::new()
+        .routes(routes!(templates::put, templates::show, templates::delete))
+        .layer(Extension(TEMPLATE_BODY));
     OpenApiRouter::new()
         .routes(routes!(sending::send, notifications::list))
         .routes(routes!(notifications::show))
         .routes(routes!(sending::cancel))
+        .routes(routes!(categories::list))
+        .routes(routes!(categories::put, categories::show, categories::delete))
         .routes(routes!(inbox::list))
         .routes(routes!(inbox::counts))
         .routes(routes!(inbox::read_all))
@@ -73,5 +91,9 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .merge(remote::router())
         .merge(large)
         .merge(incoming)
+        .routes(routes!(templates::list))
+        .routes(routes!(templates::preview))
+        .merge(template)
+        .merge(click)
         .with_state(dispatcher)
 }

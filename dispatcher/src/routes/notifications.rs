@@ -2,18 +2,22 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use carillon_domain::{
-    Acknowledgement, Category, CollapseKey, Content, DeliveryId, DeviceName, EntryId, ExternalUserId,
-    NotificationId, NotificationState, Position, Priority, Scope, Target, TenantId, Timestamp, TopicName,
-    UserId, ports::Unavailable,
+    Acknowledgement, Category, ChannelKind, CollapseKey, Content, DeliveryId, DeviceId, DeviceName, EntryId,
+    ExternalUserId, NotificationId, NotificationState, PlainAddress, Position, Priority, Scope, Target,
+    TemplateName, TenantId, Timestamp, TopicName, UserId, ports::Unavailable,
 };
 use carillon_runtime::http::{Caller, IdPath, Listing, Page, Paged, Problem, require_scope};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::deliveries::{OutsideAttemptAnswer, attempt};
 use crate::{
     Dispatcher,
-    store::{NotificationQuery, NotificationRow, PublishedTo, RecipientDetail, RecipientState, StoredTarget},
+    store::{
+        NotificationQuery, NotificationRow, PublishedTo, RecipientDetail, RecipientState, StoredTarget,
+        outside::AttemptDetail,
+    },
 };
 
 /// The name of the list of notifications, for its cursors.
@@ -40,6 +44,12 @@ pub(super) struct NotificationAnswer {
     /// As they came; what an erased user's was is `{"erased": true}`.
     #[schema(value_type = Vec<Target>)]
     targets: Vec<StoredTarget>,
+    /// As the request named them; null where it left them to the category.
+    #[schema(required)]
+    channels: Option<Vec<ChannelKind>>,
+    /// What the content was rendered from.
+    #[schema(required)]
+    template: Option<TemplateAnswer>,
     created_at: Timestamp,
     send_at: Timestamp,
     expires_at: Timestamp,
@@ -48,6 +58,15 @@ pub(super) struct NotificationAnswer {
     /// Absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipients: Option<Listing<RecipientAnswer>>,
+}
+
+/// A template as a notification uses it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsedTemplate)]
+struct TemplateAnswer {
+    name: TemplateName,
+    /// Fixed when the notification was accepted.
+    version: u64,
 }
 
 /// A topic target that was published.
@@ -63,9 +82,12 @@ struct TopicAnswer {
 /// One recipient and everything that happened.
 #[derive(Serialize, ToSchema)]
 struct RecipientAnswer {
-    /// Null once erased.
+    /// Null once erased, and for a plain address.
     #[schema(required)]
     user: Option<ExternalUserId>,
+    /// Of a plain address alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<PlainAddress>,
     state: RecipientState,
     /// Why, where the state needs a reason.
     #[schema(required)]
@@ -86,22 +108,21 @@ struct RecipientAnswer {
 struct DeliveryAnswer {
     id: DeliveryId,
     channel: String,
+    /// `-` where there is none.
     address: String,
-    /// `accepted`: the channel took it; `delivered`: a device confirmed it.
+    /// The user's device that the address belongs to.
+    #[schema(required)]
+    device: Option<DeviceId>,
+    /// `pending`; `accepted`: the channel took it; `delivered`: the receiver has it, or a device of the inbox confirmed
+    /// it; `recalled`, `dead`, `skipped`, `cancelled` or `superseded`.
     state: String,
     #[schema(required)]
     reason: Option<String>,
-    attempts: Vec<AttemptAnswer>,
-}
-
-/// One try.
-#[derive(Serialize, ToSchema)]
-struct AttemptAnswer {
-    number: u32,
-    at: Timestamp,
-    outcome: &'static str,
+    /// When the next attempt may begin; null while one runs and once it ended.
     #[schema(required)]
-    reason: Option<String>,
+    next_at: Option<Timestamp>,
+    /// The latest 20; `GET /v1/deliveries/{id}` shows all.
+    attempts: Vec<OutsideAttemptAnswer>,
 }
 
 /// News from a device or a user.
@@ -250,6 +271,11 @@ fn answer(
         collapse_key: row.collapse_key,
         content: RawValue::from_string(row.content.to_string()).map_err(unreadable)?,
         targets: row.targets,
+        channels: row.channels,
+        template: row.template.map(|template| TemplateAnswer {
+            name: template.name,
+            version: template.version,
+        }),
         created_at: row.created_at,
         send_at: row.send_at,
         expires_at: row.expires_at,
@@ -280,18 +306,26 @@ fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -
                 delivery.state
             };
             // Writing to the log is the one attempt that in-app delivery makes.
-            let attempts = position.iter().filter(|_| in_app).map(|position| AttemptAnswer {
+            let written = position.iter().filter(|_| in_app).map(|position| AttemptDetail {
                 number: 1,
-                at: delivery.created_at,
-                outcome: "accepted",
+                operation: "deliver".to_owned(),
+                started_at: delivery.created_at,
+                ended_at: Some(delivery.created_at),
+                outcome: Some("accepted".to_owned()),
+                status: None,
                 reason: Some(format!("written to the mailbox log at {position}")),
+                excerpt: None,
+                next_at: None,
             });
+            let attempts = written.chain(delivery.attempts).map(attempt);
             DeliveryAnswer {
                 id: delivery.id,
                 channel: delivery.channel,
                 address: delivery.address,
+                device: delivery.device,
                 state,
                 reason: delivery.reason,
+                next_at: delivery.next_at,
                 attempts: attempts.collect(),
             }
         })
@@ -314,6 +348,7 @@ fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -
         } else {
             names.get(&detail.user).cloned()
         },
+        address: detail.plain,
         state: detail.state,
         reason: detail.reason,
         entry_id: detail.entry,

@@ -6,12 +6,17 @@ use axum::{
 };
 use bytes::Bytes;
 use carillon_domain::{NotificationId, NotificationState, Scope};
-use carillon_runtime::http::{ApiJsonBytes, Caller, IdPath, Problem, parse_part, require_scope};
+use carillon_runtime::http::{
+    ApiJsonBytes, ApiQuery, Caller, FieldError, IdPath, Problem, parse_part, require_scope,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::batch_items::BatchItems;
+use super::{
+    batch_items::BatchItems,
+    dry_run::{self, DryRunAnswer},
+};
 use crate::{
     Dispatcher, idempotency,
     intake::{Submission, Taken},
@@ -34,6 +39,14 @@ pub(super) struct Accepted {
 #[derive(Serialize, ToSchema)]
 pub(super) struct AcceptedBatch {
     data: Vec<Accepted>,
+}
+
+/// How to send.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SendQuery {
+    /// Answers 200 with who would get it where, and what it would say; sends and writes nothing, and keeps no key.
+    dry_run: Option<bool>,
 }
 
 /// Several notifications: all are accepted, or none.
@@ -63,8 +76,9 @@ pub(super) struct CancelAnswer {
     path = "/v1/notifications",
     tag = "Notifications",
     request_body = SendRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key and body, the request gets the first answer again; kept 24 h")),
+    params(SendQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again with the same key and body, the request gets the first answer again; kept 24 h")),
     responses(
+        (status = 200, description = "A dry run: what it would do", body = DryRunAnswer),
         (status = 202, description = "Accepted, durably", body = Accepted),
         (status = 409, description = "The first request with this key is not answered yet"),
         (status = 422, description = "The request does not fit, or the key was used with another body"),
@@ -75,13 +89,21 @@ pub(super) async fn send(
     State(dispatcher): State<Arc<Dispatcher>>,
     Caller(principal): Caller,
     headers: HeaderMap,
+    ApiQuery(query): ApiQuery<SendQuery>,
     ApiJsonBytes(request, bytes): ApiJsonBytes<SendRequest>,
 ) -> Result<Response, Problem> {
     require_scope(&principal, Scope::NotificationsWrite)?;
     let key = idempotency::key(&headers)?;
     let mut errors = Vec::new();
-    let notification = accept(request, dispatcher.ports.clock.now(), "", &mut errors)
+    let offer = dispatcher
+        .offer(&principal.tenant, std::iter::once(&request))
+        .await?;
+    let notification = accept(request, &offer, dispatcher.ports.clock.now(), "", &mut errors)
         .ok_or_else(|| Problem::invalid(errors))?;
+    if query.dry_run.unwrap_or_default() {
+        let answer = dry_run::dry_run(&dispatcher, &principal.tenant, &offer, notification).await?;
+        return Ok(answer.into_response());
+    }
     let mut body = String::with_capacity(80);
     write_accepted(&mut body, &notification);
     let submission = Submission {
@@ -116,10 +138,24 @@ pub(super) async fn send_batch(
     require_scope(&principal, Scope::NotificationsWrite)?;
     let key = idempotency::key(&headers)?;
     let now = dispatcher.ports.clock.now();
-    let mut notifications = request.notifications.read_each("/notifications", |item, at| {
-        let request: SendRequest = parse_part(item, at).map_err(|error| vec![error])?;
+    let requests: Vec<Result<SendRequest, FieldError>> =
+        request.notifications.each("/notifications", parse_part);
+    let readable = requests.iter().filter_map(|request| request.as_ref().ok());
+    let offer = dispatcher.offer(&principal.tenant, readable).await?;
+    let mut requests = requests.into_iter();
+    let mut notifications = request.notifications.read_each("/notifications", |_, at| {
+        let Some(request) = requests.next() else {
+            return Err(Vec::new());
+        };
         let mut errors = Vec::new();
-        accept(request, now, at, &mut errors).ok_or(errors)
+        accept(
+            request.map_err(|error| vec![error])?,
+            &offer,
+            now,
+            at,
+            &mut errors,
+        )
+        .ok_or(errors)
     })?;
     // One after the other in the order of the request, which is the order in which they are planned.
     for (micros, notification) in (0..).zip(&mut notifications) {
@@ -169,10 +205,10 @@ pub(super) async fn cancel(
             "conflict",
             "The notification has expired.",
         )),
-        Cancelled::Done { recalled } => Ok(axum::Json(CancelAnswer {
+        Cancelled::Done { recalled, in_flight } => Ok(axum::Json(CancelAnswer {
             id,
             state: NotificationState::Cancelled,
-            in_flight: 0,
+            in_flight,
             recalled,
         })),
     }

@@ -100,12 +100,8 @@ pub(crate) async fn register(
         errors.extend(settings.superfluous());
     } else {
         errors.extend(settings.mapping(kind).err().into_iter().flatten());
-        errors.extend(
-            request(dispatcher, &settings.probe(), "")
-                .err()
-                .into_iter()
-                .flatten(),
-        );
+        let probed = request(dispatcher, tenant, &settings.probe(), "").await?;
+        errors.extend(probed.err().into_iter().flatten());
     }
     let known = dispatcher
         .store
@@ -171,23 +167,27 @@ pub(crate) fn read_settings(row: &SourceRow) -> Result<(SourceKind, Settings), U
 }
 
 /// The notification of a request that was made here; `at` is the pointer to what it was made of.
-pub(super) fn request(
+pub(super) async fn request(
     dispatcher: &Dispatcher,
+    tenant: &TenantId,
     request: &serde_json::Value,
     at: &str,
-) -> Result<crate::store::NewNotification, Vec<FieldError>> {
+) -> Result<Result<crate::store::NewNotification, Vec<FieldError>>, Unavailable> {
     let read = serde_json::value::to_raw_value(request)
         .map_err(|error| FieldError::new(at, error.to_string()))
         .and_then(|raw| carillon_runtime::http::parse_part::<SendRequest>(&raw, at));
     let mut errors = Vec::new();
-    match read {
-        Ok(request) => accept(request, dispatcher.ports.clock.now(), at, &mut errors),
+    let accepted = match read {
+        Ok(request) => {
+            let offer = dispatcher.offer(tenant, std::iter::once(&request)).await?;
+            accept(request, &offer, dispatcher.ports.clock.now(), at, &mut errors)
+        }
         Err(error) => {
             errors.push(error);
             None
         }
-    }
-    .ok_or(errors)
+    };
+    Ok(accepted.ok_or(errors))
 }
 
 fn is_secret(secret: &str) -> bool {

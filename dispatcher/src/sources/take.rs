@@ -238,7 +238,7 @@ async fn accept(
     for (micros, Mapped { at, what }) in (0..).zip(mapped) {
         match what {
             What::Ignored(why) => taken.ignored.push((at, why)),
-            What::Notify { request: made, key } => match request(dispatcher, &made, "") {
+            What::Notify { request: made, key } => match request(dispatcher, tenant, &made, "").await? {
                 Err(wrong) => errors.extend(wrong.into_iter().map(|error| {
                     let detail = format!("the mapping gives no valid {}: {}", error.pointer, error.detail);
                     FieldError::new(at.clone(), detail)

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use carillon_domain::{
-    Counts, Envelope, EnvelopeId, EnvelopeKind, NotificationId, NotificationState, Position, PublisherInfo,
-    Subject, TenantId, Timestamp, TopicName,
+    Counts, DeliveryId, Envelope, EnvelopeId, EnvelopeKind, NotificationId, NotificationState, Position,
+    PublisherInfo, Subject, TenantId, Timestamp, TopicName,
 };
 use carillon_sql::StoreError;
 
@@ -57,6 +57,8 @@ pub(super) struct Writes {
     pub(super) outside: Vec<OutsideRow>,
     /// Their work, and other work outside the inbox.
     pub(super) work: Vec<WorkRow>,
+    /// Deliveries outside the inbox that newer ones took the place of.
+    pub(super) overtaken: Vec<(TenantId, DeliveryId)>,
     /// For the bus, after the commit, in order.
     pub(super) envelopes: Vec<Envelope>,
 }

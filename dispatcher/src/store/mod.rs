@@ -4,6 +4,7 @@
 //! and `apply` from the rows that they locked, so that both decide alike. `conformance` runs over both.
 
 mod apply;
+pub(crate) mod catalog;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod endpoints;
@@ -20,11 +21,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use carillon_domain::{
-    Counts, DeviceName, EntryId, LoggedChange, NotificationId, Position, Publication, TenantId, Timestamp,
-    TopicName, UserId, ports::Since,
+    ChannelKind, Counts, DeviceName, EntryId, LoggedChange, NotificationId, Position, Publication, TenantId,
+    Timestamp, TopicName, UserId, ports::Since,
 };
 use carillon_sql::{Database, MigrationText, StoreError};
 
+pub(crate) use catalog::CatalogStore;
 pub(crate) use endpoints::EndpointStore;
 pub(crate) use ledger::publication;
 pub(crate) use outside::{OutsideStore, RemoteStore};
@@ -49,7 +51,9 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 
 /// The dispatcher's durable state.
 #[async_trait]
-pub(crate) trait Store: OutsideStore + RemoteStore + SourceStore + EndpointStore {
+pub(crate) trait Store:
+    OutsideStore + RemoteStore + SourceStore + EndpointStore + CatalogStore
+{
     /// Commits notifications with their outbox rows and idempotency keys. Answers one reply per request.
     async fn accept(
         &self,
@@ -83,12 +87,13 @@ pub(crate) trait Store: OutsideStore + RemoteStore + SourceStore + EndpointStore
     async fn plan(&self, now: Timestamp, jobs: &[PlanJob])
     -> Result<Committed<Vec<PlanOutcome>>, StoreError>;
 
-    /// Withdraws a notification: never sent if not planned, recalled where still open.
+    /// Withdraws a notification: never sent if not planned, recalled where still open, and from channels that can.
     async fn cancel(
         &self,
         now: Timestamp,
         tenant: &TenantId,
         id: NotificationId,
+        recallable: &[ChannelKind],
     ) -> Result<Committed<Cancelled>, StoreError>;
 
     /// Carries out commands in their order. Answers one reply per command.

@@ -15,9 +15,10 @@ use serde_json::value::RawValue;
 
 use super::{
     ledger::{Ledger, NotificationEnd, TopicKey, encode, publication},
+    outside::{Bars, EarlierOnes, plan_outside},
     records::{
-        DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientEnd, RecipientRow,
-        RecipientState, UserKey,
+        Addressee, DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientEnd,
+        RecipientRow, RecipientState, UserKey,
     },
 };
 use crate::wire::{ChangeBody, EntryBody, TopicBody, TopicNotification};
@@ -41,6 +42,10 @@ pub(super) struct Known {
     pub(super) erased: HashSet<UserKey>,
     /// What was planned earlier of the jobs that resume.
     pub(super) before: HashMap<(TenantId, NotificationId), Before>,
+    /// What stands against sending outside the inbox.
+    pub(super) bars: Bars,
+    /// Deliveries that a newer one with their collapse key takes the place of.
+    pub(super) earlier: EarlierOnes,
 }
 
 /// What was planned earlier of a notification.
@@ -48,7 +53,7 @@ pub(super) struct Known {
 pub(super) struct Before {
     /// Who has a recipient's row.
     pub(super) users: HashSet<UserId>,
-    /// Whether any of them got an entry.
+    /// Whether it was sent to any of them.
     pub(super) delivered: bool,
     /// Where it was published.
     pub(super) topics: Vec<PublishedTo>,
@@ -75,24 +80,43 @@ pub(super) fn plan(
             .before
             .remove(&(job.lease.tenant.clone(), job.lease.notification))
             .unwrap_or_default();
-        let users: Vec<&UserId> = job
+        let addressees = job
             .users
             .iter()
-            .filter(|user| !before.users.contains(user))
-            .collect();
+            .filter(|addressee| !before.users.contains(&addressee.user));
         if expired {
-            for user in users {
-                ledger
-                    .writes
-                    .recipients
-                    .push(recipient(job, *user, RecipientState::Expired, Some(EXPIRED)));
+            for addressee in addressees {
+                ledger.writes.recipients.push(recipient(
+                    job,
+                    addressee,
+                    RecipientState::Expired,
+                    Some(EXPIRED),
+                ));
             }
         } else {
             let content: &RawValue = serde_json::from_str(&job.notification.content).map_err(|error| {
                 StoreError::Corrupt(format!("content of {}: {error}", job.notification.id))
             })?;
-            for user in users {
-                deliver(ledger, &mut known, &mut entries, job, *user, content)?;
+            for addressee in addressees {
+                let key = (job.lease.tenant.clone(), addressee.user);
+                if known.erased.contains(&key) {
+                    ledger.writes.recipients.push(recipient(
+                        job,
+                        addressee,
+                        RecipientState::Erased,
+                        Some(ERASED),
+                    ));
+                    continue;
+                }
+                if addressee.in_app {
+                    deliver(ledger, &mut known, &mut entries, job, addressee, content)?;
+                } else {
+                    ledger
+                        .writes
+                        .recipients
+                        .push(recipient(job, addressee, RecipientState::Open, None));
+                }
+                plan_outside(ledger, &known.bars, &mut known.earlier, job, addressee);
             }
         }
         // Where some got it before its time to live ended, it was sent: the others' rows say that they did not get it.
@@ -123,18 +147,19 @@ pub(super) fn plan(
 
 fn recipient(
     job: &PlanJob,
-    user: UserId,
+    addressee: &Addressee,
     state: RecipientState,
     reason: Option<&'static str>,
 ) -> RecipientRow {
     RecipientRow {
         tenant: job.lease.tenant.clone(),
         notification: job.lease.notification,
-        user,
+        user: addressee.user,
         state,
         reason,
         entry: None,
         seq: None,
+        plain: addressee.plain.clone(),
     }
 }
 
@@ -144,19 +169,18 @@ fn deliver(
     known: &mut Known,
     entries: &mut HashMap<(UserKey, EntryId), EntryRow>,
     job: &PlanJob,
-    user: UserId,
+    addressee: &Addressee,
     content: &RawValue,
 ) -> Result<(), StoreError> {
     let notification = &job.notification;
     let now = ledger.now;
+    let user = addressee.user;
     let key = (job.lease.tenant.clone(), user);
-    if known.erased.contains(&key) {
-        ledger
-            .writes
-            .recipients
-            .push(recipient(job, user, RecipientState::Erased, Some(ERASED)));
-        return Ok(());
-    }
+    let own: &RawValue = match &addressee.content {
+        None => content,
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| StoreError::Corrupt(format!("content of {}: {error}", notification.id)))?,
+    };
     let open_key = notification
         .collapse_key
         .as_ref()
@@ -172,7 +196,7 @@ fn deliver(
         category: notification.category.clone(),
         collapse_key: notification.collapse_key.clone(),
         priority: notification.priority,
-        content: Arc::clone(&notification.content),
+        content: Arc::clone(addressee.content.as_ref().unwrap_or(&notification.content)),
         created_at: replaced.as_ref().map_or(now, |entry| entry.created_at),
         updated_at: now,
         arrived_at: now,
@@ -187,7 +211,7 @@ fn deliver(
     let before = replaced.as_ref().map(EntryRow::counted).unwrap_or_default();
     ledger.recount(&key, before, entry.counted())?;
     let counts = ledger.mailbox(&key)?.counts;
-    let body = EntryBody::new(&entry, content);
+    let body = EntryBody::new(&entry, own);
     match &replaced {
         None => ledger.append(&key, &ChangeBody::Added { entry: body, counts })?,
         Some(old) => {
@@ -203,7 +227,7 @@ fn deliver(
     ledger.writes.recipients.push(RecipientRow {
         entry: Some(entry.id),
         seq: Some(entry.seq),
-        ..recipient(job, user, RecipientState::Open, None)
+        ..recipient(job, addressee, RecipientState::Open, None)
     });
     ledger.writes.deliveries.push(DeliveryRow {
         tenant: key.0.clone(),

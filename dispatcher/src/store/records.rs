@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use carillon_domain::{
-    Acknowledgement, Category, ChangeKind, CollapseKey, Counts, DeliveryId, DeviceName, EntryId, Envelope,
-    Epoch, ExternalUserId, NotificationId, NotificationState, Position, Priority, PublisherInfo, Target,
-    TenantId, Timestamp, TopicName, UserId,
+    Acknowledgement, Address, Category, ChangeKind, ChannelKind, CollapseKey, Counts, DeliveryId, DeviceId,
+    DeviceName, EntryId, Envelope, Epoch, ExternalUserId, NotificationId, NotificationState, PlainAddress,
+    Position, Priority, PublisherInfo, Target, TemplateName, TenantId, Timestamp, TopicName, UserId,
+    ports::Lane,
 };
+
+use super::outside::AttemptDetail;
 
 /// Whose mailbox.
 pub(crate) type UserKey = (TenantId, UserId);
@@ -34,9 +37,23 @@ pub(crate) struct NewNotification {
     pub(crate) content: Arc<str>,
     /// `Vec<Target>` as JSON.
     pub(crate) targets: Arc<str>,
+    /// `Vec<ChannelKind>` as JSON, where the request names them.
+    pub(crate) channels: Option<Arc<str>>,
+    /// What `content` was rendered from.
+    pub(crate) template: Option<TemplateUse>,
     pub(crate) created_at: Timestamp,
     pub(crate) send_at: Timestamp,
     pub(crate) expires_at: Timestamp,
+}
+
+/// A template as a notification uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TemplateUse {
+    pub(crate) name: TemplateName,
+    /// Fixed when the notification was accepted.
+    pub(crate) version: u64,
+    /// A JSON object.
+    pub(crate) data: Arc<str>,
 }
 
 /// One request's notifications: accepted together or not at all.
@@ -53,7 +70,10 @@ impl AcceptRequest {
         let rows: usize = self
             .notifications
             .iter()
-            .map(|n| n.content.len() + n.targets.len() + 256)
+            .map(|n| {
+                let data = n.template.as_ref().map_or(0, |template| template.data.len());
+                n.content.len() + n.targets.len() + data + 256
+            })
             .sum();
         rows + self.claim.as_ref().map_or(0, |claim| claim.body.len())
     }
@@ -102,6 +122,10 @@ pub(crate) struct NotificationRow {
     pub(crate) collapse_key: Option<CollapseKey>,
     pub(crate) content: Arc<str>,
     pub(crate) targets: Vec<StoredTarget>,
+    /// Where the request names them.
+    pub(crate) channels: Option<Vec<ChannelKind>>,
+    /// What `content` was rendered from, in the template's default locale.
+    pub(crate) template: Option<TemplateUse>,
     pub(crate) created_at: Timestamp,
     pub(crate) send_at: Timestamp,
     pub(crate) expires_at: Timestamp,
@@ -129,12 +153,57 @@ pub(crate) struct PublishedTo {
 pub(crate) struct PlanJob {
     pub(crate) lease: Lease,
     pub(crate) notification: Arc<NotificationRow>,
-    /// Its user targets, resolved, without repeats.
-    pub(crate) users: Vec<UserId>,
+    /// Its user targets, resolved, without repeats, and its plain addresses.
+    pub(crate) users: Vec<Addressee>,
     /// Its topic targets, and whether each keeps a history.
     pub(crate) topics: Vec<(TopicName, bool)>,
     /// How much of the notification this is.
     pub(crate) part: PlanPart,
+}
+
+/// One recipient of a notification, and where it goes for him.
+#[derive(Debug, Clone)]
+pub(crate) struct Addressee {
+    pub(crate) user: UserId,
+    /// Whether it goes to his inbox.
+    pub(crate) in_app: bool,
+    /// The in-app form in his language, where that is another text than the notification's own content.
+    pub(crate) content: Option<Arc<str>>,
+    /// The locale that was chosen for him from the notification's template.
+    pub(crate) locale: Option<Arc<str>>,
+    /// The plain address that he is: nobody whom we know.
+    pub(crate) plain: Option<PlainAddress>,
+    /// Where it goes outside the inbox.
+    pub(crate) outside: Vec<Outgoing>,
+}
+
+impl Addressee {
+    /// A user who gets it in his inbox alone, as it came.
+    #[cfg(test)]
+    pub(crate) fn in_app(user: UserId) -> Self {
+        Self {
+            user,
+            in_app: true,
+            content: None,
+            locale: None,
+            plain: None,
+            outside: Vec::new(),
+        }
+    }
+}
+
+/// One way outside the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    pub(crate) channel: ChannelKind,
+    pub(crate) address: Address,
+    pub(crate) device: Option<DeviceId>,
+    /// Empty where it is skipped.
+    pub(crate) lane: Lane,
+    /// Why it is not sent, whatever the store knows.
+    pub(crate) skip: Option<&'static str>,
+    /// Whether the channel can put it in the place of an older one.
+    pub(crate) replaces: bool,
 }
 
 /// Which part of a notification a job plans: what is too much for one transaction is planned in several.
@@ -162,9 +231,37 @@ impl PlanJob {
         self.lease.token > 1 || self.part != PlanPart::Whole
     }
 
-    /// Its users' mailboxes.
+    /// The mailboxes that it goes to.
     pub(crate) fn mailboxes(&self) -> impl Iterator<Item = UserKey> + '_ {
-        self.users.iter().map(|user| (self.lease.tenant.clone(), *user))
+        self.users
+            .iter()
+            .filter(|addressee| addressee.in_app)
+            .map(|addressee| (self.lease.tenant.clone(), addressee.user))
+    }
+
+    /// All of its recipients.
+    pub(crate) fn recipients(&self) -> impl Iterator<Item = UserKey> + '_ {
+        self.users
+            .iter()
+            .map(|addressee| (self.lease.tenant.clone(), addressee.user))
+    }
+
+    /// Where it would go outside the inbox unless the store knows something against it.
+    pub(crate) fn sendable(&self) -> impl Iterator<Item = (&Addressee, &Outgoing)> + '_ {
+        self.users.iter().flat_map(|addressee| {
+            addressee
+                .outside
+                .iter()
+                .filter(|outgoing| outgoing.skip.is_none())
+                .map(move |outgoing| (addressee, outgoing))
+        })
+    }
+
+    /// What its collapse key names within a recipient's deliveries.
+    pub(crate) fn collapse(&self) -> Option<Arc<str>> {
+        let key = self.notification.collapse_key.as_ref()?;
+        // A category has no slash, so no two pairs read alike.
+        Some(Arc::from(format!("{}/{key}", self.notification.category)))
     }
 }
 
@@ -196,6 +293,8 @@ pub(crate) enum Cancelled {
     /// Cancelled now or before; so many open entries were recalled by this call.
     Done {
         recalled: u64,
+        /// Deliveries outside the inbox that are being tried now, and cannot be stopped.
+        in_flight: u64,
     },
     /// It expired before.
     Expired,
@@ -290,6 +389,7 @@ pub(crate) struct RecipientRow {
     pub(crate) reason: Option<&'static str>,
     pub(crate) entry: Option<EntryId>,
     pub(crate) seq: Option<u64>,
+    pub(crate) plain: Option<PlainAddress>,
 }
 
 /// Where a notification stands for one user.
@@ -561,6 +661,7 @@ pub(crate) struct RecipientDetail {
     pub(crate) entry: Option<EntryId>,
     pub(crate) position: Option<Position>,
     pub(crate) acknowledgement: Option<Acknowledgement>,
+    pub(crate) plain: Option<PlainAddress>,
     pub(crate) deliveries: Vec<DeliveryDetail>,
     /// All but `delivered`.
     pub(crate) receipts: Vec<ReceiptDetail>,
@@ -576,7 +677,22 @@ pub(crate) struct DeliveryDetail {
     pub(crate) address: String,
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
+    pub(crate) device: Option<DeviceId>,
     pub(crate) created_at: Timestamp,
+    /// When the next attempt may begin.
+    pub(crate) next_at: Option<Timestamp>,
+    /// The latest ones, in order.
+    pub(crate) attempts: Vec<AttemptDetail>,
+}
+
+impl DeliveryDetail {
+    /// Adds its next attempt. While one runs, no other follows yet.
+    pub(crate) fn add(&mut self, attempt: AttemptDetail) {
+        if attempt.outcome.is_none() {
+            self.next_at = None;
+        }
+        self.attempts.push(attempt);
+    }
 }
 
 /// One receipt as a recipient's detail shows it.
@@ -617,10 +733,14 @@ pub(crate) enum Sweep {
     Devices,
     /// Notes on who was erased.
     Erased,
+    /// Versions of deleted templates that no notification needs.
+    TemplateVersions,
+    /// Deleted templates without versions.
+    Templates,
 }
 
 impl Sweep {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Notifications,
         Self::Idempotency,
         Self::Log,
@@ -630,6 +750,8 @@ impl Sweep {
         Self::Confirmations,
         Self::Devices,
         Self::Erased,
+        Self::TemplateVersions,
+        Self::Templates,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -643,6 +765,8 @@ impl Sweep {
             Self::Confirmations => "confirmations",
             Self::Devices => "devices",
             Self::Erased => "erased",
+            Self::TemplateVersions => "template_versions",
+            Self::Templates => "templates",
         }
     }
 }

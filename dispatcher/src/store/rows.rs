@@ -4,7 +4,8 @@ use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use carillon_domain::{
     Acknowledgement, ChangeKind, Counts, DeviceName, Epoch, ExternalUserId, LoggedChange, NotificationId,
-    NotificationState, Position, Priority, Publication, Target, TenantId, Timestamp, TopicName, UserId,
+    NotificationState, PlainAddress, Position, Priority, Publication, Target, TenantId, Timestamp, TopicName,
+    UserId,
     ports::{Gap, Since},
 };
 use carillon_sql::StoreError;
@@ -13,13 +14,14 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use super::plan::Before;
 use super::records::{
     AcceptReply, Claim, DeliveryDetail, EntryAction, EntryRow, Lease, MailboxCommand, MailboxRow,
-    NotificationRow, Operation, ReceiptDetail, RecipientDetail, RecipientState, StoredTarget, TopicRow,
-    UserKey, Which,
+    NotificationRow, Operation, ReceiptDetail, RecipientDetail, RecipientState, StoredTarget, TemplateUse,
+    TopicRow, UserKey, Which,
 };
 
 /// The columns of [`notification`].
 pub(super) const NOTIFICATION: &str = "n.tenant, n.id, n.state, n.category, n.priority, n.collapse_key, \
-    n.content, n.targets, n.created_at, n.send_at, n.expires_at, n.topics";
+    n.content, n.targets, n.created_at, n.send_at, n.expires_at, n.topics, n.channels, n.template, \
+    n.template_version, n.data";
 
 pub(super) type NotificationColumns = (
     String,
@@ -34,24 +36,38 @@ pub(super) type NotificationColumns = (
     i64,
     i64,
     Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
 );
 
 pub(super) fn notification(row: NotificationColumns) -> Result<NotificationRow, StoreError> {
-    let (tenant, id, state, category, priority, collapse, content, targets, created, send, expires, topics) =
-        row;
+    let (tenant, id, state, category, priority, collapse, content, targets, created, send, expires, ..) =
+        &row;
+    let (.., topics, channels, template, version, data) = &row;
     Ok(NotificationRow {
-        tenant: word(&tenant)?,
-        id: word(&id)?,
-        state: notification_state(&state)?,
-        category: word(&category)?,
-        priority: from_priority(&priority)?,
+        tenant: word(tenant)?,
+        id: word(id)?,
+        state: notification_state(state)?,
+        category: word(category)?,
+        priority: from_priority(priority)?,
         collapse_key: collapse.as_deref().map(word).transpose()?,
-        content: Arc::from(content),
-        targets: json(&targets)?,
-        created_at: Timestamp::from_micros(created),
-        send_at: Timestamp::from_micros(send),
-        expires_at: Timestamp::from_micros(expires),
-        topics,
+        content: Arc::from(content.as_str()),
+        targets: json(targets)?,
+        channels: channels.as_deref().map(json).transpose()?,
+        template: match (template, version) {
+            (Some(name), Some(version)) => Some(TemplateUse {
+                name: word(name)?,
+                version: number(*version)?,
+                data: Arc::from(data.as_deref().unwrap_or("{}")),
+            }),
+            _ => None,
+        },
+        created_at: Timestamp::from_micros(*created),
+        send_at: Timestamp::from_micros(*send),
+        expires_at: Timestamp::from_micros(*expires),
+        topics: topics.clone(),
     })
 }
 
@@ -475,8 +491,8 @@ pub(super) fn by_open_key(
     Ok(open)
 }
 
-/// Tenant, notification, user, and the change that brought it.
-pub(super) type BeforeColumns = (String, String, String, Option<i64>);
+/// Tenant, notification, user, and where it stands for him.
+pub(super) type BeforeColumns = (String, String, String, String);
 
 /// What was planned earlier, by its notification: recipients, and tenant, id and topics of what was published.
 pub(super) fn before(
@@ -484,10 +500,10 @@ pub(super) fn before(
     topics: Vec<(String, String, String)>,
 ) -> Result<HashMap<(TenantId, NotificationId), Before>, StoreError> {
     let mut before: HashMap<_, Before> = HashMap::new();
-    for (tenant, id, user, seq) in recipients {
+    for (tenant, id, user, state) in recipients {
         let of = before.entry((word(&tenant)?, word(&id)?)).or_default();
         of.users.insert(word(&user)?);
-        of.delivered |= seq.is_some();
+        of.delivered |= state != RecipientState::Expired.as_str() && state != RecipientState::Erased.as_str();
     }
     for (tenant, id, topics) in topics {
         before.entry((word(&tenant)?, word(&id)?)).or_default().topics = json(&topics)?;
@@ -519,7 +535,7 @@ pub(super) fn entry_commands(
         .collect())
 }
 
-/// User, state, reason, entry, the mailbox's epoch, seq, acknowledgement.
+/// User, state, reason, entry, the mailbox's epoch, seq, acknowledgement; a plain address's channel and address.
 pub(super) type RecipientColumns = (
     String,
     String,
@@ -528,10 +544,19 @@ pub(super) type RecipientColumns = (
     Option<String>,
     Option<i64>,
     Option<String>,
+    Option<String>,
+    Option<String>,
 );
 
 pub(super) fn recipient(row: RecipientColumns) -> Result<RecipientDetail, StoreError> {
-    let (user, state, reason, entry, epoch, seq, acknowledged) = row;
+    let (user, state, reason, entry, epoch, seq, acknowledged, channel, address) = row;
+    let plain = match (channel, address) {
+        (Some(channel), Some(address)) => Some(PlainAddress {
+            channel: word(&channel)?,
+            to: word(&address)?,
+        }),
+        _ => None,
+    };
     let position = match (epoch, seq) {
         (Some(epoch), Some(seq)) => Some(Position {
             epoch: word(&epoch)?,
@@ -546,17 +571,34 @@ pub(super) fn recipient(row: RecipientColumns) -> Result<RecipientDetail, StoreE
         entry: entry.as_deref().map(word).transpose()?,
         position,
         acknowledgement: acknowledgement(acknowledged.as_deref())?,
+        plain,
         deliveries: Vec::new(),
         receipts: Vec::new(),
         confirmed: Vec::new(),
     })
 }
 
-/// User, id, channel, address, state, reason, creation.
-pub(super) type DeliveryColumns = (String, String, String, String, String, Option<String>, i64);
+/// Attempts that a recipient's detail shows of each delivery, at the most.
+pub(super) const SHOWN_ATTEMPTS: i64 = 20;
+
+/// The columns of [`delivery`]: of a delivery `d` and its work `q`.
+pub(super) const DELIVERY: &str =
+    "d.user_id, d.id, d.channel, d.address, d.state, d.reason, d.created_at, d.device, q.due_at";
+
+pub(super) type DeliveryColumns = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    i64,
+    Option<String>,
+    Option<i64>,
+);
 
 pub(super) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail, StoreError> {
-    let (_, id, channel, address, state, reason, created) = row;
+    let (_, id, channel, address, state, reason, created, device, due) = row;
     let created_at = Timestamp::from_micros(created);
     Ok(DeliveryDetail {
         id: word(&id)?,
@@ -564,7 +606,10 @@ pub(super) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail, StoreErro
         address,
         state,
         reason,
+        device: device.as_deref().map(word).transpose()?,
         created_at,
+        next_at: due.map(Timestamp::from_micros),
+        attempts: Vec::new(),
     })
 }
 

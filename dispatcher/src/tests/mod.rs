@@ -1,11 +1,14 @@
 //! The dispatcher as its users meet it: requests through the real router, workers running, envelopes on a real bus.
 
+mod categories;
 mod inbox;
 mod node;
 mod outside;
 mod pipeline;
+mod planning;
 mod remote;
 mod sending;
 mod sources;
+mod templates;
 mod topics;
 mod webhooks;

@@ -14,7 +14,7 @@ use carillon_domain::{
 };
 use carillon_runtime::lifecycle::Stop;
 use carillon_sql::Database;
-use carillon_testkit::{FixedClock, TestDatabase};
+use carillon_testkit::{FixedClock, PlainTemplates, TestDatabase};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
@@ -83,12 +83,13 @@ impl Node {
             directory: names.clone(),
             queue: setup.queue.unwrap_or_else(|| Arc::new(EmbeddedQueue::default())),
             bus,
-            clock: clock.clone(),
             channels: setup.channels,
-            templates: None,
+            templates: Some(Arc::new(PlainTemplates)),
             seal: Some(Arc::new(carillon_testkit::OpenSeal)),
             keys: Some(Arc::new(carillon_testkit::CountedKeys::default())),
             bounces: Some(Arc::new(super::sources::Lines)),
+            links: Some("https://bell.example.org/".parse().expect("a URL")),
+            clock: clock.clone(),
         };
         let dispatcher = Dispatcher::open(config.clone(), database.clone(), ports)
             .await
@@ -254,12 +255,11 @@ impl Node {
             }
             None => Body::empty(),
         };
-        let response = self
-            .router
-            .clone()
-            .oneshot(request.body(body).expect("a request"))
-            .await
-            .expect("infallible");
+        self.ask(request.body(body).expect("a request")).await
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
         Answer {
@@ -273,6 +273,16 @@ impl Node {
     /// The routes as this principal calls them.
     pub(super) fn router_of(&self, principal: Principal) -> Router {
         self.router.clone().layer(axum::Extension(principal))
+    }
+
+    /// A request of somebody who is not logged in.
+    pub(super) async fn click(&self, method: Method, path: &str, body: &'static str) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(body));
+        self.ask(request.expect("a request")).await
     }
 
     /// Sends to users and answers the id, once it is planned.
@@ -353,7 +363,10 @@ pub(super) async fn eventually(condition: impl AsyncFn() -> bool) {
 
 /// A directory that knows everybody it was asked for.
 #[derive(Default)]
-pub(super) struct Names(Mutex<HashMap<(TenantId, ExternalUserId), UserId>>);
+pub(super) struct Names(
+    Mutex<HashMap<(TenantId, ExternalUserId), UserId>>,
+    Mutex<HashMap<UserId, Profile>>,
+);
 
 impl Names {
     pub(super) fn of(&self, tenant: &TenantId, user: &ExternalUserId) -> UserId {
@@ -363,6 +376,12 @@ impl Names {
             .lock()
             .entry((tenant.clone(), user.clone()))
             .or_insert_with(new)
+    }
+
+    /// Gives a user of the default tenant a language and addresses.
+    pub(super) fn describe(&self, user: &str, profile: Profile) {
+        let user = self.of(&TenantId::default(), &user.parse().expect("a user"));
+        self.1.lock().insert(user, profile);
     }
 
     pub(super) fn forget(&self, user: &str) {
@@ -396,7 +415,11 @@ impl Directory for Names {
     }
 
     async fn profiles(&self, _: &TenantId, users: &[UserId]) -> Result<Vec<Profile>, Unavailable> {
-        Ok(vec![Profile::default(); users.len()])
+        let profiles = self.1.lock();
+        Ok(users
+            .iter()
+            .map(|user| profiles.get(user).cloned().unwrap_or_default())
+            .collect())
     }
 
     async fn retire(&self, _: &TenantId, _: &ChannelKind, _: &Address, _: &str) -> Result<(), Unavailable> {

@@ -143,6 +143,7 @@ async fn deliver(node: &Node, addresses: &[String]) -> Vec<DeliveryId> {
             state: DeliveryState::Pending,
             reason: None,
             provider_id: None,
+            collapse: None,
             created_at: now,
             expires_at: now.after(Duration::from_secs(3_600)),
         })

@@ -144,6 +144,7 @@ async fn opened(node: &Node, tenant: &TenantId, count: usize) -> (NotificationId
             state: DeliveryState::Pending,
             reason: None,
             provider_id: None,
+            collapse: None,
             created_at: now,
             expires_at: now.after(Duration::from_secs(7_200)),
         })

@@ -510,6 +510,7 @@ async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
         state: DeliveryState::Accepted,
         reason: None,
         provider_id: None,
+        collapse: None,
         created_at: now,
         expires_at: now,
     };

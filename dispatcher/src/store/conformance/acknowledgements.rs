@@ -147,7 +147,10 @@ pub(super) async fn late_acknowledgements_of_what_is_gone_change_nothing(f: Fixt
         (1, 1, 1),
         "superseded: the newer one is not answered"
     );
-    f.store.cancel(f.now(), &f.tenant, second).await.expect("commits");
+    f.store
+        .cancel(f.now(), &f.tenant, second, &[])
+        .await
+        .expect("commits");
     assert_eq!(
         f.act("ada", vec![read(second)]).await.results,
         [OperationResult::Unchanged]

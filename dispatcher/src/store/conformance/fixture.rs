@@ -98,6 +98,8 @@ impl Fixture {
             collapse_key: None,
             content: Arc::from(r#"{"title":"hello"}"#),
             targets: Arc::from(serde_json::to_string(&targets).expect("encodes")),
+            channels: None,
+            template: None,
             created_at: now,
             send_at: now,
             expires_at: now.after(Duration::from_secs(3_600)),
@@ -162,7 +164,8 @@ impl Fixture {
                 for target in &row.targets {
                     match target {
                         StoredTarget::Known(Target::User(user)) => {
-                            job.users.push(self.user_of(&lease.tenant, user.as_str()));
+                            let user = self.user_of(&lease.tenant, user.as_str());
+                            job.users.push(Addressee::in_app(user));
                         }
                         StoredTarget::Known(Target::Topic(topic)) => {
                             job.topics

@@ -61,7 +61,7 @@ pub(super) async fn numbers_have_no_holes_however_many_write(f: Fixture) {
                 store.mutate(f.now(), &[command]).await.expect("commits");
                 if round % 4 == 0 {
                     store
-                        .cancel(f.now(), &f.tenant, sent[1].id)
+                        .cancel(f.now(), &f.tenant, sent[1].id, &[])
                         .await
                         .expect("commits");
                 }

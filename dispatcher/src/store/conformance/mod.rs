@@ -1,6 +1,7 @@
 //! One suite over both stores.
 
 mod acknowledgements;
+mod catalog;
 mod endpoints;
 mod fixture;
 mod mailbox_log;
@@ -8,6 +9,7 @@ mod mailboxes;
 mod outbox;
 mod outside;
 mod planning;
+mod planning_outside;
 mod sources;
 mod topics;
 mod upkeep;
@@ -76,6 +78,13 @@ on_both!(
     endpoints::secrets_rotate_and_the_last_one_stays,
     endpoints::what_waits_moves_with_its_endpoint_in_order,
     endpoints::what_ended_is_sent_again_last_in_its_strand,
+    planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
+    planning_outside::what_is_suppressed_or_turned_off_is_skipped,
+    planning_outside::cancelling_stops_what_waits_and_takes_back_what_can_be,
+    planning_outside::a_plain_address_is_a_recipient_without_an_inbox,
+    catalog::categories_are_replaced_listed_and_removed,
+    catalog::a_template_s_versions_go_on_and_are_bounded,
+    catalog::a_deleted_template_stays_for_what_was_accepted,
     upkeep::erasing_leaves_nothing_that_names_the_user,
     upkeep::an_erased_user_cannot_be_brought_back,
     upkeep::the_janitor_takes_what_is_too_old,

@@ -34,6 +34,7 @@ fn delivery(f: &Fixture, host: &str) -> OutsideRow {
         state: DeliveryState::Pending,
         reason: None,
         provider_id: None,
+        collapse: None,
         created_at: now,
         expires_at: now.after(Duration::from_secs(3_600)),
     }

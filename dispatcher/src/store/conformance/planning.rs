@@ -175,7 +175,7 @@ pub(super) async fn what_is_too_late_expires(f: Fixture) {
     assert!(f.log("ada").await.is_empty());
     let cancelled = f
         .store
-        .cancel(f.now(), &f.tenant, sent.id)
+        .cancel(f.now(), &f.tenant, sent.id, &[])
         .await
         .expect("commits");
     assert_eq!(cancelled.value, Cancelled::Expired);
@@ -287,10 +287,16 @@ pub(super) async fn cancelling_between_parts_recalls_what_was_sent(f: Fixture) {
     f.store.plan(f.now(), &[first]).await.expect("plans");
     let cancelled = f
         .store
-        .cancel(f.now(), &f.tenant, sent.id)
+        .cancel(f.now(), &f.tenant, sent.id, &[])
         .await
         .expect("cancels");
-    assert_eq!(cancelled.value, Cancelled::Done { recalled: 1 });
+    assert_eq!(
+        cancelled.value,
+        Cancelled::Done {
+            recalled: 1,
+            in_flight: 0
+        }
+    );
     let done = f.store.plan(f.now(), &[rest]).await.expect("plans");
     assert_eq!(done.value, [PlanOutcome::Stale]);
     assert!(f.inbox("ada").await.is_empty() && f.inbox("bob").await.is_empty());
@@ -304,8 +310,18 @@ pub(super) async fn cancelling_recalls_open_entries_once(f: Fixture) {
         .await;
     f.entry("dan", f.inbox("dan").await[0].id, EntryAction::Delete)
         .await;
-    let cancelled = f.store.cancel(f.now(), &f.tenant, id).await.expect("commits");
-    assert_eq!(cancelled.value, Cancelled::Done { recalled: 2 });
+    let cancelled = f
+        .store
+        .cancel(f.now(), &f.tenant, id, &[])
+        .await
+        .expect("commits");
+    assert_eq!(
+        cancelled.value,
+        Cancelled::Done {
+            recalled: 2,
+            in_flight: 0
+        }
+    );
     assert_eq!(cancelled.envelopes.len(), 2);
     assert_eq!(words(&f.log("ada").await), ["added", "recalled"]);
     assert_eq!(words(&f.log("bob").await), ["added", "archived! 1"]);
@@ -314,11 +330,21 @@ pub(super) async fn cancelling_recalls_open_entries_once(f: Fixture) {
     assert_eq!(f.recipient(id, "ada").await.state, RecipientState::Cancelled);
     assert_eq!(f.recipient(id, "eve").await.state, RecipientState::Acknowledged);
     assert_eq!(f.state(id).await, NotificationState::Cancelled);
-    let again = f.store.cancel(f.now(), &f.tenant, id).await.expect("commits");
-    assert_eq!(again.value, Cancelled::Done { recalled: 0 });
+    let again = f
+        .store
+        .cancel(f.now(), &f.tenant, id, &[])
+        .await
+        .expect("commits");
+    assert_eq!(
+        again.value,
+        Cancelled::Done {
+            recalled: 0,
+            in_flight: 0
+        }
+    );
     assert!(again.envelopes.is_empty());
     let foreign: TenantId = "acme".parse().expect("a tenant");
-    let other = f.store.cancel(f.now(), &foreign, id).await.expect("commits");
+    let other = f.store.cancel(f.now(), &foreign, id, &[]).await.expect("commits");
     assert_eq!(other.value, Cancelled::NotFound);
 }
 
@@ -328,10 +354,16 @@ pub(super) async fn cancelling_before_planning_sends_nothing(f: Fixture) {
     let jobs = f.jobs(&f.lease().await).await;
     let cancelled = f
         .store
-        .cancel(f.now(), &f.tenant, sent.id)
+        .cancel(f.now(), &f.tenant, sent.id, &[])
         .await
         .expect("commits");
-    assert_eq!(cancelled.value, Cancelled::Done { recalled: 0 });
+    assert_eq!(
+        cancelled.value,
+        Cancelled::Done {
+            recalled: 0,
+            in_flight: 0
+        }
+    );
     assert_eq!(
         f.store.plan(f.now(), &jobs).await.expect("plans").value,
         [PlanOutcome::Stale]
@@ -355,7 +387,7 @@ pub(super) async fn cancelling_and_planning_never_leave_an_entry_behind(f: Fixtu
             let f = Arc::clone(&f);
             async move {
                 f.store
-                    .cancel(f.now(), &f.tenant, sent.id)
+                    .cancel(f.now(), &f.tenant, sent.id, &[])
                     .await
                     .expect("commits")
                     .value
@@ -366,8 +398,20 @@ pub(super) async fn cancelling_and_planning_never_leave_an_entry_behind(f: Fixtu
             canceller.await.expect("no panic"),
         );
         match planned {
-            PlanOutcome::Stale => assert_eq!(cancelled, Cancelled::Done { recalled: 0 }),
-            _ => assert_eq!(cancelled, Cancelled::Done { recalled: 2 }),
+            PlanOutcome::Stale => assert_eq!(
+                cancelled,
+                Cancelled::Done {
+                    recalled: 0,
+                    in_flight: 0
+                }
+            ),
+            _ => assert_eq!(
+                cancelled,
+                Cancelled::Done {
+                    recalled: 2,
+                    in_flight: 0
+                }
+            ),
         }
         assert!(f.inbox("ada").await.is_empty() && f.inbox("bob").await.is_empty());
         assert_eq!(f.state(sent.id).await, NotificationState::Cancelled);
@@ -383,7 +427,7 @@ pub(super) async fn the_same_ids_under_two_tenants_are_strangers(f: Fixture) {
     // Even the users' internal ids are the same.
     let mut jobs = f.jobs(&f.lease().await).await;
     for job in &mut jobs {
-        job.users = vec![f.user("ada")];
+        job.users = vec![Addressee::in_app(f.user("ada"))];
     }
     assert_eq!(
         f.store.plan(f.now(), &jobs).await.expect("plans").value,
@@ -403,7 +447,10 @@ pub(super) async fn the_same_ids_under_two_tenants_are_strangers(f: Fixture) {
         OperationResult::Ok
     );
     assert_eq!(f.store.mailbox(&other, ada).await.expect("reads").1.total, 1);
-    f.store.cancel(f.now(), &other, sent.id).await.expect("commits");
+    f.store
+        .cancel(f.now(), &other, sent.id, &[])
+        .await
+        .expect("commits");
     assert_eq!(f.state(sent.id).await, NotificationState::Planned);
     let erasure = Erasure {
         tenant: other.clone(),
@@ -442,7 +489,10 @@ pub(super) async fn lists_filter_and_page(f: Fixture) {
             .await,
         );
     }
-    f.store.cancel(f.now(), &f.tenant, ids[0]).await.expect("commits");
+    f.store
+        .cancel(f.now(), &f.tenant, ids[0], &[])
+        .await
+        .expect("commits");
     f.advance(Duration::from_secs(1));
     let waiting = f.notification(&["ada"]);
     f.accept(std::slice::from_ref(&waiting)).await;

@@ -131,6 +131,7 @@ fn email(f: &Fixture, notification: NotificationId, address: &str) -> OutsideRow
         state: DeliveryState::Accepted,
         reason: None,
         provider_id: None,
+        collapse: None,
         created_at: f.now(),
         expires_at: f.now().after(Duration::from_secs(60)),
     }

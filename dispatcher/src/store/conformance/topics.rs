@@ -253,7 +253,7 @@ pub(super) async fn a_topic_target_stands_in_the_history(f: Fixture) {
         1
     );
     f.store
-        .cancel(f.now(), &f.tenant, sent.id)
+        .cancel(f.now(), &f.tenant, sent.id, &[])
         .await
         .expect("commits");
     let row = f

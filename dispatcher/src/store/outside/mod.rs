@@ -7,6 +7,7 @@
 
 mod decide;
 mod follow;
+mod planning;
 mod receipt;
 mod records;
 mod remote;
@@ -16,8 +17,12 @@ use async_trait::async_trait;
 use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
+use super::records::PlanJob;
+
 pub(super) use decide::{Candidate, Effects, Found, QueueKey, by_lane, expire, hand_out, settle};
 pub(super) use follow::follow;
+pub(crate) use planning::Bars;
+pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, plan_outside, take_back};
 pub(super) use receipt::{ReceiptColumns, receive, received};
 pub(crate) use records::*;
 pub(crate) use remote::*;
@@ -121,6 +126,9 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
         before: Option<RedriveId>,
         limit: u32,
     ) -> Result<Vec<RedriveRow>, StoreError>;
+
+    /// What stands against sending these jobs outside the inbox, as planning will find it.
+    async fn bars(&self, jobs: &[PlanJob]) -> Result<Bars, StoreError>;
 
     /// Keeps an address from being written to; the first reason stays. Answers the row that stands.
     async fn suppress(&self, row: &SuppressionRow) -> Result<SuppressionRow, StoreError>;

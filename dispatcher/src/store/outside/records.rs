@@ -140,6 +140,8 @@ pub(crate) struct OutsideRow {
     pub(crate) reason: Option<Cow<'static, str>>,
     /// The far end's id of what it replaces.
     pub(crate) provider_id: Option<String>,
+    /// What a newer notification that takes its place has in common with it.
+    pub(crate) collapse: Option<Arc<str>>,
     pub(crate) created_at: Timestamp,
     pub(crate) expires_at: Timestamp,
 }

@@ -2,19 +2,23 @@
 
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
-use carillon_domain::{ChannelKind, EndpointId, Priority, TenantId, Timestamp, ports::Operation};
+use carillon_domain::{ChannelKind, DeliveryId, EndpointId, Priority, TenantId, Timestamp, ports::Operation};
 use carillon_sql::StoreError;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{
     decide::{Candidate, CandidateDelivery},
+    planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
     records::{
         AttemptDetail, Brings, DeliveryState, DueLane, EndpointSource, EventSource, LaneKey, LeasedDelivery,
         NotificationSource, OutsideDetail, RedriveRow, SealedSecret, Sources, StoredTemplate, SuppressionRow,
     },
     remote::RemoteChannelRow,
 };
-use crate::store::rows::{corrupt, json, number, word};
+use crate::store::{
+    records::PlanJob,
+    rows::{corrupt, json, number, word},
+};
 
 pub(in crate::store) type LaneColumns = (String, String, String, String, i64);
 
@@ -227,6 +231,28 @@ pub(in crate::store) fn attempt(row: AttemptColumns) -> Result<AttemptDetail, St
     })
 }
 
+/// [`AttemptColumns`] behind their delivery's id.
+pub(in crate::store) type AttemptOfColumns = (
+    String,
+    i64,
+    String,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
+
+pub(in crate::store) fn attempt_of(row: AttemptOfColumns) -> Result<(DeliveryId, AttemptDetail), StoreError> {
+    let (delivery, number, operation, started, ended, outcome, status, reason, excerpt, next) = row;
+    let row = (
+        number, operation, started, ended, outcome, status, reason, excerpt, next,
+    );
+    Ok((word(&delivery)?, attempt(row)?))
+}
+
 pub(in crate::store) type SuppressionColumns = (
     String,
     String,
@@ -421,4 +447,118 @@ pub(in crate::store) fn remote_channel(row: RemoteChannelColumns) -> Result<Remo
         seen_at: time(seen),
         announced_at: Timestamp::from_micros(announced),
     })
+}
+
+/// Where jobs would go outside the inbox: tenant, channel, address; each once.
+pub(in crate::store) fn addresses(jobs: &[PlanJob]) -> Vec<(&str, &str, &str)> {
+    let mut addresses: Vec<_> = jobs
+        .iter()
+        .flat_map(|job| {
+            let tenant = job.lease.tenant.as_str();
+            job.sendable()
+                .map(move |(_, outgoing)| (tenant, outgoing.channel.as_str(), outgoing.address.as_str()))
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// Whose opt-outs count for jobs: tenant, user, category; each once.
+pub(in crate::store) fn categories(jobs: &[PlanJob]) -> Vec<(&str, String, &str)> {
+    let mut categories: Vec<_> = jobs
+        .iter()
+        .flat_map(|job| {
+            let (tenant, category) = (job.lease.tenant.as_str(), job.notification.category.as_str());
+            job.sendable()
+                .map(move |(addressee, _)| (tenant, addressee.user.to_string(), category))
+        })
+        .collect();
+    categories.sort_unstable();
+    categories.dedup();
+    categories
+}
+
+/// What the collapse keys of jobs name: tenant, user, name; each once.
+pub(in crate::store) fn collapse_names(jobs: &[PlanJob]) -> Vec<(&str, String, Arc<str>)> {
+    let mut names: Vec<_> = jobs
+        .iter()
+        .filter_map(|job| Some((job, job.collapse()?)))
+        .flat_map(|(job, collapse)| {
+            job.users.iter().map(move |addressee| {
+                let user = addressee.user.to_string();
+                (job.lease.tenant.as_str(), user, Arc::clone(&collapse))
+            })
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Tenant, channel, address.
+pub(in crate::store) type SuppressedColumns = (String, String, String);
+
+/// Tenant, user, category, channel.
+pub(in crate::store) type OptOutColumns = (String, String, String, String);
+
+pub(in crate::store) fn bars(
+    suppressed: Vec<SuppressedColumns>,
+    opted_out: Vec<OptOutColumns>,
+) -> Result<Bars, StoreError> {
+    let mut bars = Bars::default();
+    for (tenant, channel, address) in suppressed {
+        bars.suppressed
+            .insert((word(&tenant)?, word(&channel)?, word(&address)?));
+    }
+    for (tenant, user, category, channel) in opted_out {
+        bars.opted_out
+            .insert((word(&tenant)?, word(&user)?, word(&category)?, word(&channel)?));
+    }
+    Ok(bars)
+}
+
+/// Tenant, user, name, id, channel, address, the far end's id.
+pub(in crate::store) type EarlierColumns = (String, String, String, String, String, String, Option<String>);
+
+pub(in crate::store) fn earlier(rows: Vec<EarlierColumns>) -> Result<EarlierOnes, StoreError> {
+    let mut earlier = EarlierOnes::new();
+    for (tenant, user, name, id, channel, address, provider_id) in rows {
+        let name: CollapseName = ((word(&tenant)?, word(&user)?), Arc::from(name));
+        earlier.entry(name).or_default().push(Earlier {
+            id: word(&id)?,
+            channel: word(&channel)?,
+            address: word(&address)?,
+            provider_id,
+        });
+    }
+    Ok(earlier)
+}
+
+/// Id, channel, lane, attempts.
+pub(in crate::store) type SentColumns = (String, String, String, i64);
+
+pub(in crate::store) fn sent(row: SentColumns) -> Result<Sent, StoreError> {
+    let (id, channel, lane, attempts) = row;
+    Ok(Sent {
+        id: word(&id)?,
+        channel: word(&channel)?,
+        lane: Arc::from(lane),
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+    })
+}
+
+/// The lanes that jobs with a collapse key write to.
+pub(in crate::store) fn collapsing_lanes(jobs: &[PlanJob]) -> std::collections::BTreeSet<LaneKey> {
+    jobs.iter()
+        .filter(|job| job.notification.collapse_key.is_some())
+        .flat_map(|job| {
+            job.sendable().map(|(_, outgoing)| LaneKey {
+                tenant: job.lease.tenant.clone(),
+                channel: outgoing.channel.clone(),
+                lane: Arc::clone(&outgoing.lane),
+                strand: Arc::from(""),
+            })
+        })
+        .collect()
 }

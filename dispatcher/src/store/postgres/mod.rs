@@ -1,6 +1,7 @@
 //! The store in a PostgreSQL schema. Several processes may write: whoever appends to a mailbox or topic holds its row,
 //! and rows are locked in one order everywhere: notifications, outbox, mailboxes, topics, each by key.
 
+mod catalog;
 mod column;
 mod endpoints;
 mod mailbox;
@@ -19,8 +20,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use carillon_domain::{
-    Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, Position, Publication, TenantId,
-    Timestamp, TopicName, UserId, ports::Since,
+    ChannelKind, Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, Position, Publication,
+    TenantId, Timestamp, TopicName, UserId, ports::Since,
 };
 use carillon_sql::{Postgres, StoreError};
 
@@ -104,8 +105,9 @@ impl Store for PostgresStore {
         now: Timestamp,
         tenant: &TenantId,
         id: NotificationId,
+        recallable: &[ChannelKind],
     ) -> Result<Committed<Cancelled>, StoreError> {
-        Self::cancel(self, now, tenant, id).await
+        Self::cancel(self, now, tenant, id, recallable).await
     }
 
     async fn mutate(

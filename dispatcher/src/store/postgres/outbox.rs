@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{PostgresStore, column::column};
 use crate::store::{
     records::{AcceptReply, AcceptRequest, Claim, Lease, NotificationRow},
-    rows,
+    rows::{self, stored},
 };
 
 impl PostgresStore {
@@ -33,11 +33,13 @@ impl PostgresStore {
             let send_at = column!(accepted, (_, row) => row.send_at.as_micros());
             sqlx::query(
                 "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
-                 created_at, send_at, expires_at) SELECT v.tenant, v.id, 'accepted', v.category, v.priority, \
-                 v.collapse_key, v.content, v.targets, v.created_at, v.send_at, v.expires_at \
+                 created_at, send_at, expires_at, channels, template, template_version, data) \
+                 SELECT v.tenant, v.id, 'accepted', v.category, v.priority, v.collapse_key, v.content, v.targets, \
+                 v.created_at, v.send_at, v.expires_at, v.channels, v.template, v.template_version, v.data \
                  FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
-                 $8::bigint[], $9::bigint[], $10::bigint[]) AS v(tenant, id, category, priority, collapse_key, \
-                 content, targets, created_at, send_at, expires_at)",
+                 $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::text[]) \
+                 AS v(tenant, id, category, priority, collapse_key, content, targets, created_at, send_at, \
+                 expires_at, channels, template, template_version, data)",
             )
             .bind(&tenants)
             .bind(&ids)
@@ -49,6 +51,10 @@ impl PostgresStore {
             .bind(column!(accepted, (_, row) => row.created_at.as_micros()))
             .bind(&send_at)
             .bind(column!(accepted, (_, row) => row.expires_at.as_micros()))
+            .bind(column!(accepted, (_, row) => row.channels.as_deref()))
+            .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| template.name.as_str())))
+            .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| stored(template.version))))
+            .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| &*template.data)))
             .execute(&mut *tx)
             .await?;
             sqlx::query(

@@ -1,10 +1,10 @@
 use std::collections::{HashMap, HashSet};
 
-use carillon_domain::{NotificationId, NotificationState, TenantId, Timestamp, UserId};
+use carillon_domain::{ChannelKind, NotificationId, NotificationState, TenantId, Timestamp, UserId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{PostgresStore, column::column, write::write};
+use super::{PostgresStore, column::column, outside, write::write};
 use crate::store::{
     apply,
     ledger::{Ledger, NotificationEnd, TopicKey},
@@ -25,13 +25,17 @@ impl PostgresStore {
             .await?;
         let live = live(&mut tx, jobs).await?;
         let users: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::mailboxes).collect();
+        let recipients: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::recipients).collect();
         let topics: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let topics = self::topics(&mut tx, now, &topics).await?;
+        outside::hold_lanes(&mut tx, now, jobs).await?;
         let known = Known {
             open: open_entries(&mut tx, jobs).await?,
-            erased: erased(&mut tx, &users).await?,
+            erased: erased(&mut tx, &recipients).await?,
             before: before(&mut tx, jobs).await?,
+            bars: outside::bars(&mut tx, jobs).await?,
+            earlier: outside::earlier(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         let value = plan(&mut ledger, known, jobs, &live)?;
@@ -49,6 +53,7 @@ impl PostgresStore {
         now: Timestamp,
         tenant: &TenantId,
         id: NotificationId,
+        recallable: &[ChannelKind],
     ) -> Result<Committed<Cancelled>, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
         let row: Option<(String, Option<String>)> = sqlx::query_as(
@@ -67,7 +72,12 @@ impl PostgresStore {
         let topics = match row {
             None => return done(Cancelled::NotFound),
             Some((state, _)) if state == "expired" => return done(Cancelled::Expired),
-            Some((state, _)) if state == "cancelled" => return done(Cancelled::Done { recalled: 0 }),
+            Some((state, _)) if state == "cancelled" => {
+                return done(Cancelled::Done {
+                    recalled: 0,
+                    in_flight: 0,
+                });
+            }
             Some((_, topics)) => topics,
         };
         // The outbox row is locked before mailboxes are.
@@ -87,6 +97,7 @@ impl PostgresStore {
             .map(|(user,)| Ok((tenant.clone(), word(user)?)))
             .collect::<Result<_, StoreError>>()?;
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
+        outside::hold_lanes_of(&mut tx, now, tenant, id).await?;
         let entries = shown_entries(&mut tx, tenant, id).await?;
         let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
         let recalled = apply::recall(&mut ledger, entries)?;
@@ -98,22 +109,29 @@ impl PostgresStore {
         });
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
-        for statement in [
+        let in_flight = outside::cancel_outside(&mut tx, now, tenant, id, recallable).await?;
+        sqlx::query(
             "UPDATE recipients SET state = 'cancelled', reason = $3 \
              WHERE tenant = $1 AND notification = $2 AND state = 'open'",
-            "UPDATE deliveries SET state = 'cancelled', reason = $3 \
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(apply::CANCELLED)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "UPDATE deliveries SET state = 'cancelled', reason = $3, ended_at = $4 \
              WHERE tenant = $1 AND notification = $2 AND state = 'pending'",
-        ] {
-            sqlx::query(statement)
-                .bind(tenant.as_str())
-                .bind(id.to_string())
-                .bind(apply::CANCELLED)
-                .execute(&mut *tx)
-                .await?;
-        }
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(apply::CANCELLED)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(Committed {
-            value: Cancelled::Done { recalled },
+            value: Cancelled::Done { recalled, in_flight },
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }
@@ -256,7 +274,8 @@ async fn open_entries(
             let category = job.notification.category.as_str();
             job.users
                 .iter()
-                .map(move |user| (job.lease.tenant.as_str(), *user, category, collapse))
+                .filter(|addressee| addressee.in_app)
+                .map(move |addressee| (job.lease.tenant.as_str(), addressee.user, category, collapse))
         })
         .collect();
     if wanted.is_empty() {
@@ -306,7 +325,7 @@ async fn before(
     let tenants = column!(resuming, job => job.lease.tenant.as_str());
     let ids = column!(resuming, job => job.lease.notification.to_string());
     let recipients: Vec<rows::BeforeColumns> = sqlx::query_as(
-        "SELECT r.tenant, r.notification, r.user_id, r.seq FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+        "SELECT r.tenant, r.notification, r.user_id, r.state FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
          JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.id",
     )
     .bind(&tenants)

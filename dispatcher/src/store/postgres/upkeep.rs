@@ -47,7 +47,9 @@ impl PostgresStore {
                 };
                 sqlx::query(
                     "UPDATE notifications SET targets = $3, content = CASE WHEN $4 = 1 THEN $5 ELSE content END, \
-                     collapse_key = CASE WHEN $4 = 1 THEN NULL ELSE collapse_key END \
+                     collapse_key = CASE WHEN $4 = 1 THEN NULL ELSE collapse_key END, \
+                     template = CASE WHEN $4 = 1 THEN NULL ELSE template END, \
+                     data = CASE WHEN $4 = 1 THEN NULL ELSE data END \
                      WHERE tenant = $1 AND id = $2",
                 )
                 .bind(tenant)
@@ -160,6 +162,21 @@ impl PostgresStore {
             Sweep::Erased => {
                 let statement = "DELETE FROM erased WHERE (tenant, user_id) IN \
                      (SELECT tenant, user_id FROM erased WHERE at < $1 ORDER BY at LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
+            Sweep::TemplateVersions => {
+                let statement = "DELETE FROM template_versions WHERE (tenant, name, version) IN \
+                     (SELECT v.tenant, v.name, v.version FROM templates t JOIN template_versions v \
+                     ON v.tenant = t.tenant AND v.name = t.name WHERE t.version IS NULL AND t.updated_at < $1 \
+                     AND NOT EXISTS (SELECT 1 FROM notifications n WHERE n.tenant = v.tenant \
+                     AND n.template = v.name AND n.template_version = v.version) LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
+            Sweep::Templates => {
+                let statement = "DELETE FROM templates WHERE (tenant, name) IN \
+                     (SELECT t.tenant, t.name FROM templates t WHERE t.version IS NULL AND t.updated_at < $1 \
+                     AND NOT EXISTS (SELECT 1 FROM template_versions v WHERE v.tenant = t.tenant \
+                     AND v.name = t.name) LIMIT $2)";
                 delete(&mut tx, statement, cutoff, limit).await?
             }
         };

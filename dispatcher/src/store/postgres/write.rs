@@ -2,10 +2,12 @@ use carillon_domain::Timestamp;
 use carillon_sql::StoreError;
 use sqlx::PgConnection;
 
-use super::{column::column, outside::write_new};
+use super::{
+    column::column,
+    outside::{write_new, write_overtaken},
+};
 use crate::store::{
     ledger::{Writes, encode},
-    records::RecipientState,
     rows::{stored, text},
 };
 
@@ -54,7 +56,8 @@ pub(super) async fn write(
         .execute(&mut *connection)
         .await?;
     }
-    write_new(connection, &writes.outside, &writes.work).await
+    write_new(connection, &writes.outside, &writes.work).await?;
+    write_overtaken(connection, now, &writes.overtaken).await
 }
 
 async fn mailboxes(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
@@ -176,8 +179,9 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
     let rows = &writes.recipients;
     if !rows.is_empty() {
         sqlx::query(
-            "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq) SELECT * FROM \
-             UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[])",
+            "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq, channel, address) \
+             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
+             $7::bigint[], $8::text[], $9::text[])",
         )
         .bind(column!(rows, row => row.tenant.as_str()))
         .bind(column!(rows, row => row.notification.to_string()))
@@ -186,6 +190,8 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
         .bind(column!(rows, row => row.reason))
         .bind(column!(rows, row => row.entry.map(|id| id.to_string())))
         .bind(column!(rows, row => row.seq.map(stored)))
+        .bind(column!(rows, row => row.plain.as_ref().map(|plain| plain.channel.as_str())))
+        .bind(column!(rows, row => row.plain.as_ref().map(|plain| plain.to.as_str())))
         .execute(&mut *connection)
         .await?;
     }
@@ -208,27 +214,6 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
         .bind(column!(rows, row => row.state.as_str()))
         .bind(column!(rows, row => row.reason))
         .bind(acknowledgements)
-        .execute(&mut *connection)
-        .await?;
-    }
-    let rows: Vec<_> = writes
-        .recipient_ends
-        .iter()
-        .filter(|row| row.state == RecipientState::Superseded)
-        .collect();
-    if !rows.is_empty() {
-        sqlx::query(
-            "UPDATE deliveries SET state = v.state, reason = v.reason \
-             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
-             AS v(tenant, notification, user_id, state, reason) \
-             WHERE deliveries.tenant = v.tenant AND deliveries.notification = v.notification \
-             AND deliveries.user_id = v.user_id AND deliveries.state = 'pending'",
-        )
-        .bind(column!(rows, row => row.tenant.as_str()))
-        .bind(column!(rows, row => row.notification.to_string()))
-        .bind(column!(rows, row => row.user.to_string()))
-        .bind(column!(rows, row => row.state.as_str()))
-        .bind(column!(rows, row => row.reason))
         .execute(&mut *connection)
         .await?;
     }

@@ -1,6 +1,7 @@
 //! The store in a SQLite file. One connection writes, so nothing needs a lock of its own.
 
 mod bulk;
+mod catalog;
 mod endpoints;
 mod keys;
 mod mailbox;
@@ -19,8 +20,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use carillon_domain::{
-    Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, Position, Publication, TenantId,
-    Timestamp, TopicName, UserId, ports::Since,
+    ChannelKind, Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, Position, Publication,
+    TenantId, Timestamp, TopicName, UserId, ports::Since,
 };
 use carillon_sql::{Sqlite, StoreError};
 
@@ -104,8 +105,9 @@ impl Store for SqliteStore {
         now: Timestamp,
         tenant: &TenantId,
         id: NotificationId,
+        recallable: &[ChannelKind],
     ) -> Result<Committed<Cancelled>, StoreError> {
-        Self::cancel(self, now, tenant, id).await
+        Self::cancel(self, now, tenant, id, recallable).await
     }
 
     async fn mutate(

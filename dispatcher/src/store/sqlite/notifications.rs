@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 
-use carillon_domain::{NotificationId, NotificationState, TenantId, UserId};
+use carillon_domain::{ChannelKind, DeliveryId, NotificationId, NotificationState, TenantId, UserId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite};
 
 use super::{SqliteStore, keys::json_list};
 use crate::store::{
+    outside,
     records::{NotificationQuery, NotificationRow, RecipientDetail},
     rows::{self, word},
 };
@@ -38,7 +39,7 @@ impl SqliteStore {
     ) -> Result<Vec<RecipientDetail>, StoreError> {
         let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
         let rows: Vec<rows::RecipientColumns> = sqlx::query_as(
-            "SELECT r.user_id, r.state, r.reason, r.entry, m.epoch, r.seq, r.acknowledgement \
+            "SELECT r.user_id, r.state, r.reason, r.entry, m.epoch, r.seq, r.acknowledgement, r.channel, r.address \
              FROM recipients r LEFT JOIN mailboxes m ON m.tenant = r.tenant AND m.user_id = r.user_id \
              WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id > $3 ORDER BY r.user_id LIMIT $4",
         )
@@ -59,19 +60,45 @@ impl SqliteStore {
             .map(|(index, detail)| (detail.user, index))
             .collect();
         let place = |user: &str| word::<UserId>(user).map(|user| places.get(&user).copied().unwrap_or(0));
-        let deliveries: Vec<rows::DeliveryColumns> = sqlx::query_as(
-            "SELECT user_id, id, channel, address, state, reason, created_at FROM deliveries \
-             WHERE tenant = $1 AND notification = $2 AND user_id IN (SELECT value FROM json_each($3)) \
-             ORDER BY user_id, step, channel, address",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .bind(users.as_str())
-        .fetch_all(&mut *read)
-        .await?;
+        let statement = format!(
+            "SELECT {} FROM deliveries d LEFT JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id \
+             WHERE d.tenant = $1 AND d.notification = $2 AND d.user_id IN (SELECT value FROM json_each($3)) \
+             ORDER BY d.user_id, d.step, d.channel, d.address",
+            rows::DELIVERY
+        );
+        let deliveries: Vec<rows::DeliveryColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(tenant.as_str())
+            .bind(id.to_string())
+            .bind(users.as_str())
+            .fetch_all(&mut *read)
+            .await?;
+        let mut tried: HashMap<DeliveryId, (usize, usize)> = HashMap::new();
         for row in deliveries {
             let place = place(&row.0)?;
-            details[place].deliveries.push(rows::delivery(row)?);
+            let delivery = rows::delivery(row)?;
+            if delivery.channel != ChannelKind::IN_APP {
+                tried.insert(delivery.id, (place, details[place].deliveries.len()));
+            }
+            details[place].deliveries.push(delivery);
+        }
+        if !tried.is_empty() {
+            let attempts: Vec<outside::AttemptOfColumns> = sqlx::query_as(
+                "SELECT a.delivery, a.number, a.operation, a.started_at, a.ended_at, a.outcome, a.status, a.reason, \
+                 a.excerpt, a.next_at FROM attempts a WHERE a.tenant = $1 AND a.delivery IN (SELECT value FROM json_each($2)) \
+                 AND a.number > (SELECT MAX(l.number) FROM attempts l WHERE l.tenant = a.tenant \
+                 AND l.delivery = a.delivery) - $3 ORDER BY a.delivery, a.number",
+            )
+            .bind(tenant.as_str())
+            .bind(json_list(tried.keys())?)
+            .bind(rows::SHOWN_ATTEMPTS)
+            .fetch_all(&mut *read)
+            .await?;
+            for row in attempts {
+                let (delivery, attempt) = outside::attempt_of(row)?;
+                if let Some((place, index)) = tried.get(&delivery) {
+                    details[*place].deliveries[*index].add(attempt);
+                }
+            }
         }
         let receipts: Vec<rows::ReceiptColumns> = sqlx::query_as(
             "SELECT user_id, kind, at, device FROM receipts \

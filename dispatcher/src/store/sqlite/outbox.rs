@@ -11,13 +11,13 @@ use super::{
 };
 use crate::store::{
     records::{AcceptReply, AcceptRequest, Claim, Lease, NotificationRow},
-    rows,
+    rows::{self, stored},
 };
 
 static NOTIFICATIONS: Bulk = Bulk::new(
     "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
-     created_at, send_at, expires_at) VALUES ",
-    11,
+     created_at, send_at, expires_at, channels, template, template_version, data) VALUES ",
+    15,
     "",
 );
 static OUTBOX: Bulk = Bulk::new("INSERT INTO outbox (tenant, notification, due_at) VALUES ", 3, "");
@@ -59,6 +59,10 @@ impl SqliteStore {
                     .bind(row.created_at.as_micros())
                     .bind(row.send_at.as_micros())
                     .bind(row.expires_at.as_micros())
+                    .bind(row.channels.clone())
+                    .bind(row.template.as_ref().map(|template| template.name.as_str()))
+                    .bind(row.template.as_ref().map(|template| stored(template.version)))
+                    .bind(row.template.as_ref().map(|template| template.data.clone()))
             })
             .await?;
         OUTBOX

@@ -1,12 +1,13 @@
 use std::collections::{HashMap, HashSet};
 
-use carillon_domain::{NotificationId, TenantId, Timestamp, UserId};
+use carillon_domain::{ChannelKind, NotificationId, TenantId, Timestamp, UserId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
     keys::{json_list, pairs},
+    outside,
     write::write,
 };
 use crate::store::{
@@ -26,13 +27,16 @@ impl SqliteStore {
         let mut tx = self.sqlite.begin_system("the planner serves all tenants").await?;
         let live = live(&mut tx, jobs).await?;
         let users: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::mailboxes).collect();
+        let recipients: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::recipients).collect();
         let topics: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let topics = self::topics(&mut tx, now, &topics).await?;
         let known = Known {
             open: open_entries(&mut tx, jobs).await?,
-            erased: erased(&mut tx, &users).await?,
+            erased: erased(&mut tx, &recipients).await?,
             before: before(&mut tx, jobs).await?,
+            bars: outside::bars(&mut tx, jobs).await?,
+            earlier: outside::earlier(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         let value = plan(&mut ledger, known, jobs, &live)?;
@@ -50,6 +54,7 @@ impl SqliteStore {
         now: Timestamp,
         tenant: &TenantId,
         id: NotificationId,
+        recallable: &[ChannelKind],
     ) -> Result<Committed<Cancelled>, StoreError> {
         let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
         let state: Option<(String,)> =
@@ -67,7 +72,12 @@ impl SqliteStore {
         match state.as_ref().map(|(state,)| state.as_str()) {
             None => return done(Cancelled::NotFound),
             Some("expired") => return done(Cancelled::Expired),
-            Some("cancelled") => return done(Cancelled::Done { recalled: 0 }),
+            Some("cancelled") => {
+                return done(Cancelled::Done {
+                    recalled: 0,
+                    in_flight: 0,
+                });
+            }
             Some(_) => {}
         }
         let entries = shown_entries(&mut tx, tenant, id).await?;
@@ -90,22 +100,29 @@ impl SqliteStore {
         });
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
-        for statement in [
+        let in_flight = outside::cancel_outside(&mut tx, now, tenant, id, recallable).await?;
+        sqlx::query(
             "UPDATE recipients SET state = 'cancelled', reason = $3 \
              WHERE tenant = $1 AND notification = $2 AND state = 'open'",
-            "UPDATE deliveries SET state = 'cancelled', reason = $3 \
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(apply::CANCELLED)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "UPDATE deliveries SET state = 'cancelled', reason = $3, ended_at = $4 \
              WHERE tenant = $1 AND notification = $2 AND state = 'pending'",
-        ] {
-            sqlx::query(statement)
-                .bind(tenant.as_str())
-                .bind(id.to_string())
-                .bind(apply::CANCELLED)
-                .execute(&mut *tx)
-                .await?;
-        }
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(apply::CANCELLED)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(Committed {
-            value: Cancelled::Done { recalled },
+            value: Cancelled::Done { recalled, in_flight },
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }
@@ -210,7 +227,8 @@ async fn open_entries(
             let category = job.notification.category.as_str();
             job.users
                 .iter()
-                .map(move |user| (job.lease.tenant.as_str(), *user, category, collapse))
+                .filter(|addressee| addressee.in_app)
+                .map(move |addressee| (job.lease.tenant.as_str(), addressee.user, category, collapse))
         })
         .collect();
     if wanted.is_empty() {
@@ -259,7 +277,7 @@ async fn before(
     }
     let keys = pairs(keys.into_iter())?;
     let recipients: Vec<rows::BeforeColumns> = sqlx::query_as(
-        "SELECT r.tenant, r.notification, r.user_id, r.seq FROM json_each($1) j CROSS JOIN recipients r \
+        "SELECT r.tenant, r.notification, r.user_id, r.state FROM json_each($1) j CROSS JOIN recipients r \
          ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1",
     )
     .bind(keys.as_str())

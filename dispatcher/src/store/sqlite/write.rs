@@ -5,11 +5,10 @@ use sqlx::SqliteConnection;
 use super::{
     bulk::Bulk,
     keys::{json_list, pairs},
-    outside::write_new,
+    outside::{write_new, write_overtaken},
 };
 use crate::store::{
     ledger::{Writes, encode},
-    records::RecipientState,
     rows::{stored, text},
 };
 
@@ -41,8 +40,8 @@ static ENTRY_STATES: Bulk = Bulk::new(
     ") AS v WHERE entries.tenant = v.column1 AND entries.user_id = v.column2 AND entries.id = v.column3",
 );
 static RECIPIENTS: Bulk = Bulk::new(
-    "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq) VALUES ",
-    7,
+    "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq, channel, address) VALUES ",
+    9,
     "",
 );
 static RECIPIENT_ENDS: Bulk = Bulk::new(
@@ -50,12 +49,6 @@ static RECIPIENT_ENDS: Bulk = Bulk::new(
     6,
     ") AS v WHERE recipients.tenant = v.column1 AND recipients.notification = v.column2 \
      AND recipients.user_id = v.column3 AND recipients.state = 'open'",
-);
-static UNSENT_DELIVERIES: Bulk = Bulk::new(
-    "UPDATE deliveries SET state = v.column4, reason = v.column5 FROM (VALUES ",
-    5,
-    ") AS v WHERE deliveries.tenant = v.column1 AND deliveries.notification = v.column2 \
-     AND deliveries.user_id = v.column3 AND deliveries.state = 'pending'",
 );
 static DELIVERIES: Bulk = Bulk::new(
     "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, created_at) VALUES ",
@@ -130,7 +123,8 @@ pub(super) async fn write(
         .execute(&mut *connection)
         .await?;
     }
-    write_new(connection, &writes.outside, &writes.work).await
+    write_new(connection, &writes.outside, &writes.work).await?;
+    write_overtaken(connection, now, &writes.overtaken).await
 }
 
 async fn mailboxes(connection: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
@@ -232,6 +226,8 @@ async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Resul
                 .bind(row.reason)
                 .bind(row.entry.map(|id| id.to_string()))
                 .bind(row.seq.map(stored))
+                .bind(row.plain.as_ref().map(|plain| plain.channel.as_str()))
+                .bind(row.plain.as_ref().map(|plain| plain.to.as_str()))
         })
         .await?;
     let ends: Vec<_> = writes
@@ -248,21 +244,6 @@ async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Resul
                 .bind(row.state.as_str())
                 .bind(row.reason)
                 .bind(acknowledgement.as_deref())
-        })
-        .await?;
-    let superseded: Vec<_> = writes
-        .recipient_ends
-        .iter()
-        .filter(|row| row.state == RecipientState::Superseded)
-        .collect();
-    UNSENT_DELIVERIES
-        .run(connection, &superseded, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
-                .bind(row.state.as_str())
-                .bind(row.reason)
         })
         .await?;
     DELIVERIES

@@ -31,13 +31,13 @@ pub(in crate::store::postgres) async fn write_new(
     if !outside.is_empty() {
         sqlx::query(
             "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, \
-             created_at, device, lane, locale, expires_at, provider_id, ended_at) \
+             created_at, device, lane, locale, expires_at, provider_id, ended_at, collapse) \
              SELECT v.tenant, v.notification, v.user_id, 0, v.channel, v.address, v.id, v.state, v.reason, \
-             v.created_at, v.device, v.lane, v.locale, v.expires_at, v.provider_id, v.ended_at \
+             v.created_at, v.device, v.lane, v.locale, v.expires_at, v.provider_id, v.ended_at, v.collapse \
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
              $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], \
-             $15::bigint[]) AS v(tenant, notification, user_id, channel, address, id, state, reason, created_at, \
-             device, lane, locale, expires_at, provider_id, ended_at)",
+             $15::bigint[], $16::text[]) AS v(tenant, notification, user_id, channel, address, id, state, reason, created_at, \
+             device, lane, locale, expires_at, provider_id, ended_at, collapse)",
         )
         .bind(column!(outside, row => row.tenant.as_str()))
         .bind(column!(outside, row => row.brings.to_string()))
@@ -56,6 +56,7 @@ pub(in crate::store::postgres) async fn write_new(
         .bind(
             column!(outside, row => (row.state != DeliveryState::Pending).then_some(row.created_at.as_micros())),
         )
+        .bind(column!(outside, row => row.collapse.as_deref()))
         .execute(&mut *tx)
         .await?;
     }

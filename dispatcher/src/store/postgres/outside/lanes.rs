@@ -212,3 +212,29 @@ pub(in crate::store::postgres) async fn refresh(
     }
     Ok(due_now)
 }
+
+/// Makes lanes where they are new and locks all of them, in the one order. A lane without work goes when somebody looks
+/// for it.
+pub(super) async fn hold(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    lanes: &BTreeSet<LaneKey>,
+) -> Result<(), StoreError> {
+    if lanes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO lanes (tenant, channel, lane, strand, due_at) SELECT v.tenant, v.channel, v.lane, v.strand, $5 \
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS v(tenant, channel, lane, strand) \
+         ORDER BY v.tenant, v.channel, v.lane, v.strand \
+         ON CONFLICT (tenant, channel, lane, strand) DO UPDATE SET due_at = lanes.due_at",
+    )
+    .bind(column!(lanes, key => key.tenant.as_str()))
+    .bind(column!(lanes, key => key.channel.as_str()))
+    .bind(column!(lanes, key => &*key.lane))
+    .bind(column!(lanes, key => &*key.strand))
+    .bind(now.as_micros())
+    .execute(tx)
+    .await?;
+    Ok(())
+}

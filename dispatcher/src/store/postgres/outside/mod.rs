@@ -1,6 +1,7 @@
 mod apply;
 mod lanes;
 mod lease;
+mod planning;
 mod read;
 mod redrive;
 mod remote;
@@ -16,9 +17,10 @@ use carillon_sql::StoreError;
 
 pub(super) use apply::{write_events, write_new};
 pub(super) use lanes::{lock, refresh};
+pub(super) use planning::{bars, cancel_outside, earlier, hold_lanes, hold_lanes_of, write_overtaken};
 
 use super::PostgresStore;
-use crate::store::outside::*;
+use crate::store::{outside::*, records::PlanJob};
 
 #[async_trait]
 impl OutsideStore for PostgresStore {
@@ -131,6 +133,10 @@ impl OutsideStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<RedriveRow>, StoreError> {
         Self::redrives(self, tenant, before, limit).await
+    }
+
+    async fn bars(&self, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
+        Self::bars(self, jobs).await
     }
 
     async fn suppress(&self, row: &SuppressionRow) -> Result<SuppressionRow, StoreError> {

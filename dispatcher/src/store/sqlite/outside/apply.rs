@@ -12,8 +12,8 @@ use crate::store::outside::{Effects, OutsideRow, SuppressionRow, WorkRow};
 
 static OUTSIDE: Bulk = Bulk::new(
     "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, created_at, \
-     device, lane, locale, expires_at, provider_id, ended_at) VALUES ",
-    16,
+     device, lane, locale, expires_at, provider_id, ended_at, collapse) VALUES ",
+    17,
     "",
 );
 static WORK: Bulk = Bulk::new(
@@ -86,6 +86,7 @@ pub(in crate::store::sqlite) async fn write_new(
                 .bind(row.expires_at.as_micros())
                 .bind(row.provider_id.as_deref())
                 .bind(ended.map(Timestamp::as_micros))
+                .bind(row.collapse.as_deref())
         })
         .await?;
     WORK.run(tx, work, |query, row| {

@@ -1,0 +1,76 @@
+//! What the requests of one tenant may name: channels and templates, looked up once for all of them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use carillon_domain::{
+    TemplateName, TenantId,
+    ports::{Rendered, Unavailable},
+};
+
+use crate::{
+    Dispatcher,
+    channels::KnownChannels,
+    templates::{Template, TemplateBook, TemplateError},
+    validation::SendRequest,
+};
+
+/// What requests may name, as far as they do. Empty for those that name neither channels nor templates, which are the
+/// most.
+#[derive(Default)]
+pub(crate) struct Offer {
+    /// Present where a request names channels.
+    pub(crate) channels: Option<KnownChannels>,
+    /// The newest version of those that are named and exist.
+    pub(crate) templates: HashMap<TemplateName, Arc<Template>>,
+    book: Option<Arc<TemplateBook>>,
+}
+
+impl Offer {
+    /// As [`TemplateBook::render`].
+    pub(crate) fn render(
+        &self,
+        template: &Template,
+        locale: Option<&str>,
+        data: &serde_json::Value,
+    ) -> Result<Rendered, TemplateError> {
+        let book = self.book.as_ref().ok_or(TemplateError::NoEngine)?;
+        book.render(template, locale, data)
+    }
+}
+
+impl Dispatcher {
+    /// Looks up what the requests name.
+    pub(crate) async fn offer<'a>(
+        &self,
+        tenant: &TenantId,
+        requests: impl Iterator<Item = &'a SendRequest>,
+    ) -> Result<Offer, Unavailable> {
+        let mut offer = Offer::default();
+        let mut names = Vec::new();
+        let mut channels = false;
+        for request in requests {
+            channels |= request.names_channels();
+            names.extend(request.template());
+        }
+        if channels {
+            offer.channels = Some(self.channels.of(tenant).await?);
+        }
+        if names.is_empty() {
+            return Ok(offer);
+        }
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            match self.templates.get(tenant, &name, None).await {
+                Ok(Some(template)) => {
+                    offer.templates.insert(name, template);
+                }
+                Ok(None) => {}
+                Err(TemplateError::Away(error)) => return Err(error),
+                Err(error) => return Err(Unavailable::new("reading a template", error)),
+            }
+        }
+        offer.book = Some(Arc::clone(&self.templates));
+        Ok(offer)
+    }
+}

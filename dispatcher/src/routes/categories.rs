@@ -1,0 +1,219 @@
+use std::{collections::HashSet, sync::Arc};
+
+use axum::{Json, extract::State};
+use carillon_domain::{Category, ChannelKind, Scope, Timestamp};
+use carillon_runtime::http::{ApiJson, Caller, FieldError, IdPath, Listing, Page, Problem, require_scope};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    Dispatcher,
+    categories::MOST,
+    channels::KnownChannels,
+    store::catalog::{CategoryRow, CategoryWrite, Put},
+};
+
+/// The name of the list, for its cursors.
+const LIST: &str = "categories";
+/// The most channels of a category, and of a request.
+pub(crate) const MAX_CHANNELS: usize = 8;
+
+/// A category to make or replace.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CategoryRequest {
+    /// What people call it: 1-256 bytes.
+    title: Option<String>,
+    /// Where its notifications go that name no channels: 1-8, without repeats.
+    #[schema(value_type = Vec<ChannelKind>, min_items = 1, max_items = 8)]
+    channels: Vec<String>,
+}
+
+/// A category.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CategoryAnswer {
+    name: Category,
+    /// What people call it.
+    #[schema(required)]
+    title: Option<String>,
+    channels: Vec<ChannelKind>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<CategoryRow> for CategoryAnswer {
+    fn from(row: CategoryRow) -> Self {
+        Self {
+            name: row.name,
+            title: row.title,
+            channels: row.channels,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// Makes or replaces a category: where its notifications go that name no channels. Needs the scope `categories:write`.
+#[utoipa::path(
+    put,
+    path = "/v1/categories/{name}",
+    tag = "Notifications",
+    params(("name" = Category, Path, description = "The category")),
+    request_body = CategoryRequest,
+    responses(
+        (status = 200, description = "Replaced", body = CategoryAnswer),
+        (status = 201, description = "Made", body = CategoryAnswer),
+        (status = 409, description = "The tenant has 1,000 categories"),
+        (status = 422, description = "The request does not fit, or names a channel that there is not"),
+    ),
+)]
+pub(super) async fn put(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    Caller(principal): Caller,
+    IdPath(name): IdPath<Category>,
+    ApiJson(request): ApiJson<CategoryRequest>,
+) -> Result<(StatusCode, Json<CategoryAnswer>), Problem> {
+    require_scope(&principal, Scope::CategoriesWrite)?;
+    let tenant = &principal.tenant;
+    let known = dispatcher.channels.of(tenant).await?;
+    let mut errors = Vec::new();
+    if let Some(title) = &request.title
+        && (!(1..=256).contains(&title.len()) || title.chars().any(char::is_control))
+    {
+        errors.push(FieldError::new(
+            "/title",
+            "must be one line of 1 to 256 bytes without control characters",
+        ));
+    }
+    let channels = channels(&known, "", &request.channels, &mut errors);
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let write = CategoryWrite {
+        name: name.clone(),
+        title: request.title,
+        channels,
+    };
+    let status = match dispatcher.categories.put(tenant, &write).await? {
+        Put::Made => StatusCode::CREATED,
+        Put::Replaced => StatusCode::OK,
+        Put::Full => {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "conflict",
+                format!("A tenant has at most {MOST} categories."),
+            ));
+        }
+    };
+    let row = dispatcher.categories.get(tenant, &name).await?;
+    let row = row.ok_or_else(Problem::not_found)?;
+    Ok((status, Json(row.into())))
+}
+
+/// Shows a category. Needs the scope `notifications:read`.
+#[utoipa::path(
+    get,
+    path = "/v1/categories/{name}",
+    tag = "Notifications",
+    params(("name" = Category, Path, description = "The category")),
+    responses(
+        (status = 200, description = "The category", body = CategoryAnswer),
+        (status = 404, description = "No such category: its notifications go to the inbox"),
+    ),
+)]
+pub(super) async fn show(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    Caller(principal): Caller,
+    IdPath(name): IdPath<Category>,
+) -> Result<Json<CategoryAnswer>, Problem> {
+    require_scope(&principal, Scope::NotificationsRead)?;
+    let row = dispatcher.categories.get(&principal.tenant, &name).await?;
+    Ok(Json(row.ok_or_else(Problem::not_found)?.into()))
+}
+
+/// Lists categories by name. Needs the scope `notifications:read`.
+#[utoipa::path(
+    get,
+    path = "/v1/categories",
+    tag = "Notifications",
+    params(Page),
+    responses((status = 200, description = "The categories", body = Listing<CategoryAnswer>)),
+)]
+pub(super) async fn list(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    Caller(principal): Caller,
+    page: Page,
+) -> Result<Json<Listing<CategoryAnswer>>, Problem> {
+    require_scope(&principal, Scope::NotificationsRead)?;
+    let after: Option<Category> = page.after(LIST)?;
+    let rows = dispatcher
+        .categories
+        .list(&principal.tenant, after.as_ref(), page.fetch())
+        .await?;
+    Ok(Json(Listing::from_rows(
+        LIST,
+        &page,
+        rows,
+        |row| row.name.clone(),
+        CategoryAnswer::from,
+    )))
+}
+
+/// Removes a category: its notifications go to the inbox again. What was planned before is not touched. Needs the scope
+/// `categories:write`.
+#[utoipa::path(
+    delete,
+    path = "/v1/categories/{name}",
+    tag = "Notifications",
+    params(("name" = Category, Path, description = "The category")),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 404, description = "No such category"),
+    ),
+)]
+pub(super) async fn delete(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    Caller(principal): Caller,
+    IdPath(name): IdPath<Category>,
+) -> Result<StatusCode, Problem> {
+    require_scope(&principal, Scope::CategoriesWrite)?;
+    if dispatcher.categories.delete(&principal.tenant, &name).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::not_found())
+    }
+}
+
+/// The channels that a request names below `{at}/channels`, or what is wrong with them.
+pub(crate) fn channels(
+    known: &KnownChannels,
+    at: &str,
+    names: &[String],
+    errors: &mut Vec<FieldError>,
+) -> Vec<ChannelKind> {
+    if !(1..=MAX_CHANNELS).contains(&names.len()) {
+        errors.push(FieldError::new(
+            format!("{at}/channels"),
+            "must have 1 to 8 items",
+        ));
+        return Vec::new();
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    let mut channels = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        let pointer = format!("{at}/channels/{index}");
+        match name.parse::<ChannelKind>() {
+            Err(error) => errors.push(FieldError::new(pointer, error.0)),
+            Ok(kind) if !known.has(&kind) => errors.push(FieldError::new(
+                pointer,
+                "there is no such channel: none is configured, and no worker announced it",
+            )),
+            Ok(kind) if !seen.insert(kind.clone()) => {
+                errors.push(FieldError::new(pointer, "repeats an earlier one"));
+            }
+            Ok(kind) => channels.push(kind),
+        }
+    }
+    channels
+}

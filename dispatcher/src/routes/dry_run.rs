@@ -1,0 +1,184 @@
+use std::{collections::HashMap, sync::Arc};
+
+use axum::Json;
+use carillon_domain::{
+    ChannelKind, Content, ExternalUserId, NotificationState, PlainAddress, Target, TenantId, TopicName,
+    UserId, ports::Unavailable,
+};
+use carillon_runtime::http::Problem;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::templates::FormsAnswer;
+use crate::{
+    Dispatcher,
+    audience::Resolved,
+    offer::Offer,
+    store::{Lease, NewNotification, NotificationRow, PlanJob, PlanPart, StoredTarget},
+};
+
+/// What a notification would do. Nothing was sent or written, and nobody was made who was only mentioned.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DryRunAnswer {
+    /// In the order of the targets, users before plain addresses.
+    recipients: Vec<DryRecipient>,
+    topics: Vec<TopicName>,
+    /// What it says, once per locale that somebody gets.
+    texts: Vec<DryText>,
+}
+
+/// Somebody who would get it.
+#[derive(Serialize, ToSchema)]
+struct DryRecipient {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<ExternalUserId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<PlainAddress>,
+    /// Of the text that he gets; null where the request brings its content.
+    #[schema(required, value_type = Option<String>)]
+    locale: Option<Arc<str>>,
+    deliveries: Vec<DryDelivery>,
+}
+
+/// One way that it would go.
+#[derive(Serialize, ToSchema)]
+struct DryDelivery {
+    channel: ChannelKind,
+    address: String,
+    /// `pending` or `skipped`.
+    state: &'static str,
+    /// Why it is skipped.
+    #[schema(required)]
+    reason: Option<&'static str>,
+}
+
+/// What it says in one language.
+#[derive(Serialize, ToSchema)]
+struct DryText {
+    #[schema(required, value_type = Option<String>)]
+    locale: Option<Arc<str>>,
+    content: Content,
+    forms: FormsAnswer,
+}
+
+/// Plans a notification without writing anything.
+pub(super) async fn dry_run(
+    dispatcher: &Dispatcher,
+    tenant: &TenantId,
+    offer: &Offer,
+    notification: NewNotification,
+) -> Result<Json<DryRunAnswer>, Problem> {
+    let unreadable = |error: serde_json::Error| Problem::internal(&error);
+    let targets: Vec<StoredTarget> = serde_json::from_str(&notification.targets).map_err(unreadable)?;
+    let channels = notification.channels.as_deref().map(serde_json::from_str);
+    let row = NotificationRow {
+        tenant: tenant.clone(),
+        id: notification.id,
+        state: NotificationState::Accepted,
+        category: notification.category,
+        priority: notification.priority,
+        collapse_key: None,
+        content: notification.content,
+        targets,
+        channels: channels.transpose().map_err(unreadable)?,
+        template: notification.template,
+        created_at: notification.created_at,
+        send_at: notification.send_at,
+        expires_at: notification.expires_at,
+        topics: None,
+    };
+    let mut users = HashMap::new();
+    let mut topics = Vec::new();
+    for target in &row.targets {
+        match target {
+            StoredTarget::Known(Target::User(name)) => {
+                let known = dispatcher.ports.directory.find(tenant, name).await?;
+                // Somebody new has neither addresses nor a language yet.
+                users.insert(name.clone(), known.unwrap_or_else(|| UserId::at(row.created_at)));
+            }
+            StoredTarget::Known(Target::Topic(topic)) => topics.push(topic.clone()),
+            StoredTarget::Known(Target::Address(_)) | StoredTarget::Erased { .. } => {}
+        }
+    }
+    let names: HashMap<UserId, ExternalUserId> =
+        users.iter().map(|(name, user)| (*user, name.clone())).collect();
+    let resolved = Resolved::from([(tenant.clone(), users)]);
+    let around = dispatcher
+        .audience()
+        .around(std::slice::from_ref(&row), &resolved)
+        .await?;
+    let job = PlanJob {
+        lease: Lease {
+            tenant: tenant.clone(),
+            notification: row.id,
+            token: 0,
+        },
+        users: around.addressees(&row, &resolved),
+        notification: Arc::new(row),
+        topics: Vec::new(),
+        part: PlanPart::Whole,
+    };
+    let bars = dispatcher
+        .store
+        .bars(std::slice::from_ref(&job))
+        .await
+        .map_err(Unavailable::from)?;
+    let category = &job.notification.category;
+    let mut recipients = Vec::with_capacity(job.users.len());
+    let mut locales: Vec<Option<Arc<str>>> = Vec::new();
+    for addressee in &job.users {
+        let inbox = addressee.in_app.then(|| DryDelivery {
+            channel: ChannelKind::in_app(),
+            address: "inbox".to_owned(),
+            state: "pending",
+            reason: None,
+        });
+        let outside = addressee.outside.iter().map(|outgoing| {
+            let reason = bars.skip(tenant, addressee.user, category, outgoing);
+            DryDelivery {
+                channel: outgoing.channel.clone(),
+                address: outgoing.address.to_string(),
+                state: if reason.is_some() { "skipped" } else { "pending" },
+                reason,
+            }
+        });
+        if !locales.contains(&addressee.locale) {
+            locales.push(addressee.locale.clone());
+        }
+        recipients.push(DryRecipient {
+            user: names.get(&addressee.user).cloned(),
+            address: addressee.plain.clone(),
+            locale: addressee.locale.clone(),
+            deliveries: inbox.into_iter().chain(outside).collect(),
+        });
+    }
+    let texts = locales
+        .into_iter()
+        .map(|locale| text(&job.notification, offer, locale))
+        .collect::<Result<_, _>>()?;
+    Ok(Json(DryRunAnswer {
+        recipients,
+        topics,
+        texts,
+    }))
+}
+
+fn text(row: &NotificationRow, offer: &Offer, locale: Option<Arc<str>>) -> Result<DryText, Problem> {
+    let unreadable = |error: serde_json::Error| Problem::internal(&error);
+    if let Some(used) = &row.template
+        && let Some(template) = offer.templates.get(&used.name)
+    {
+        let data = serde_json::from_str(&used.data).map_err(unreadable)?;
+        let rendered = offer.render(template, locale.as_deref(), &data)?;
+        return Ok(DryText {
+            locale,
+            content: Arc::unwrap_or_clone(rendered.content),
+            forms: rendered.forms.into(),
+        });
+    }
+    Ok(DryText {
+        locale,
+        content: serde_json::from_str(&row.content).map_err(unreadable)?,
+        forms: FormsAnswer::default(),
+    })
+}

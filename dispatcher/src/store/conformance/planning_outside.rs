@@ -1,0 +1,262 @@
+use std::{sync::Arc, time::Duration};
+
+use carillon_domain::{Address, ChannelKind, NotificationId, PlainAddress, ports::Operation};
+
+use super::fixture::Fixture;
+use crate::store::{catalog::OptOut, outside::*, *};
+
+fn push() -> ChannelKind {
+    "push".parse().expect("a channel")
+}
+
+fn outgoing(address: &str) -> Outgoing {
+    Outgoing {
+        channel: push(),
+        address: address.parse().expect("an address"),
+        device: None,
+        lane: Arc::from("push"),
+        skip: None,
+        replaces: true,
+    }
+}
+
+/// Plans what is due, each user with these addresses outside.
+async fn plan(f: &Fixture, in_app: bool, addresses: &[&str]) {
+    let mut jobs = f.jobs(&f.lease().await).await;
+    for addressee in jobs.iter_mut().flat_map(|job| &mut job.users) {
+        addressee.in_app = in_app;
+        addressee.outside = addresses.iter().map(|address| outgoing(address)).collect();
+    }
+    f.store.plan(f.now(), &jobs).await.expect("plans");
+}
+
+/// Hands out everything that is due.
+async fn lease(f: &Fixture) -> Vec<LeasedDelivery> {
+    let lanes = f.store.due_lanes(f.now(), &[push()], 10).await.expect("reads");
+    let picks: Vec<LanePick> = lanes
+        .into_iter()
+        .map(|lane| LanePick {
+            key: lane.key,
+            limit: 100,
+        })
+        .collect();
+    let until = f.now().after(Duration::from_secs(30));
+    let handed = f.store.lease_deliveries(f.now(), &picks, until, until).await;
+    handed.expect("leases").leased
+}
+
+/// The far end has them, under an id of its own.
+async fn deliver(f: &Fixture, leased: Vec<LeasedDelivery>) {
+    let settlements: Vec<Settlement> = leased
+        .into_iter()
+        .map(|delivery| Settlement {
+            ended_at: f.now(),
+            outcome: "delivered",
+            status: None,
+            reason: None,
+            excerpt: None,
+            provider_id: Some(format!("far-{}", delivery.address)),
+            verdict: Verdict::Done { accepted: false },
+            delivery: Arc::new(delivery),
+        })
+        .collect();
+    let settled = f.store.settle(f.now(), &settlements).await.expect("settles");
+    assert_eq!(settled.stale, 0);
+}
+
+/// State and reason of a user's deliveries outside, by address.
+async fn states(f: &Fixture, id: NotificationId, user: &str) -> Vec<(String, String, Option<String>)> {
+    f.recipient(id, user)
+        .await
+        .deliveries
+        .into_iter()
+        .filter(|delivery| delivery.channel == "push")
+        .map(|delivery| (delivery.address, delivery.state, delivery.reason))
+        .collect()
+}
+
+fn state(states: &[(String, String, Option<String>)]) -> Vec<(&str, &str)> {
+    states
+        .iter()
+        .map(|(address, state, _)| (address.as_str(), state.as_str()))
+        .collect()
+}
+
+pub(super) async fn a_newer_notification_overtakes_what_waits_and_replaces_what_arrived(f: Fixture) {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let row = f.collapsing(&["ada"], "job");
+        ids.push(row.id);
+        f.accept(&[row]).await;
+        plan(&f, true, &["a", "b"]).await;
+    }
+    let first = states(&f, ids[0], "ada").await;
+    assert_eq!(state(&first), [("a", "superseded"), ("b", "superseded")]);
+    let leased = lease(&f).await;
+    assert_eq!(leased.len(), 2, "what was overtaken is not handed out");
+    assert!(leased.iter().all(|one| one.operation == Operation::Deliver));
+    deliver(&f, leased).await;
+    let third = f.collapsing(&["ada"], "job");
+    f.accept(std::slice::from_ref(&third)).await;
+    plan(&f, true, &["b", "c"]).await;
+    let mut leased = lease(&f).await;
+    leased.sort_by(|a, b| a.address.cmp(&b.address));
+    let work: Vec<_> = leased
+        .iter()
+        .map(|one| (one.address.as_str(), one.operation, one.provider_id.as_deref()))
+        .collect();
+    assert_eq!(
+        work,
+        [
+            ("b", Operation::Replace, Some("far-b")),
+            ("c", Operation::Deliver, None)
+        ]
+    );
+    let second = states(&f, ids[1], "ada").await;
+    assert_eq!(state(&second), [("a", "delivered"), ("b", "delivered")]);
+    // In one batch as well, and without an inbox.
+    let batch: Vec<_> = (0..2)
+        .map(|_| {
+            f.advance(Duration::from_millis(1));
+            f.collapsing(&["bob"], "job")
+        })
+        .collect();
+    f.accept(&batch).await;
+    plan(&f, false, &["x"]).await;
+    let older = states(&f, batch[0].id, "bob").await;
+    assert_eq!(state(&older), [("x", "superseded")]);
+    assert_eq!(lease(&f).await.len(), 1);
+}
+
+pub(super) async fn what_is_suppressed_or_turned_off_is_skipped(f: Fixture) {
+    let suppression = SuppressionRow {
+        tenant: f.tenant.clone(),
+        channel: push(),
+        address: "bad".parse::<Address>().expect("an address"),
+        reason: "manual".into(),
+        detail: None,
+        delivery: None,
+        at: f.now(),
+    };
+    f.store.suppress(&suppression).await.expect("writes");
+    let off = OptOut {
+        tenant: f.tenant.clone(),
+        user: f.user("bob"),
+        category: Default::default(),
+        channel: push(),
+    };
+    f.store.opt_out(f.now(), &off, true).await.expect("writes");
+    let row = f.notification(&["ada", "bob"]);
+    f.accept(std::slice::from_ref(&row)).await;
+    plan(&f, true, &["bad", "good"]).await;
+    let told = |of: Vec<(String, String, Option<String>)>| -> Vec<String> {
+        of.into_iter()
+            .map(|(address, state, reason)| format!("{address} {state} {}", reason.unwrap_or_default()))
+            .collect()
+    };
+    assert_eq!(
+        told(states(&f, row.id, "ada").await),
+        ["bad skipped suppressed", "good pending "]
+    );
+    assert_eq!(
+        told(states(&f, row.id, "bob").await),
+        ["bad skipped suppressed", "good skipped unsubscribed"]
+    );
+    f.store.opt_out(f.now(), &off, false).await.expect("writes");
+    assert!(!f.store.opted_out(&off).await.expect("reads"));
+    let again = f.notification(&["bob"]);
+    f.accept(std::slice::from_ref(&again)).await;
+    plan(&f, true, &["good"]).await;
+    assert_eq!(told(states(&f, again.id, "bob").await), ["good pending "]);
+}
+
+pub(super) async fn cancelling_stops_what_waits_and_takes_back_what_can_be(f: Fixture) {
+    let row = f.notification(&["ada"]);
+    f.accept(std::slice::from_ref(&row)).await;
+    plan(&f, true, &["a", "b"]).await;
+    let (now, later): (Vec<_>, Vec<_>) = lease(&f)
+        .await
+        .into_iter()
+        .partition(|one| one.address.as_str() == "a");
+    deliver(&f, now).await;
+    let cancelled = f
+        .store
+        .cancel(f.now(), &f.tenant, row.id, &[push()])
+        .await
+        .expect("commits");
+    assert_eq!(
+        cancelled.value,
+        Cancelled::Done {
+            recalled: 1,
+            in_flight: 1
+        }
+    );
+    let after = states(&f, row.id, "ada").await;
+    assert_eq!(state(&after), [("a", "delivered"), ("b", "cancelled")]);
+    let recall = lease(&f).await;
+    assert_eq!(recall.len(), 1);
+    assert_eq!(
+        (
+            recall[0].operation,
+            recall[0].provider_id.as_deref(),
+            recall[0].number()
+        ),
+        (Operation::Recall, Some("far-a"), 2)
+    );
+    deliver(&f, recall).await;
+    let ended = states(&f, row.id, "ada").await;
+    assert_eq!(state(&ended), [("a", "recalled"), ("b", "cancelled")]);
+    drop(later);
+    // Where the channel cannot, the delivery says so.
+    let other = f.notification(&["bob"]);
+    f.accept(std::slice::from_ref(&other)).await;
+    plan(&f, true, &["a"]).await;
+    let leased = lease(&f).await;
+    deliver(&f, leased).await;
+    f.store
+        .cancel(f.now(), &f.tenant, other.id, &[])
+        .await
+        .expect("commits");
+    let stays = states(&f, other.id, "bob").await;
+    assert_eq!(
+        stays,
+        [(
+            "a".to_owned(),
+            "delivered".to_owned(),
+            Some("not_recallable".to_owned())
+        )]
+    );
+    assert!(lease(&f).await.is_empty());
+}
+
+pub(super) async fn a_plain_address_is_a_recipient_without_an_inbox(f: Fixture) {
+    let row = f.notification(&["#live.t"]);
+    f.accept(std::slice::from_ref(&row)).await;
+    let mut jobs = f.jobs(&f.lease().await).await;
+    let plain = PlainAddress {
+        channel: push(),
+        to: "somebody".parse().expect("an address"),
+    };
+    jobs[0].users.push(Addressee {
+        in_app: false,
+        plain: Some(plain.clone()),
+        outside: vec![outgoing("somebody")],
+        ..Addressee::in_app(f.user("plain"))
+    });
+    f.store.plan(f.now(), &jobs).await.expect("plans");
+    let detail = f.recipient(row.id, "plain").await;
+    assert_eq!((detail.plain, detail.entry), (Some(plain), None));
+    assert_eq!(detail.deliveries.len(), 1, "none to an inbox");
+    assert_eq!(detail.deliveries[0].next_at, Some(f.now()));
+    assert!(f.inbox("plain").await.is_empty());
+    let leased = lease(&f).await;
+    let shown = f.recipient(row.id, "plain").await;
+    assert_eq!(shown.deliveries[0].next_at, None, "one runs");
+    assert_eq!(shown.deliveries[0].attempts.len(), 1);
+    deliver(&f, leased).await;
+    let shown = f.recipient(row.id, "plain").await;
+    assert_eq!(
+        shown.deliveries[0].attempts[0].outcome.as_deref(),
+        Some("delivered")
+    );
+}

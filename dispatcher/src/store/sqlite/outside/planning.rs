@@ -1,0 +1,134 @@
+use carillon_domain::{ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp};
+use carillon_sql::StoreError;
+use sqlx::SqliteConnection;
+
+use super::{
+    super::{
+        SqliteStore,
+        keys::{json_list, pairs},
+    },
+    apply::write_new,
+};
+use crate::store::{
+    outside::{self, Bars, EarlierOnes, NOT_RECALLABLE, OVERTAKEN, take_back},
+    records::PlanJob,
+    rows::number,
+};
+
+impl SqliteStore {
+    pub(super) async fn bars(&self, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
+        let mut read = self.sqlite.read_system("the planner serves all tenants").await?;
+        bars(&mut read, jobs).await
+    }
+}
+
+/// What stands against sending these jobs outside the inbox.
+pub(in crate::store::sqlite) async fn bars(
+    tx: &mut SqliteConnection,
+    jobs: &[PlanJob],
+) -> Result<Bars, StoreError> {
+    let addresses = outside::addresses(jobs);
+    if addresses.is_empty() {
+        return Ok(Bars::default());
+    }
+    let suppressed: Vec<outside::SuppressedColumns> = sqlx::query_as(
+        "SELECT s.tenant, s.channel, s.address FROM json_each($1) j CROSS JOIN suppressions s \
+         ON s.tenant = j.value ->> 0 AND s.channel = j.value ->> 1 AND s.address = j.value ->> 2",
+    )
+    .bind(json_list(addresses.into_iter())?)
+    .fetch_all(&mut *tx)
+    .await?;
+    let opted_out: Vec<outside::OptOutColumns> = sqlx::query_as(
+        "SELECT o.tenant, o.user_id, o.category, o.channel FROM json_each($1) j CROSS JOIN opt_outs o \
+         ON o.tenant = j.value ->> 0 AND o.user_id = j.value ->> 1 AND o.category = j.value ->> 2",
+    )
+    .bind(json_list(outside::categories(jobs).into_iter())?)
+    .fetch_all(&mut *tx)
+    .await?;
+    outside::bars(suppressed, opted_out)
+}
+
+/// What newer deliveries of these jobs take the place of.
+pub(in crate::store::sqlite) async fn earlier(
+    tx: &mut SqliteConnection,
+    jobs: &[PlanJob],
+) -> Result<EarlierOnes, StoreError> {
+    let names = outside::collapse_names(jobs);
+    if names.is_empty() {
+        return Ok(EarlierOnes::new());
+    }
+    let rows: Vec<outside::EarlierColumns> = sqlx::query_as(
+        "SELECT d.tenant, d.user_id, d.collapse, d.id, d.channel, d.address, d.provider_id \
+         FROM json_each($1) j CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.user_id = j.value ->> 1 \
+         AND d.collapse = j.value ->> 2 WHERE d.collapse IS NOT NULL",
+    )
+    .bind(json_list(names.into_iter())?)
+    .fetch_all(tx)
+    .await?;
+    outside::earlier(rows)
+}
+
+/// Deliveries that newer ones took the place of: what waits is not sent, and none of them is found again.
+pub(in crate::store::sqlite) async fn write_overtaken(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    overtaken: &[(TenantId, DeliveryId)],
+) -> Result<(), StoreError> {
+    if overtaken.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE deliveries SET collapse = NULL, \
+         reason = CASE WHEN state = 'pending' THEN $2 ELSE reason END, \
+         ended_at = CASE WHEN state = 'pending' THEN $3 ELSE ended_at END, \
+         state = CASE WHEN state = 'pending' THEN 'superseded' ELSE state END \
+         WHERE channel <> 'in_app' AND (tenant, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+    )
+    .bind(pairs(overtaken.iter().map(|(tenant, id)| (tenant, id)))?)
+    .bind(OVERTAKEN)
+    .bind(now.as_micros())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes back what a cancelled notification sent outside the inbox. Answers how many attempts run and cannot be stopped.
+pub(in crate::store::sqlite) async fn cancel_outside(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    tenant: &TenantId,
+    id: NotificationId,
+    recallable: &[ChannelKind],
+) -> Result<u64, StoreError> {
+    let (in_flight,): (i64,) = sqlx::query_as(
+        "SELECT COUNT(*) FROM deliveries d JOIN attempts a ON a.tenant = d.tenant AND a.delivery = d.id \
+         AND a.outcome IS NULL WHERE d.tenant = $1 AND d.notification = $2 AND d.channel <> 'in_app' \
+         AND d.state = 'pending'",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .fetch_one(&mut *tx)
+    .await?;
+    let sent: Vec<outside::SentColumns> = sqlx::query_as(
+        "SELECT id, channel, lane, attempts FROM deliveries WHERE tenant = $1 AND notification = $2 \
+         AND channel <> 'in_app' AND state IN ('accepted', 'delivered') AND lane IS NOT NULL",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .fetch_all(&mut *tx)
+    .await?;
+    let sent = sent.into_iter().map(outside::sent).collect::<Result<_, _>>()?;
+    let (work, stay) = take_back(now, tenant, sent, recallable);
+    write_new(tx, &[], &work).await?;
+    sqlx::query(
+        "UPDATE deliveries SET collapse = NULL, reason = CASE WHEN id IN (SELECT value FROM json_each($3)) THEN $4 \
+         ELSE reason END WHERE tenant = $1 AND notification = $2 AND channel <> 'in_app'",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .bind(json_list(stay.iter())?)
+    .bind(NOT_RECALLABLE)
+    .execute(tx)
+    .await?;
+    number(in_flight)
+}
