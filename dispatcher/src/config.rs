@@ -257,6 +257,8 @@ impl DispatcherConfig {
             log_count: self.retention.log_count,
             topic_count: self.retention.topic_history_count,
             devices: self.retention.devices_per_user,
+            event_ttl: self.webhooks.event_ttl.duration(),
+            disable_after: self.webhooks.disable_after.duration(),
         }
     }
 }

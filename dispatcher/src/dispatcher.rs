@@ -23,7 +23,7 @@ use crate::{
     channels::Channels,
     config::DispatcherConfig,
     deliverer::{compose::Composer, engine::Deliverer, redrives::Redriver, schedule::Schedule},
-    endpoints::Endpoints,
+    endpoints::{Closer, Endpoints},
     erasure::Eraser,
     intake::{Intake, batch_limits},
     janitor::Janitor,
@@ -126,11 +126,13 @@ impl Dispatcher {
         let intake = Arc::new(Intake::new(&config, store.clone(), clock.clone(), relay.clone()));
         #[cfg(feature = "planted-bugs")]
         let _ = intake.this.set(Arc::downgrade(&intake));
+        let deliverer = Arc::<Wake>::default();
         let mailboxes = Arc::new(Mailboxes::new(
             store.clone(),
             announcer.clone(),
             clock.clone(),
             limits,
+            deliverer.clone(),
         ));
         let topics = Arc::new(TopicHistories::new(
             store.clone(),
@@ -139,7 +141,6 @@ impl Dispatcher {
             LiveOnly::new(&config.topics.live_only_prefixes),
             limits,
         ));
-        let deliverer = Arc::new(Wake::default());
         let parts = RemoteParts {
             store: store.clone(),
             directory: ports.directory.clone(),
@@ -150,7 +151,7 @@ impl Dispatcher {
         };
         let remote = Arc::new(Remote::new(parts, config.remote.clone(), &config.delivery));
         let schedule = Arc::new(Mutex::new(Schedule::new(config.delivery.clone())));
-        let closer = Arc::default();
+        let closer = Arc::<Wake>::default();
         let endpoints = Arc::new(Endpoints {
             store: store.clone(),
             directory: ports.directory.clone(),
@@ -242,6 +243,9 @@ impl Dispatcher {
             self.worker("deliverer", |this, stop| async move {
                 this.new_deliverer().run(stop).await
             }),
+            self.worker("closed-endpoints", |this, stop| async move {
+                this.new_closer().run(stop).await
+            }),
             self.worker("redrives", |this, stop| async move {
                 this.new_redriver().run(stop).await
             }),
@@ -331,9 +335,20 @@ impl Dispatcher {
                 .collect(),
             composer: composer(&self.ports),
             clock: self.ports.clock.clone(),
+            endpoints: self.endpoints.clone(),
             wake: self.deliverer.clone(),
             schedule: self.schedule.clone(),
             config: self.config.delivery.clone(),
+        }
+    }
+
+    pub(crate) fn new_closer(&self) -> Closer {
+        Closer {
+            store: self.store.clone(),
+            clock: self.ports.clock.clone(),
+            wake: self.endpoints.closer.clone(),
+            deliverer: self.deliverer.clone(),
+            page: self.config.delivery.batch,
         }
     }
 

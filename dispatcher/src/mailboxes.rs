@@ -32,6 +32,8 @@ pub(crate) struct Mailboxes {
     clock: Arc<dyn Clock>,
     batcher: Batcher<MailboxCommand, MailboxReply, MailboxError>,
     snoozes: Wake,
+    /// Wakes who tries deliveries.
+    deliverer: Arc<Wake>,
 }
 
 /// Why nothing was changed.
@@ -64,6 +66,7 @@ impl Mailboxes {
         announcer: Arc<Announcer>,
         clock: Arc<dyn Clock>,
         limits: BatchLimits,
+        deliverer: Arc<Wake>,
     ) -> Self {
         Self {
             store,
@@ -71,6 +74,7 @@ impl Mailboxes {
             clock,
             batcher: Batcher::new(limits),
             snoozes: Wake::default(),
+            deliverer,
         }
     }
 
@@ -116,6 +120,9 @@ impl Mailboxes {
     pub(crate) async fn mutate(&self, commands: &[MailboxCommand]) -> Result<Vec<MailboxReply>, StoreError> {
         let turn = self.announcer.turn().await;
         let committed = self.store.mutate(self.clock.now(), commands).await?;
+        if committed.told {
+            self.deliverer.wake();
+        }
         turn.announce(committed.envelopes).await;
         Ok(committed.value)
     }

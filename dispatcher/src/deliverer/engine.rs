@@ -28,6 +28,7 @@ use super::{
     settlement::{after_ends, ours_to_retry, refused, settlement},
 };
 use crate::{
+    endpoints::Endpoints,
     intake::is_away,
     store::{
         Store,
@@ -57,6 +58,8 @@ pub(crate) struct Deliverer {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) channels: HashMap<ChannelKind, Arc<dyn Channel>>,
     pub(crate) composer: Composer,
+    /// Keeps the keys of plain URLs, and closes endpoints.
+    pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) wake: Arc<Wake>,
     /// Slots, turns and breakers; shared with those who show them.
@@ -277,6 +280,7 @@ impl<'a> Engine<'a> {
             let settled = match deliverer.store.settle(now, &batch).await {
                 Ok(settled) => {
                     metrics::counter!("carillon_delivery_stale_total").increment(settled.stale);
+                    deliverer.endpoints.closed(&settled.disabled);
                     settled.ended
                 }
                 // The slots stay taken, so that what waits to be settled stays bounded.
@@ -417,7 +421,8 @@ impl<'a> Engine<'a> {
         let deliveries: Vec<_> = out.iter().map(|out| Arc::clone(&out.delivery)).collect();
         let now = deliverer.clock.now();
         let read = async {
-            let sources = deliverer.store.load_work(now, &deliveries).await?;
+            let mut sources = deliverer.store.load_work(now, &deliveries).await?;
+            deliverer.endpoints.resolve(&deliveries, &mut sources).await?;
             let names = deliverer.composer.names(&deliveries).await?;
             Ok::<_, Unavailable>((sources, names))
         };
@@ -467,7 +472,10 @@ async fn one_by_one(
             .settle(now, std::slice::from_ref(settlement))
             .await
         {
-            Ok(settled) => ended.extend(settled.ended),
+            Ok(settled) => {
+                deliverer.endpoints.closed(&settled.disabled);
+                ended.extend(settled.ended);
+            }
             Err(error) if is_away(&error) => return Err(error),
             Err(error) => {
                 metrics::counter!("carillon_delivery_unsettled_total").increment(1);

@@ -1,5 +1,6 @@
 //! Registered webhook endpoints: where a tenant's programs, or a user's own, are told what happens.
 
+mod closer;
 mod error;
 mod request;
 mod secrets;
@@ -16,6 +17,7 @@ use carillon_domain::{
 use carillon_runtime::http::FieldError;
 use serde_json::json;
 
+pub(crate) use closer::Closer;
 pub(crate) use error::EndpointError;
 pub(crate) use request::{EndpointPatch, NewEndpoint, RotateRequest};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use carillon_domain::{
-    AckKind, Acknowledgement, DeviceName, EntryId, EntryRef, NotificationId, StateChange, Timestamp,
+    AckKind, Acknowledgement, DeviceName, EntryId, EntryRef, NotificationId, StateChange, Timestamp, UserId,
 };
 use carillon_sql::StoreError;
 
@@ -14,7 +14,7 @@ use super::{
         ReceiptRow, RecipientEnd, RecipientState, UserKey, Which,
     },
 };
-use crate::wire::ChangeBody;
+use crate::{events::EventKind, wire::ChangeBody};
 
 /// The most entries that one change names, and that one `read-all` turn takes.
 pub(super) const MAX_REFERENCES: usize = 500;
@@ -102,6 +102,15 @@ pub(super) fn recall(ledger: &mut Ledger, entries: Vec<EntryRow>) -> Result<u64,
         recalled += 1;
     }
     Ok(recalled)
+}
+
+/// What endpoints are told of a first acknowledgement.
+#[derive(serde::Serialize)]
+struct AcknowledgedEvent<'a> {
+    notification_id: NotificationId,
+    /// The internal id, as `GET /v1/users/{id}` shows it.
+    user_id: UserId,
+    acknowledgement: &'a Acknowledgement,
 }
 
 /// One command under way.
@@ -244,8 +253,15 @@ impl Turn<'_> {
                 acknowledgement: first.clone(),
             });
         }
-        if first.is_some() {
-            after.acknowledgement = first;
+        if let Some(first) = first {
+            let event = AcknowledgedEvent {
+                notification_id: after.notification,
+                user_id: self.key.1,
+                acknowledgement: &first,
+            };
+            let kind = EventKind::NotificationAcknowledged;
+            self.ledger.tell(&self.key.0, kind, &event);
+            after.acknowledgement = Some(first);
         }
         if let Some(pending) = &mut self.pending {
             pending.entries.push(EntryRef {

@@ -9,12 +9,14 @@ use carillon_domain::{
 };
 use carillon_sql::StoreError;
 
+use super::endpoints::EventRow;
+use super::listeners::{Listeners, Told};
 use super::outside::{OutsideRow, WorkRow};
 use super::records::{
     ConfirmationRow, DeliveryRow, EntryRow, LogRow, MailboxRow, PublicationRow, ReceiptRow, RecipientEnd,
     RecipientRow, StoreLimits, TopicRow, UserKey,
 };
-use crate::wire::ChangeBody;
+use crate::{events::EventKind, wire::ChangeBody};
 
 /// Whose topic.
 pub(super) type TopicKey = (TenantId, TopicName);
@@ -59,8 +61,16 @@ pub(super) struct Writes {
     pub(super) work: Vec<WorkRow>,
     /// Deliveries outside the inbox that newer ones took the place of.
     pub(super) overtaken: Vec<(TenantId, DeliveryId)>,
+    /// What endpoints are told; its deliveries are among those outside.
+    pub(super) events: Vec<EventRow>,
     /// For the bus, after the commit, in order.
     pub(super) envelopes: Vec<Envelope>,
+}
+
+/// An event about a notification.
+#[derive(serde::Serialize)]
+pub(super) struct NotificationEvent {
+    pub(super) notification_id: NotificationId,
 }
 
 /// Mailboxes and topics under lock, and what is to be written.
@@ -70,6 +80,9 @@ pub(super) struct Ledger {
     mailboxes: HashMap<UserKey, Numbered<MailboxRow>>,
     topics: HashMap<TopicKey, Numbered<TopicRow>>,
     pub(super) writes: Writes,
+    /// Who is told what happens.
+    pub(super) listeners: Listeners,
+    told: Told,
 }
 
 struct Numbered<T> {
@@ -99,7 +112,15 @@ impl Ledger {
             mailboxes: mailboxes.into_iter().map(untouched_mailbox).collect(),
             topics: topics.into_iter().map(untouched_topic).collect(),
             writes: Writes::default(),
+            listeners: Listeners::default(),
+            told: Told::default(),
         }
+    }
+
+    /// Tells a tenant's endpoints what happened, those that asked for it.
+    pub(super) fn tell<T: serde::Serialize>(&mut self, tenant: &TenantId, kind: EventKind, data: &T) {
+        self.listeners
+            .tell(&mut self.told, self.now, tenant, kind, data, None);
     }
 
     /// A locked mailbox.
@@ -188,6 +209,9 @@ impl Ledger {
 
     /// Everything to write, each row once. Logs that outgrew their bound by an eighth are cut back to it.
     pub(super) fn finish(mut self) -> Writes {
+        self.writes.events = self.told.events;
+        self.writes.outside.append(&mut self.told.outside);
+        self.writes.work.append(&mut self.told.work);
         let mut last: HashMap<_, EntryRow> = HashMap::with_capacity(self.writes.entry_states.len());
         for row in std::mem::take(&mut self.writes.entry_states) {
             last.insert((row.key(), row.id), row);

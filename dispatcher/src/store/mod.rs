@@ -9,6 +9,7 @@ pub(crate) mod catalog;
 mod conformance;
 pub(crate) mod endpoints;
 mod ledger;
+mod listeners;
 pub(crate) mod outside;
 mod plan;
 mod postgres;

@@ -14,13 +14,14 @@ use carillon_sql::StoreError;
 use serde_json::value::RawValue;
 
 use super::{
-    ledger::{Ledger, NotificationEnd, TopicKey, encode, publication},
+    ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey, encode, publication},
     outside::{Bars, EarlierOnes, plan_outside},
     records::{
         Addressee, DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientEnd,
         RecipientRow, RecipientState, UserKey,
     },
 };
+use crate::events::EventKind;
 use crate::wire::{ChangeBody, EntryBody, TopicBody, TopicNotification};
 
 /// Said of recipients whose notification was superseded.
@@ -137,6 +138,15 @@ pub(super) fn plan(
         if outcome == PlanOutcome::Partly {
             ledger.writes.published.push(end);
         } else {
+            let kind = if outcome == PlanOutcome::Expired {
+                EventKind::NotificationExpired
+            } else {
+                EventKind::NotificationPlanned
+            };
+            let event = NotificationEvent {
+                notification_id: end.id,
+            };
+            ledger.tell(&end.tenant, kind, &event);
             ledger.writes.ended.push(end);
         }
         outcomes.push(outcome);

@@ -24,6 +24,10 @@ pub(crate) struct StoreLimits {
     pub(crate) topic_count: u64,
     /// Devices per user whose confirmations are kept.
     pub(crate) devices: usize,
+    /// How long it is tried to tell an endpoint of an event.
+    pub(crate) event_ttl: std::time::Duration,
+    /// An endpoint that nothing but failed for so long is disabled.
+    pub(crate) disable_after: std::time::Duration,
 }
 
 /// A notification as accepted.
@@ -284,6 +288,8 @@ pub(crate) struct Committed<T> {
     pub(crate) value: T,
     /// For the bus, in order.
     pub(crate) envelopes: Vec<Envelope>,
+    /// Whether endpoints are told of something.
+    pub(crate) told: bool,
 }
 
 /// What became of a cancellation.

@@ -31,6 +31,8 @@ pub(super) const LIMITS: StoreLimits = StoreLimits {
     log_count: 40,
     topic_count: 40,
     devices: 3,
+    event_ttl: Duration::from_secs(3 * 86_400),
+    disable_after: Duration::from_secs(5 * 86_400),
 };
 
 impl Fixture {

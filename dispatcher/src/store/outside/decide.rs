@@ -3,12 +3,14 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
+use crate::store::listeners::Told;
 use carillon_domain::{DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
 
 use super::records::{
-    DeliveryState, Ended, LaneKey, LeasedDelivery, OutsideRow, Settlement, SuppressionRow, Verdict, WorkRow,
+    DeliveryState, Ended, LaneKey, LeasedDelivery, Settlement, SuppressionRow, Verdict, WorkRow,
 };
 
 /// Said of what is not sent because its address is suppressed.
@@ -22,6 +24,9 @@ const UNREADABLE: &str = "the stored delivery cannot be read";
 
 /// A row of `delivery_queue`.
 pub(in crate::store) type QueueKey = (TenantId, DeliveryId);
+
+/// A registered endpoint.
+pub(in crate::store) type EndpointKey = (TenantId, EndpointId);
 
 /// Work that may be handed out, with what decides about it.
 #[derive(Debug, Clone)]
@@ -55,6 +60,25 @@ impl Candidate {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Found {
     pub(in crate::store) state: DeliveryState,
+    /// The registered endpoint that it is for.
+    pub(in crate::store) endpoint: Option<FoundEndpoint>,
+}
+
+/// How the endpoint of a settlement stood before.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct FoundEndpoint {
+    pub(in crate::store) enabled: bool,
+    pub(in crate::store) failing_since: Option<Timestamp>,
+}
+
+impl FoundEndpoint {
+    /// From its state and since when it fails; there is none where there is no state.
+    pub(in crate::store) fn stored(state: Option<&str>, failing_since: Option<i64>) -> Option<Self> {
+        state.map(|state| Self {
+            enabled: state == "enabled",
+            failing_since: failing_since.map(Timestamp::from_micros),
+        })
+    }
 }
 
 /// An attempt that ended.
@@ -96,12 +120,15 @@ pub(in crate::store) struct Effects {
     /// Work that goes on at a time.
     pub(in crate::store) due: Vec<(QueueKey, Timestamp)>,
     pub(in crate::store) suppressions: Vec<SuppressionRow>,
-    /// Endpoints that said that they are gone, and what they said.
-    pub(in crate::store) disabled: Vec<(TenantId, EndpointId, String)>,
+    /// Endpoints that are told nothing any more, and why.
+    pub(in crate::store) disabled: BTreeMap<EndpointKey, String>,
+    /// Those of them that said that they are gone.
+    gone_endpoints: BTreeSet<EndpointKey>,
+    /// Endpoints that begin to fail, or no longer do.
+    pub(in crate::store) failing: BTreeMap<EndpointKey, Option<Timestamp>>,
     pub(in crate::store) ended: Vec<Ended>,
-    /// Deliveries that follow, and their work.
-    pub(in crate::store) outside: Vec<OutsideRow>,
-    pub(in crate::store) work: Vec<WorkRow>,
+    /// What follows.
+    pub(in crate::store) told: Told,
     /// Lanes whose work changed.
     pub(in crate::store) lanes: BTreeSet<LaneKey>,
     pub(in crate::store) stale: u64,
@@ -178,11 +205,19 @@ pub(in crate::store) fn settle(
     now: Timestamp,
     settlement: &Settlement,
     found: Option<Found>,
+    disable_after: Duration,
 ) {
     let leased = &*settlement.delivery;
     let key = (leased.key.tenant.clone(), leased.id);
     let next_at = match settlement.verdict {
-        Verdict::Again(at) if found.is_some_and(|found| is_open(leased.operation, found.state)) => Some(at),
+        Verdict::Again(at)
+            if found.is_some_and(|found| {
+                is_open(leased.operation, found.state)
+                    && found.endpoint.is_none_or(|endpoint| endpoint.enabled)
+            }) =>
+        {
+            Some(at)
+        }
         _ => None,
     };
     effects.attempt_ends.push(AttemptEnd {
@@ -201,6 +236,7 @@ pub(in crate::store) fn settle(
         return;
     };
     effects.lanes.insert(leased.key.clone());
+    effects.endpoint_said(now, settlement, found.endpoint, disable_after);
     let told = DeliveryChange {
         outcome: Some(settlement.outcome),
         attempts: Some(leased.number()),
@@ -233,9 +269,14 @@ pub(in crate::store) fn settle(
     };
     let gone = settlement.verdict == Verdict::Gone;
     if gone {
-        effects.address_is_gone(now, settlement);
+        effects.address_is_gone(now, settlement, found.endpoint);
     }
-    let reason = settlement.reason.clone().map(Cow::Owned);
+    let given_up = matches!(settlement.verdict, Verdict::Again(_));
+    let reason = match &settlement.reason {
+        Some(last) if given_up => Some(Cow::Owned(format!("{DISABLED}; last: {last}"))),
+        None if given_up => Some(Cow::Borrowed(DISABLED)),
+        reason => reason.clone().map(Cow::Owned),
+    };
     effects.end(now, leased, state, reason, gone);
     if let Some(change) = effects.changes.last_mut() {
         change.outcome = told.outcome;
@@ -286,13 +327,57 @@ impl Effects {
         });
     }
 
+    /// Keeps since when an endpoint fails, and disables one that did so for too long. Of one batch a success counts first:
+    /// it was not nothing but failures.
+    fn endpoint_said(
+        &mut self,
+        now: Timestamp,
+        settlement: &Settlement,
+        endpoint: Option<FoundEndpoint>,
+        disable_after: Duration,
+    ) {
+        let leased = &*settlement.delivery;
+        let (Some(endpoint), Ok(id)) = (endpoint, leased.address.as_str().parse::<EndpointId>()) else {
+            return;
+        };
+        let key = (leased.key.tenant.clone(), id);
+        match settlement.verdict {
+            Verdict::Skipped | Verdict::Gone => {}
+            Verdict::Done { .. } => {
+                self.failing.insert(key, None);
+            }
+            Verdict::Again(_) | Verdict::Dead if endpoint.enabled => {
+                let since = endpoint.failing_since.unwrap_or(now);
+                self.failing.entry(key.clone()).or_insert(Some(since));
+                if now >= since.after(disable_after) {
+                    let reason = format!("nothing but failures since {since}");
+                    self.disabled.entry(key).or_insert(reason);
+                }
+            }
+            Verdict::Again(_) | Verdict::Dead => {}
+        }
+    }
+
+    /// Those who answered well in between stay enabled.
+    pub(in crate::store) fn spare_the_well(&mut self) {
+        let failing = &self.failing;
+        let gone = &self.gone_endpoints;
+        self.disabled
+            .retain(|key, _| gone.contains(key) || !matches!(failing.get(key), Some(None)));
+    }
+
     /// A registered endpoint is disabled; every other address is suppressed.
-    fn address_is_gone(&mut self, now: Timestamp, settlement: &Settlement) {
+    fn address_is_gone(&mut self, now: Timestamp, settlement: &Settlement, endpoint: Option<FoundEndpoint>) {
         let leased = &*settlement.delivery;
         let detail = settlement.reason.clone();
-        if let Ok(endpoint) = leased.address.as_str().parse::<EndpointId>() {
+        if let Ok(id) = leased.address.as_str().parse::<EndpointId>() {
+            if !endpoint.is_some_and(|endpoint| endpoint.enabled) {
+                return;
+            }
             let reason = detail.unwrap_or_else(|| "it said that it is gone".to_owned());
-            self.disabled.push((leased.key.tenant.clone(), endpoint, reason));
+            let key = (leased.key.tenant.clone(), id);
+            self.gone_endpoints.insert(key.clone());
+            self.disabled.insert(key, reason);
         } else {
             self.suppressions.push(SuppressionRow {
                 tenant: leased.key.tenant.clone(),

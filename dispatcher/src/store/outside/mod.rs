@@ -19,8 +19,10 @@ use carillon_sql::StoreError;
 
 use super::records::PlanJob;
 
-pub(super) use decide::{Candidate, Effects, Found, QueueKey, by_lane, expire, hand_out, settle};
-pub(super) use follow::follow;
+pub(super) use decide::{
+    Candidate, Effects, Found, FoundEndpoint, QueueKey, by_lane, expire, hand_out, settle,
+};
+pub(super) use follow::{ENDS, follow};
 pub(crate) use planning::Bars;
 pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, plan_outside, take_back};
 pub(super) use receipt::{ReceiptColumns, receive, received};
@@ -67,6 +69,15 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
 
     /// Ends up to `limit` deliveries whose time to live is over and that nobody tries.
     async fn expire_deliveries(&self, now: Timestamp, limit: usize) -> Result<Vec<Ended>, StoreError>;
+
+    /// Ends up to `limit` deliveries that wait for endpoints that are disabled or deleted, and removes deleted ones that
+    /// were closed before `cutoff`.
+    async fn end_closed(
+        &self,
+        now: Timestamp,
+        cutoff: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Ended>, StoreError>;
 
     /// Makes what a dead process was trying over its own `channels` due again; workers of other channels may still be at
     /// it. Only where one process owns the store.

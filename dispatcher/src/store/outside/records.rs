@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use carillon_domain::{
-    Address, Category, ChannelKind, CollapseKey, DeliveryId, DeviceId, EventId, NotificationId, Priority,
-    RedriveId, TenantId, Timestamp, UserId,
+    Address, Category, ChannelKind, CollapseKey, DeliveryId, DeviceId, EndpointId, EventId, NotificationId,
+    Priority, RedriveId, TenantId, Timestamp, UserId,
     ports::{Lane, Operation},
 };
 
@@ -274,6 +274,8 @@ pub(crate) struct Settled {
     /// Those of them whose lease was not the last one.
     pub(crate) refused: Vec<(TenantId, DeliveryId)>,
     pub(crate) ended: Vec<Ended>,
+    /// Endpoints that are told nothing any more, and why.
+    pub(crate) disabled: Vec<(TenantId, EndpointId, String)>,
 }
 
 /// What the messages of leased deliveries are made of.

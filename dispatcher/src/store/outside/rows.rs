@@ -136,7 +136,7 @@ pub(in crate::store) fn candidate(row: CandidateColumns) -> Result<Candidate, St
                 state,
                 reason: row.reason,
                 suppressed: row.suppressed.is_some(),
-                disabled: row.endpoint.as_deref() == Some("disabled"),
+                disabled: row.endpoint.as_deref().is_some_and(|state| state != "enabled"),
             })
         }
         _ => None,

@@ -6,7 +6,7 @@ use carillon_domain::{
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 
-use super::{PostgresStore, column::column, plan::mailboxes, write::write};
+use super::{PostgresStore, column::column, outside::listeners, plan::mailboxes, write::write};
 use crate::store::{
     apply::{Found, MAX_REFERENCES, apply},
     ledger::Ledger,
@@ -30,6 +30,12 @@ impl PostgresStore {
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let mut found = find(&mut tx, commands).await?;
         let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
+        ledger.listeners = listeners(
+            &mut tx,
+            commands.iter().map(|command| &command.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
         let mut value = Vec::with_capacity(commands.len());
         for (index, command) in commands.iter().enumerate() {
             value.push(apply(&mut ledger, &mut found, index, command)?);
@@ -39,6 +45,7 @@ impl PostgresStore {
         tx.commit().await?;
         Ok(Committed {
             value,
+            told: !writes.events.is_empty(),
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }

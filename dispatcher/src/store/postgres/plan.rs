@@ -4,10 +4,16 @@ use carillon_domain::{ChannelKind, NotificationId, NotificationState, TenantId, 
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{PostgresStore, column::column, outside, write::write};
+use super::{
+    PostgresStore,
+    column::column,
+    outside::{self, listeners},
+    write::write,
+};
+use crate::events::EventKind;
 use crate::store::{
     apply,
-    ledger::{Ledger, NotificationEnd, TopicKey},
+    ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey},
     plan::{Before, Known, OpenKey, plan},
     records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
@@ -38,12 +44,19 @@ impl PostgresStore {
             earlier: outside::earlier(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
+        ledger.listeners = listeners(
+            &mut tx,
+            jobs.iter().map(|job| &job.lease.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
         let value = plan(&mut ledger, known, jobs, &live)?;
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
         tx.commit().await?;
         Ok(Committed {
             value,
+            told: !writes.events.is_empty(),
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }
@@ -66,6 +79,7 @@ impl PostgresStore {
         let done = |value| {
             Ok(Committed {
                 value,
+                told: false,
                 envelopes: Vec::new(),
             })
         };
@@ -100,6 +114,12 @@ impl PostgresStore {
         outside::hold_lanes_of(&mut tx, now, tenant, id).await?;
         let entries = shown_entries(&mut tx, tenant, id).await?;
         let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
+        ledger.listeners = listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?;
+        ledger.tell(
+            tenant,
+            EventKind::NotificationCancelled,
+            &NotificationEvent { notification_id: id },
+        );
         let recalled = apply::recall(&mut ledger, entries)?;
         ledger.writes.ended.push(NotificationEnd {
             tenant: tenant.clone(),
@@ -132,6 +152,7 @@ impl PostgresStore {
         tx.commit().await?;
         Ok(Committed {
             value: Cancelled::Done { recalled, in_flight },
+            told: !writes.events.is_empty(),
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }

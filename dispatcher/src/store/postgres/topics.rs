@@ -37,6 +37,7 @@ impl PostgresStore {
         tx.commit().await?;
         Ok(Committed {
             value,
+            told: !writes.events.is_empty(),
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }

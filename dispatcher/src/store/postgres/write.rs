@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use super::{
     column::column,
-    outside::{write_new, write_overtaken},
+    outside::{write_events, write_new, write_overtaken},
 };
 use crate::store::{
     ledger::{Writes, encode},
@@ -56,6 +56,7 @@ pub(super) async fn write(
         .execute(&mut *connection)
         .await?;
     }
+    write_events(connection, &writes.events).await?;
     write_new(connection, &writes.outside, &writes.work).await?;
     write_overtaken(connection, now, &writes.overtaken).await
 }

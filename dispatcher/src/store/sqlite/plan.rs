@@ -7,12 +7,13 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use super::{
     SqliteStore,
     keys::{json_list, pairs},
-    outside,
+    outside::{self, listeners},
     write::write,
 };
+use crate::events::EventKind;
 use crate::store::{
     apply,
-    ledger::{Ledger, NotificationEnd, TopicKey},
+    ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey},
     plan::{Before, Known, plan},
     records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
@@ -39,12 +40,19 @@ impl SqliteStore {
             earlier: outside::earlier(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
+        ledger.listeners = listeners(
+            &mut tx,
+            jobs.iter().map(|job| &job.lease.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
         let value = plan(&mut ledger, known, jobs, &live)?;
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
         tx.commit().await?;
         Ok(Committed {
             value,
+            told: !writes.events.is_empty(),
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }
@@ -66,6 +74,7 @@ impl SqliteStore {
         let done = |value| {
             Ok(Committed {
                 value,
+                told: false,
                 envelopes: Vec::new(),
             })
         };
@@ -84,6 +93,12 @@ impl SqliteStore {
         let users = entries.iter().map(EntryRow::key).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
+        ledger.listeners = listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?;
+        ledger.tell(
+            tenant,
+            EventKind::NotificationCancelled,
+            &NotificationEvent { notification_id: id },
+        );
         let recalled = apply::recall(&mut ledger, entries)?;
         // Where it was published stays known.
         let (topics,): (Option<String>,) =
@@ -123,6 +138,7 @@ impl SqliteStore {
         tx.commit().await?;
         Ok(Committed {
             value: Cancelled::Done { recalled, in_flight },
+            told: !writes.events.is_empty(),
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }

@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 use super::{
     bulk::Bulk,
     keys::{json_list, pairs},
-    outside::{write_new, write_overtaken},
+    outside::{write_events, write_new, write_overtaken},
 };
 use crate::store::{
     ledger::{Writes, encode},
@@ -123,6 +123,7 @@ pub(super) async fn write(
         .execute(&mut *connection)
         .await?;
     }
+    write_events(connection, &writes.events).await?;
     write_new(connection, &writes.outside, &writes.work).await?;
     write_overtaken(connection, now, &writes.overtaken).await
 }

@@ -8,6 +8,7 @@ use super::{
     super::{PostgresStore, column::column},
     apply::apply,
     lanes::{lock, refresh},
+    listeners::listeners,
 };
 use crate::store::outside::{
     self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, Handed, LaneKey, LanePick,
@@ -29,7 +30,13 @@ impl PostgresStore {
         lock(&mut tx, &lanes).await?;
         let candidates = candidates(&mut tx, now, picks).await?;
         let mut effects = outside::hand_out(now, candidates);
-        outside::follow(&mut effects);
+        let listeners = listeners(
+            &mut tx,
+            effects.ended.iter().map(|end| &end.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
+        outside::follow(&mut effects, now, &listeners);
         apply(&mut tx, now, until, &effects).await?;
         lanes.append(&mut effects.lanes);
         let more = refresh(&mut tx, now, &lanes, Some(again)).await?;
@@ -88,7 +95,13 @@ impl PostgresStore {
             .map(outside::candidate)
             .collect::<Result<_, _>>()?;
         let mut effects = outside::expire(now, candidates);
-        outside::follow(&mut effects);
+        let listeners = listeners(
+            &mut tx,
+            effects.ended.iter().map(|end| &end.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
+        outside::follow(&mut effects, now, &listeners);
         apply(&mut tx, now, now, &effects).await?;
         refresh(&mut tx, now, &lanes, None).await?;
         tx.commit().await?;

@@ -1,6 +1,8 @@
 mod apply;
+mod closed;
 mod lanes;
 mod lease;
+mod listeners;
 mod planning;
 mod read;
 mod redrive;
@@ -18,6 +20,7 @@ use carillon_sql::StoreError;
 pub(super) use apply::{write_events, write_new};
 pub(super) use lanes::{lock, refresh};
 pub(super) use planning::{bars, cancel_outside, earlier, hold_lanes, hold_lanes_of, write_overtaken};
+pub(super) use listeners::listeners;
 
 use super::PostgresStore;
 use crate::store::{outside::*, records::PlanJob};
@@ -65,6 +68,15 @@ impl OutsideStore for PostgresStore {
 
     async fn expire_deliveries(&self, now: Timestamp, limit: usize) -> Result<Vec<Ended>, StoreError> {
         Self::expire_deliveries(self, now, limit).await
+    }
+
+    async fn end_closed(
+        &self,
+        now: Timestamp,
+        cutoff: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Ended>, StoreError> {
+        Self::end_closed(self, now, cutoff, limit).await
     }
 
     async fn release_deliveries(&self, now: Timestamp, channels: &[ChannelKind]) -> Result<u64, StoreError> {

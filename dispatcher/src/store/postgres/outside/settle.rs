@@ -8,8 +8,9 @@ use super::{
     super::{PostgresStore, column::column},
     apply::apply,
     lanes::{lock, refresh},
+    listeners::listeners,
 };
-use crate::store::outside::{self, Effects, Found, LaneKey, Settled, Settlement};
+use crate::store::outside::{self, Effects, Found, FoundEndpoint, LaneKey, Settled, Settlement};
 
 impl PostgresStore {
     pub(super) async fn settle(
@@ -25,13 +26,25 @@ impl PostgresStore {
             .iter()
             .map(|settlement| settlement.delivery.key.clone())
             .collect();
+        let listeners = listeners(
+            &mut tx,
+            settlements
+                .iter()
+                .map(|settlement| &settlement.delivery.key.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
+        // With the lanes of those who are told, so that all are locked in one order.
+        let mut lanes = lanes;
+        lanes.append(&mut listeners.lanes(&outside::ENDS));
         lock(&mut tx, &lanes).await?;
         let found = found(&mut tx, settlements).await?;
         let mut effects = Effects::default();
         for (settlement, found) in settlements.iter().zip(found) {
-            outside::settle(&mut effects, now, settlement, found);
+            outside::settle(&mut effects, now, settlement, found, self.limits.disable_after);
         }
-        outside::follow(&mut effects);
+        effects.spare_the_well();
+        outside::follow(&mut effects, now, &listeners);
         apply(&mut tx, now, now, &effects).await?;
         refresh(&mut tx, now, &effects.lanes, None).await?;
         tx.commit().await?;
@@ -39,16 +52,22 @@ impl PostgresStore {
             stale: effects.stale,
             refused: effects.refused,
             ended: effects.ended,
+            disabled: effects
+                .disabled
+                .into_iter()
+                .map(|((tenant, id), reason)| (tenant, id, reason))
+                .collect(),
         })
     }
 }
 
 /// Where the deliveries stand whose leases still hold; such rows are locked.
 async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<Option<Found>>, StoreError> {
-    let rows: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT j.place, d.state FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
+    let rows: Vec<(i64, String, Option<String>, Option<i64>)> = sqlx::query_as(
+        "SELECT j.place, d.state, e.state, e.failing_since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
          AS j(tenant, id, lease, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
          JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
+         LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
          WHERE q.lease = j.lease ORDER BY d.tenant, d.id FOR UPDATE OF d, q",
     )
     .bind(column!(settlements, settlement => settlement.delivery.key.tenant.as_str()))
@@ -57,13 +76,16 @@ async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (place, state) in rows {
+    for (place, state, endpoint, failing) in rows {
         let state = outside::delivery_state(&state)?;
         if let Some(slot) = usize::try_from(place - 1)
             .ok()
             .and_then(|index| found.get_mut(index))
         {
-            *slot = Some(Found { state });
+            *slot = Some(Found {
+                state,
+                endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing),
+            });
         }
     }
     Ok(found)

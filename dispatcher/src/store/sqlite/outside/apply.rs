@@ -196,7 +196,15 @@ pub(super) async fn apply(
         })
         .await?;
     write_suppressions(tx, &effects.suppressions).await?;
-    for (tenant, endpoint, reason) in &effects.disabled {
+    for ((tenant, endpoint), since) in &effects.failing {
+        sqlx::query("UPDATE endpoints SET failing_since = $3 WHERE tenant = $1 AND id = $2")
+            .bind(tenant.as_str())
+            .bind(endpoint.to_string())
+            .bind(since.map(Timestamp::as_micros))
+            .execute(&mut *tx)
+            .await?;
+    }
+    for ((tenant, endpoint), reason) in &effects.disabled {
         sqlx::query(
             "UPDATE endpoints SET state = 'disabled', reason = $3, updated_at = $4 \
              WHERE tenant = $1 AND id = $2 AND state = 'enabled'",
@@ -219,7 +227,8 @@ pub(super) async fn apply(
                 .bind(now.as_micros())
         })
         .await?;
-    write_new(tx, &effects.outside, &effects.work).await
+    write_events(tx, &effects.told.events).await?;
+    write_new(tx, &effects.told.outside, &effects.told.work).await
 }
 
 async fn queue(tx: &mut SqliteConnection, until: Timestamp, effects: &Effects) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ use super::{
     },
     apply::apply,
     lanes::refresh,
+    listeners::listeners,
 };
 use crate::store::outside::{
     self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, Handed, LanePick,
@@ -41,7 +42,13 @@ impl SqliteStore {
         let candidates = candidates(&mut tx, now, picks).await?;
         let mut effects = outside::hand_out(now, candidates);
         effects.lanes.extend(picks.iter().map(|pick| pick.key.clone()));
-        outside::follow(&mut effects);
+        let listeners = listeners(
+            &mut tx,
+            effects.ended.iter().map(|end| &end.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
+        outside::follow(&mut effects, now, &listeners);
         apply(&mut tx, now, until, &effects).await?;
         let more = refresh(&mut tx, now, &effects.lanes, Some(again)).await?;
         tx.commit().await?;
@@ -79,7 +86,13 @@ impl SqliteStore {
             .map(outside::candidate)
             .collect::<Result<_, _>>()?;
         let mut effects = outside::expire(now, candidates);
-        outside::follow(&mut effects);
+        let listeners = listeners(
+            &mut tx,
+            effects.ended.iter().map(|end| &end.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
+        outside::follow(&mut effects, now, &listeners);
         apply(&mut tx, now, now, &effects).await?;
         refresh(&mut tx, now, &effects.lanes, None).await?;
         tx.commit().await?;

@@ -9,6 +9,7 @@ use super::{
     super::{SqliteStore, keys::json_list},
     apply::apply,
     lanes::refresh,
+    listeners::listeners,
 };
 use crate::store::{
     ledger::encode,
@@ -166,7 +167,9 @@ impl RemoteStore for SqliteStore {
             };
             let mut effects = Effects::default();
             let delivery = outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?);
-            outside::follow(&mut effects);
+            let tenants = effects.ended.iter().map(|end| &end.tenant);
+            let told = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
+            outside::follow(&mut effects, now, &told);
             // One by one: the next item may be about the same delivery.
             apply(&mut tx, now, now, &effects).await?;
             noted.noted.push(Some(delivery));

@@ -6,8 +6,9 @@ use super::{
     super::{SqliteStore, keys::json_list},
     apply::apply,
     lanes::refresh,
+    listeners::listeners,
 };
-use crate::store::outside::{self, Effects, Found, Settled, Settlement};
+use crate::store::outside::{self, Effects, Found, FoundEndpoint, Settled, Settlement};
 
 impl SqliteStore {
     pub(super) async fn settle(
@@ -19,12 +20,21 @@ impl SqliteStore {
             .sqlite
             .begin_system("the deliverer serves all tenants")
             .await?;
+        let listeners = listeners(
+            &mut tx,
+            settlements
+                .iter()
+                .map(|settlement| &settlement.delivery.key.tenant),
+            self.limits.event_ttl,
+        )
+        .await?;
         let found = found(&mut tx, settlements).await?;
         let mut effects = Effects::default();
         for (settlement, found) in settlements.iter().zip(found) {
-            outside::settle(&mut effects, now, settlement, found);
+            outside::settle(&mut effects, now, settlement, found, self.limits.disable_after);
         }
-        outside::follow(&mut effects);
+        effects.spare_the_well();
+        outside::follow(&mut effects, now, &listeners);
         apply(&mut tx, now, now, &effects).await?;
         refresh(&mut tx, now, &effects.lanes, None).await?;
         tx.commit().await?;
@@ -32,6 +42,11 @@ impl SqliteStore {
             stale: effects.stale,
             refused: effects.refused,
             ended: effects.ended,
+            disabled: effects
+                .disabled
+                .into_iter()
+                .map(|((tenant, id), reason)| (tenant, id, reason))
+                .collect(),
         })
     }
 }
@@ -45,20 +60,24 @@ async fn found(
         let leased = &settlement.delivery;
         (leased.key.tenant.as_str(), leased.id, leased.token)
     }))?;
-    let rows: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT j.key, d.state FROM json_each($1) j \
+    let rows: Vec<(i64, String, Option<String>, Option<i64>)> = sqlx::query_as(
+        "SELECT j.key, d.state, e.state, e.failing_since FROM json_each($1) j \
          CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
          CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
+         LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
          WHERE q.lease = j.value ->> 2",
     )
     .bind(keys)
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (index, state) in rows {
+    for (index, state, endpoint, failing) in rows {
         let state = outside::delivery_state(&state)?;
         if let Some(place) = usize::try_from(index).ok().and_then(|index| found.get_mut(index)) {
-            *place = Some(Found { state });
+            *place = Some(Found {
+                state,
+                endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing),
+            });
         }
     }
     Ok(found)
