@@ -120,6 +120,7 @@ impl Listeners {
                 state: DeliveryState::Pending,
                 reason: None,
                 provider_id: None,
+                collapse: None,
                 created_at: now,
                 expires_at: now.after(self.ttl),
             };

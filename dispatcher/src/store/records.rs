@@ -25,9 +25,9 @@ pub(crate) struct StoreLimits {
     /// Devices per user whose confirmations are kept.
     pub(crate) devices: usize,
     /// How long it is tried to tell an endpoint of an event.
-    pub(crate) event_ttl: std::time::Duration,
+    pub(crate) event_ttl: Duration,
     /// An endpoint that nothing but failed for so long is disabled.
-    pub(crate) disable_after: std::time::Duration,
+    pub(crate) disable_after: Duration,
 }
 
 /// A notification as accepted.

@@ -348,3 +348,78 @@ async fn the_tenant_s_own_key_is_made_once() {
     assert_eq!(first.body["public_key"], "whpk_1");
     assert_eq!(get(&node, "/v1/webhooks/key").await.body["public_key"], "whpk_1");
 }
+
+#[tokio::test]
+async fn endpoints_are_told_what_they_asked_for() {
+    let (node, hooks) = node().await;
+    registered(&node, json!({"url": "https://all.example/", "events": ["*"]})).await;
+    registered(
+        &node,
+        json!({"url": "https://acks.example/", "events": ["notification.acknowledged"]}),
+    )
+    .await;
+    let request = json!({"targets": [{"user": "ada"}], "content": {"title": "hello"}});
+    let id = node.send(request.clone()).await;
+    let planned = hooks.of("notification.planned", 1).await;
+    assert_eq!(planned[0].address, "https://all.example/");
+    assert_eq!(planned[0].body["type"], "notification.planned");
+    assert_eq!(planned[0].body["data"]["notification_id"], json!(id));
+    let entry = node.inbox("ada").await["data"][0]["id"].clone();
+    let read = format!("/v1/inbox/{}/read", entry.as_str().expect("an id"));
+    node.user("ada", Method::POST, &read, None).await;
+    let acknowledged = hooks.of("notification.acknowledged", 2).await;
+    assert_eq!(acknowledged[0].body["data"]["acknowledgement"]["kind"], "read");
+    assert_ne!(
+        acknowledged[0].id, acknowledged[1].id,
+        "each has a delivery of its own"
+    );
+    let second = node.send(request).await;
+    node.key(
+        Method::POST,
+        &format!("/v1/notifications/{second}/cancel"),
+        Value::Null,
+    )
+    .await;
+    let cancelled = hooks.of("notification.cancelled", 1).await;
+    assert_eq!(cancelled[0].body["data"]["notification_id"], json!(second));
+    assert_eq!(hooks.of("notification.planned", 2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_is_disabled_and_the_others_are_told() {
+    let (node, hooks) = node().await;
+    let gone = registered(
+        &node,
+        json!({"url": "https://gone.example/", "events": ["delivery.*"]}),
+    )
+    .await;
+    registered(
+        &node,
+        json!({"url": "https://a.example/", "events": ["endpoint.disabled"]}),
+    )
+    .await;
+    node.key(Method::POST, &path(&gone, "/test"), Value::Null).await;
+    let told = hooks.of("endpoint.disabled", 1).await;
+    assert_eq!(told[0].address, "https://a.example/");
+    assert_eq!(told[0].body["data"]["endpoint_id"], gone["id"]);
+    let shown = get(&node, &path(&gone, "")).await.body;
+    assert_eq!(shown["state"], "disabled");
+    assert_eq!(shown["reason"], "the endpoint answered 410");
+}
+
+#[tokio::test]
+async fn disabling_makes_dead_letters_of_what_waits() {
+    let (node, hooks) = node().await;
+    let ill = registered(&node, json!({"url": "https://ill.example/", "events": ["*"]})).await;
+    let sent = node
+        .key(Method::POST, &path(&ill, "/test"), Value::Null)
+        .await
+        .body;
+    let id = &sent["delivery_id"];
+    eventually(async || delivery(&node, id).await["outcome"] == "retry").await;
+    assert_eq!(hooks.told().len(), 1);
+    node.key(Method::PATCH, &path(&ill, ""), json!({"disabled": true}))
+        .await;
+    eventually(async || delivery(&node, id).await["state"] == "dead").await;
+    assert_eq!(delivery(&node, id).await["reason"], "the endpoint is disabled");
+}

@@ -85,6 +85,8 @@ on_both!(
     catalog::categories_are_replaced_listed_and_removed,
     catalog::a_template_s_versions_go_on_and_are_bounded,
     catalog::a_deleted_template_stays_for_what_was_accepted,
+    endpoints::an_endpoint_that_only_fails_is_disabled_and_the_others_are_told,
+    endpoints::what_waits_for_a_closed_endpoint_ends_page_by_page,
     upkeep::erasing_leaves_nothing_that_names_the_user,
     upkeep::an_erased_user_cannot_be_brought_back,
     upkeep::the_janitor_takes_what_is_too_old,

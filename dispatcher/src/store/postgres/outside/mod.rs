@@ -19,8 +19,8 @@ use carillon_sql::StoreError;
 
 pub(super) use apply::{write_events, write_new};
 pub(super) use lanes::{lock, refresh};
-pub(super) use planning::{bars, cancel_outside, earlier, hold_lanes, hold_lanes_of, write_overtaken};
 pub(super) use listeners::listeners;
+pub(super) use planning::{bars, cancel_outside, earlier, hold_lanes, hold_lanes_of, write_overtaken};
 
 use super::PostgresStore;
 use crate::store::{outside::*, records::PlanJob};

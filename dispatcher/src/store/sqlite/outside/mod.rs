@@ -19,8 +19,8 @@ use carillon_sql::StoreError;
 
 pub(super) use apply::{write_events, write_new};
 pub(super) use lanes::refresh;
-pub(super) use planning::{bars, cancel_outside, earlier, write_overtaken};
 pub(super) use listeners::listeners;
+pub(super) use planning::{bars, cancel_outside, earlier, write_overtaken};
 
 use super::SqliteStore;
 use crate::store::{outside::*, records::PlanJob};
