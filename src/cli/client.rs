@@ -123,6 +123,11 @@ impl Client {
         })
     }
 
+    /// Whether a server answers: only a server delivers.
+    pub(super) const fn is_served(&self) -> bool {
+        matches!(self.reach, Reach::Http { .. })
+    }
+
     /// Sends `body` to `path` and reads the answer.
     ///
     /// # Errors

@@ -2,8 +2,10 @@
 
 mod client;
 mod config;
+mod dead_letters;
 mod doctor;
 mod exit;
+mod follow;
 mod keys;
 mod made;
 mod migrate;
@@ -15,6 +17,7 @@ mod sse;
 mod tail;
 mod target;
 mod token;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -43,6 +46,12 @@ enum Command {
     Send(Box<send::Arguments>),
     /// Follow a user's stream, one line each
     Tail(tail::Arguments),
+    /// List webhook endpoints and try them
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
+    /// List deliveries that are not tried any more, and try them again
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
     /// Say what is reachable and what is misconfigured
     Doctor(doctor::Arguments),
     /// Bring the stores' schemas up to date
@@ -62,6 +71,8 @@ impl Command {
             Self::Token(arguments) => token::run(arguments).await,
             Self::Send(arguments) => send::run(*arguments).await,
             Self::Tail(arguments) => tail::run(arguments).await,
+            Self::Webhooks(command) => webhooks::run(command).await,
+            Self::DeadLetters(command) => dead_letters::run(command).await,
             Self::Doctor(arguments) => doctor::run(arguments).await,
             // These open every store: a large future, made once.
             Self::Migrate(arguments) => Box::pin(migrate::run(arguments)).await,

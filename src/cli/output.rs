@@ -5,6 +5,8 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
 };
 
+use carillon_domain::{Clock as _, SystemClock};
+
 use super::exit::Failure;
 
 /// Writes one line of the result.
@@ -28,6 +30,24 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// Says something that is not the result. Where nobody listens, nothing is lost.
 pub(super) fn note(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says how far something is, over what was said before. For a terminal; the next [`note`] ends the line.
+pub(super) fn over(text: &str) {
+    let mut terminal = io::stderr().lock();
+    let _ = write!(terminal, "\r\x1b[2K{text}");
+    let _ = terminal.flush();
+}
+
+/// The time of day, where the terminal is.
+pub(super) fn time() -> String {
+    jiff::Timestamp::from_microsecond(SystemClock.now().as_micros())
+        .map(|now| {
+            now.to_zoned(jiff::tz::TimeZone::system())
+                .strftime("%H:%M:%S")
+                .to_string()
+        })
+        .unwrap_or_default()
 }
 
 /// Says why a command failed.

@@ -2,19 +2,27 @@
 
 use std::io::Read as _;
 
-use carillon_domain::{Category, Clock as _, CollapseKey, ExternalUserId, Priority, SystemClock, TopicName};
+use carillon_domain::{
+    Category, ChannelKind, Clock as _, CollapseKey, ExternalUserId, Invalid, Priority, SystemClock, TopicName,
+};
 use carillon_runtime::config::Span;
 use clap::{ArgGroup, Args};
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{exit::Failure, output, target::Target};
+use super::{
+    client::Client,
+    exit::Failure,
+    follow::{Delivery, Follower},
+    output,
+    target::Target,
+};
 
 /// A text from standard input is read no further than this; the server's own limit is lower.
 const MAX_STDIN: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("whom").required(true).multiple(true).args(["user", "topic"]))]
+#[command(group = ArgGroup::new("whom").required(true).multiple(true).args(["user", "topic", "to"]))]
 pub(super) struct Arguments {
     /// Whom to tell, several times
     #[arg(long, value_name = "USER")]
@@ -23,6 +31,14 @@ pub(super) struct Arguments {
     /// A topic to publish to, several times
     #[arg(long, value_name = "TOPIC")]
     topic: Vec<TopicName>,
+
+    /// A plain address, several times: email:ada@example.org, webhook:https://example.org/hook
+    #[arg(long, value_name = "CHANNEL:ADDRESS", value_parser = plain_address)]
+    to: Vec<Value>,
+
+    /// Over which channel, several times: in_app, email, webhook. Absent: as its category says
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Vec<ChannelKind>,
 
     /// What it is, in one line
     #[arg(long, value_name = "TEXT")]
@@ -76,7 +92,15 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 
-    /// Print the answer as JSON
+    /// Show the attempts outside the inbox as they happen, until all have ended; 1 when one is dead
+    #[arg(long)]
+    follow: bool,
+
+    /// How long to follow: 30s, 10m. The attempts go on without us
+    #[arg(long, value_name = "TIME", default_value = "1m", requires = "follow")]
+    timeout: Span,
+
+    /// Print the answer as JSON, and what --follow shows one attempt a line
     #[arg(long)]
     json: bool,
 
@@ -100,14 +124,39 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let accepted: Result<Value, _> = client
         .call(Method::POST, "/v1/notifications", Some(&body), &headers)
         .await;
+    let told = match accepted {
+        Ok(accepted) => tell(&arguments, &client, &accepted).await,
+        Err(failure) => Err(failure),
+    };
     client.close().await;
-    let accepted = accepted?;
+    told
+}
+
+async fn tell(arguments: &Arguments, client: &Client, accepted: &Value) -> Result<(), Failure> {
+    let Some(id) = accepted["id"].as_str() else {
+        return Err(Failure::Failed("the answer holds no id".to_owned()));
+    };
     if arguments.json {
-        return output::json(&accepted);
+        output::json(accepted)?;
+    } else {
+        output::line(id)?;
     }
-    match accepted["id"].as_str() {
-        Some(id) => output::line(id),
-        None => Err(Failure::Failed("the answer holds no id".to_owned())),
+    if !arguments.follow {
+        return Ok(());
+    }
+    if !client.is_served() {
+        return Err(Failure::Unreachable(
+            "no server runs: it is delivered once one does".to_owned(),
+        ));
+    }
+    let dead = Follower::new(arguments.json, arguments.timeout.duration())
+        .notification(client, id)
+        .await?;
+    let faults: Vec<_> = dead.iter().filter_map(Delivery::fault).collect();
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Failed(faults.join("\n")))
     }
 }
 
@@ -129,12 +178,17 @@ fn request(arguments: &Arguments) -> Value {
         "actions",
         (!arguments.action.is_empty()).then(|| json!(arguments.action)),
     );
-    let mut body = json!({"targets": users.chain(topics).collect::<Vec<_>>(), "content": content});
+    let targets: Vec<_> = users.chain(topics).chain(arguments.to.iter().cloned()).collect();
+    let mut body = json!({"targets": targets, "content": content});
     let mut put = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             body[name] = value;
         }
     };
+    put(
+        "channels",
+        (!arguments.channel.is_empty()).then(|| json!(arguments.channel)),
+    );
     put("category", arguments.category.as_ref().map(|word| json!(word)));
     put("priority", arguments.priority.map(|word| json!(word)));
     put(
@@ -158,6 +212,16 @@ fn action(text: &str) -> Result<Value, String> {
     match text.split_once('=') {
         Some((id, title)) => Ok(json!({"id": id, "title": title})),
         None => Err("expected ID=TITLE".to_owned()),
+    }
+}
+
+fn plain_address(text: &str) -> Result<Value, String> {
+    match text.split_once(':') {
+        Some((channel, to)) if !to.is_empty() => {
+            let channel: ChannelKind = channel.parse().map_err(|error: Invalid| error.0.to_owned())?;
+            Ok(json!({"address": {"channel": channel, "to": to}}))
+        }
+        _ => Err("expected CHANNEL:ADDRESS".to_owned()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use carillon_domain::{Clock as _, DeviceName, ExternalUserId, SystemClock, TopicName};
+use carillon_domain::{DeviceName, ExternalUserId, TopicName};
 use clap::Args;
 use futures_util::StreamExt as _;
 use http::StatusCode;
@@ -176,22 +176,12 @@ impl Tail {
         let name = format!("{:<13}", event.name);
         output::line(format_args!(
             "{}  {}  {}  {}",
-            paint.dim(&time()),
+            paint.dim(&output::time()),
             paint.bold(&name),
             paint.dim(&format!("{position:<12}")),
             describe(&event.name, &data).trim_end(),
         ))
     }
-}
-
-fn time() -> String {
-    jiff::Timestamp::from_microsecond(SystemClock.now().as_micros())
-        .map(|now| {
-            now.to_zoned(jiff::tz::TimeZone::system())
-                .strftime("%H:%M:%S")
-                .to_string()
-        })
-        .unwrap_or_default()
 }
 
 /// An event in words.
