@@ -37,7 +37,7 @@ pub(crate) struct Serving {
 /// # Errors
 /// When it cannot start.
 pub(crate) async fn serve(
-    config: Config,
+    mut config: Config,
     options: ServeOptions,
     ready: impl FnOnce(&Serving),
 ) -> Result<ExitCode> {
@@ -57,6 +57,11 @@ pub(crate) async fn serve(
         )?),
         None => None,
     };
+    let receiver = if options.dev {
+        quickstart::allow_receiver(&mut config, &public)
+    } else {
+        None
+    };
     let app = Arc::new(App::open(&config).await?);
     let hub = app.hub(&config);
     let metrics = metrics
@@ -72,7 +77,9 @@ pub(crate) async fn serve(
     let public_routes = if options.dev {
         let guests = app.clone().guests(&config.data.path).await?;
         serving.key = Some(guests.key_text().to_owned());
-        routes.clone().merge(quickstart::router(guests))
+        routes
+            .clone()
+            .merge(quickstart::router(guests, receiver, app.clock.clone()))
     } else {
         routes.clone()
     };

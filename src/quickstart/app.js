@@ -5,6 +5,7 @@ import { BellTone } from "./bell_tone.js";
 import { BrowserStream } from "./browser_stream.js";
 import { EventLog } from "./event_log.js";
 import { Pane } from "./pane.js";
+import { Receiver } from "./receiver.js";
 import { SendForm } from "./send_form.js";
 import { Session } from "./session.js";
 import { Trail } from "./trail.js";
@@ -12,8 +13,12 @@ import { Trail } from "./trail.js";
 const session = new Session(new URLSearchParams(location.search).get("user") ?? undefined);
 const log = new EventLog();
 const tone = new BellTone();
-const trail = new Trail(session);
 const announce = document.getElementById("announce");
+const receiver = new Receiver((direction, text) => log.add("receiver", direction, text));
+const trail = new Trail(session, {
+  say: (text) => (announce.textContent = text),
+  looked: () => receiver.refresh(),
+});
 const sentAt = new Map(); // Notification id -> when Send was clicked, for the latency.
 let sendingSince; // A bell can ring before the 202 is read.
 
@@ -70,8 +75,8 @@ const app = new Pane(document.getElementById("ws-pane"), {
 async function start() {
   try {
     const current = await session.get();
-    form.start(current);
-    await Promise.all([browser.start(), app.start(), trail.start(current.user)]);
+    receiver.start(current.receiver);
+    await Promise.all([form.start(current), browser.start(), app.start(), trail.start(current.user)]);
   } catch (error) {
     log.add("page", "·", error.message);
     setTimeout(start, 1500);
@@ -81,6 +86,7 @@ async function start() {
 setInterval(() => {
   browser.age();
   app.age();
+  if (!document.hidden) receiver.refresh();
 }, 10_000);
 document.addEventListener("visibilitychange", () => document.hidden || trail.refresh());
 

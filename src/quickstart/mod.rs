@@ -1,18 +1,23 @@
 //! The quickstart page: a browser over SSE, an app over WebSocket, a form that sends, and what became of it.
 //!
+//! Webhooks have a receiver here that can be told to fail, so that attempts and retries show with nothing installed.
+//!
 //! Only `serve --dev` mounts it, and only on loopback, because `GET /dev/session` gives an API key and tokens to whoever
 //! asks. What keeps other pages out: the `Host` must be a loopback name (a foreign name that resolves to this machine
 //! is refused), a request must come from this page or from no page at all, and no other origin may read the answer.
 
 mod guard;
+mod receiver;
 mod session;
 
 use std::sync::Arc;
 
 use axum::{Router, middleware, routing::get};
+use carillon_domain::Clock;
 
 use crate::page::{self, Asset, CSS, HTML, JS, SVG};
 
+pub(crate) use receiver::allow as allow_receiver;
 pub(crate) use session::Guests;
 
 macro_rules! asset {
@@ -38,19 +43,28 @@ const ASSETS: &[Asset] = &[
     asset!("/dev/app_socket.js", JS, "app_socket.js"),
     asset!("/dev/bell_tone.js", JS, "bell_tone.js"),
     asset!("/dev/browser_stream.js", JS, "browser_stream.js"),
+    asset!("/dev/channels.js", JS, "channels.js"),
     asset!("/dev/event_log.js", JS, "event_log.js"),
     asset!("/dev/inbox.js", JS, "inbox.js"),
+    asset!("/dev/outside.js", JS, "outside.js"),
     asset!("/dev/pane.js", JS, "pane.js"),
+    asset!("/dev/receiver.js", JS, "receiver.js"),
     asset!("/dev/send_form.js", JS, "send_form.js"),
     asset!("/dev/session.js", JS, "session.js"),
     asset!("/dev/text.js", JS, "text.js"),
     asset!("/dev/trail.js", JS, "trail.js"),
 ];
 
-/// The page's routes. `guests` gives the credentials that the page works with.
-pub(crate) fn router(guests: Arc<dyn Guests>) -> Router {
-    page::router(ASSETS)
-        .route("/dev/session", get(session::open).with_state(guests))
+/// The page's routes. `guests` gives the credentials that the page works with; `receiver` is where webhooks reach the
+/// page's own receiver, where they can.
+pub(crate) fn router(guests: Arc<dyn Guests>, receiver: Option<String>, clock: Arc<dyn Clock>) -> Router {
+    let mut router = page::router(ASSETS);
+    if receiver.is_some() {
+        router = router.merge(receiver::router(clock));
+    }
+    let state = session::Opening { guests, receiver };
+    router
+        .route("/dev/session", get(session::open).with_state(Arc::new(state)))
         .route_layer(middleware::from_fn(guard::only_this_page))
 }
 

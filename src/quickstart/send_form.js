@@ -1,5 +1,7 @@
 // The form, and the same request for curl.
 
+import { ChannelPicker } from "./channels.js";
+
 /** Pointers of the API's problems, and the fields they mean. */
 const FIELDS = {
   "/content/title": "title",
@@ -17,6 +19,7 @@ export class SendForm {
   #user = "";
   #key = "";
   #events;
+  #channels = new ChannelPicker(() => this.#drawCurl());
 
   /** `events`: `sending()`, `sent(id, title, startedAt)`, `log(direction, text)`. */
   constructor(session, events) {
@@ -30,11 +33,12 @@ export class SendForm {
     document.getElementById("copy-curl").addEventListener("click", (event) => this.#copy(event.currentTarget));
   }
 
-  start({ user, key }) {
+  async start({ user, key, receiver }) {
     this.#user = user;
     this.#key = key;
     document.getElementById("user-name").textContent = user;
     this.#drawCurl();
+    await this.#channels.start(this.#session, receiver);
   }
 
   focus() {
@@ -70,7 +74,7 @@ export class SendForm {
     const text = value("body");
     const priority = value("priority");
     return {
-      targets: [{ user: this.#user }],
+      targets: this.#channels.targets(this.#user),
       ...(value("category") && { category: value("category") }),
       content: {
         title: value("title"),
@@ -90,7 +94,7 @@ export class SendForm {
     const details = (error.errors ?? []).map(({ pointer, detail }) => `${pointer}: ${detail}`);
     this.#fault.textContent = [error.message, ...details].join(" ");
     for (const { pointer } of error.errors ?? []) {
-      const field = this.#form.elements[FIELDS[pointer]];
+      const field = this.#form.elements[FIELDS[pointer]] ?? this.#channels.field(pointer);
       field?.setAttribute("aria-invalid", "true");
       field?.focus();
     }

@@ -44,6 +44,14 @@ pub(super) struct Session {
     key: String,
     browser: Device,
     app: Device,
+    /// Where webhooks reach the page's own receiver.
+    receiver: Option<String>,
+}
+
+/// What a session is made of.
+pub(super) struct Opening {
+    pub(super) guests: Arc<dyn Guests>,
+    pub(super) receiver: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,13 +61,14 @@ struct Device {
 }
 
 pub(super) async fn open(
-    State(guests): State<Arc<dyn Guests>>,
+    State(opening): State<Arc<Opening>>,
     ApiQuery(who): ApiQuery<Who>,
 ) -> Result<([(HeaderName, HeaderValue); 2], Json<Session>), Problem> {
     let user = match who.user {
         Some(user) => user,
         None => SOMEBODY.parse().expect("a user id"),
     };
+    let guests = &opening.guests;
     let device = async |name: &str| -> Result<Device, Unavailable> {
         let device: DeviceName = name.parse().expect("a device's name");
         let token = guests.token(&user, &device, TOKEN_LIFE).await?;
@@ -70,6 +79,7 @@ pub(super) async fn open(
         key: guests.key().await?,
         browser: device("browser").await?,
         app: device("app").await?,
+        receiver: opening.receiver.clone(),
         user,
     };
     let private = [

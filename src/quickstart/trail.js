@@ -1,5 +1,6 @@
 // What became of a notification: GET /v1/notifications/{id}, told as a story.
 
+import { drawOutside, news, outsideOf, pauseFor, stepsOf, tick } from "./outside.js";
 import { after, clock, element, micros } from "./text.js";
 
 const RECENT = 6;
@@ -12,15 +13,21 @@ export class Trail {
   #recent = [];
   #selected;
   #shown = new Map();
+  #drawn = "";
+  #outside = new Map();
+  #events;
   #soon;
   #slow;
   #list = document.getElementById("recent");
   #story = document.getElementById("story");
   #id = document.getElementById("trail-id");
 
-  constructor(session) {
+  /** `events`: `say(text)` for what happens outside the inbox, `looked()` after each look. */
+  constructor(session, events) {
     this.#session = session;
+    this.#events = events;
     this.#drawEmpty();
+    setInterval(() => tick(this.#story), 250);
   }
 
   async start(user) {
@@ -41,6 +48,7 @@ export class Trail {
 
   select(id) {
     this.#selected = id;
+    this.#drawn = "";
     this.#drawRecent();
     this.refresh();
   }
@@ -64,8 +72,7 @@ export class Trail {
   async #catchUp() {
     for (const known of this.#recent.filter(({ id, state }) => id !== this.#selected && UNTOLD.has(state))) {
       const notification = await this.#session.request("key", "GET", `/v1/notifications/${known.id}`).catch(() => undefined);
-      const state = notification?.recipients?.data[0]?.state;
-      if (state) known.state = state;
+      if (notification) known.state = this.#stateOf(notification);
     }
     this.#drawRecent();
   }
@@ -77,13 +84,48 @@ export class Trail {
     try {
       const notification = await this.#session.request("key", "GET", `/v1/notifications/${id}`);
       if (id !== this.#selected) return;
-      this.#draw(notification);
-      // The streams tell when to look; this also sees what only the sender does, such as an expiry.
-      if (!DONE.has(notification.state) && !document.hidden) this.#slow = setTimeout(() => this.#fetch(), 2500);
+      const outside = outsideOf(notification);
+      this.#tell(id, outside);
+      this.#draw(notification, outside);
+      this.#events.looked();
+      // The streams tell when to look; this also sees what only the sender does, such as an expiry or an attempt.
+      const pause = pauseFor(outside) ?? (notification.state === "accepted" ? 250 : 2500);
+      if (!DONE.has(notification.state) && !document.hidden) this.#later(pause);
     } catch (error) {
       if (error.status === 404) this.#story.replaceChildren(element("p", { className: "hint" }, "It is no longer kept."));
-      else this.#slow = setTimeout(() => this.#fetch(), 2500);
+      else this.#later(2500);
     }
+  }
+
+  /** One look is due at a time, whoever asked for it. */
+  #later(pause) {
+    clearTimeout(this.#slow);
+    this.#slow = setTimeout(() => this.#fetch(), pause);
+  }
+
+  #recipientOf(notification) {
+    return notification.recipients?.data.find(({ user }) => user === this.#user);
+  }
+
+  /** What the user did with it; where only addresses were told, what became of the first. */
+  #stateOf(notification) {
+    return this.#recipientOf(notification)?.state ?? outsideOf(notification)[0]?.state ?? notification.state;
+  }
+
+  #tell(id, outside) {
+    const before = this.#outside.get(id);
+    const text = before && news(before, outside);
+    this.#outside.set(id, outside);
+    if (text) this.#events.say(text);
+  }
+
+  async #act(method, path, body) {
+    try {
+      await this.#session.request("key", method, path, { body });
+    } catch (error) {
+      this.#events.say(error.message);
+    }
+    this.refresh();
   }
 
   #remember(id, title, at, state) {
@@ -117,25 +159,28 @@ export class Trail {
     this.#story.replaceChildren(element("p", { className: "hint" }, "Send something: its way shows here, step by step."));
   }
 
-  #draw(notification) {
-    const [recipient] = notification.recipients?.data ?? [];
-    const state = recipient?.state ?? notification.state;
+  #draw(notification, outside) {
+    const text = JSON.stringify(notification);
+    if (text === this.#drawn) return; // Nothing is new: what has the focus keeps it.
+    this.#drawn = text;
+    const recipient = this.#recipientOf(notification);
+    const state = this.#stateOf(notification);
     const known = this.#recent.find(({ id }) => id === notification.id);
     if (known) Object.assign(known, { state, at: notification.created_at });
     this.#drawRecent();
     this.#id.textContent = notification.id;
     const before = this.#shown.get(notification.id) ?? 0;
-    const steps = story(notification, recipient);
+    const steps = story(notification, recipient, outside);
     this.#shown.set(notification.id, steps.length);
     const head = element("div", { className: "story-head" }, element("h3", {}, notification.content.title), chip(state));
     const accepted = micros(notification.created_at);
     const list = element(
       "ol",
       { className: "steps" },
-      ...steps.map(({ what, at, why, answer }, index) => {
+      ...steps.map(({ what, at, why, answer, mark }, index) => {
         const item = element(
           "li",
-          { className: [answer ? "answer" : "", index >= before ? "fresh" : ""].join(" ").trim() },
+          { className: [answer ? "answer" : (mark ?? ""), index >= before ? "fresh" : ""].join(" ").trim() },
           element("span", { className: "what" }, what),
           element("span", { className: "when", title: at ? clock(at, true) : "" }, when(accepted, at, index)),
           element("span", { className: "why" }, why ?? ""),
@@ -143,7 +188,15 @@ export class Trail {
         return item;
       }),
     );
-    this.#story.replaceChildren(head, list);
+    const act = {
+      again: (id) => this.#act("POST", "/v1/dead-letters/redrive", { ids: [id] }),
+      lift: (kind, address) => this.#act("DELETE", `/v1/suppressions/${kind}/${encodeURIComponent(address)}`),
+    };
+    const ways = outside.length > 0 ? [drawOutside(outside, act)] : [];
+    const focused = document.activeElement?.dataset?.testid;
+    const within = this.#story.contains(document.activeElement);
+    this.#story.replaceChildren(head, ...ways, list);
+    if (within) (this.#story.querySelector(`[data-testid="${CSS.escape(focused ?? "")}"]`) ?? this.#story).focus({ preventScroll: true });
   }
 }
 
@@ -159,13 +212,11 @@ function when(accepted, at, index) {
 }
 
 /** Every decision, attempt and receipt, in the order in which they happened. */
-function story(notification, recipient) {
-  const steps = [];
-  for (const delivery of recipient?.deliveries ?? []) {
-    for (const { at, outcome, reason } of delivery.attempts) {
-      steps.push({ what: `${channel(delivery.channel)}: ${outcome}`, at, why: reason });
-    }
-    if (delivery.attempts.length === 0) steps.push({ what: `${channel(delivery.channel)}: ${delivery.state}`, why: delivery.reason });
+function story(notification, recipient, outside) {
+  const steps = outside.flatMap(stepsOf);
+  for (const delivery of (recipient?.deliveries ?? []).filter(({ channel }) => channel === "in_app")) {
+    for (const { started_at, outcome, reason } of delivery.attempts) steps.push({ what: `Inbox: ${outcome}`, at: started_at, why: reason });
+    if (delivery.attempts.length === 0) steps.push({ what: `Inbox: ${delivery.state}`, why: delivery.reason });
   }
   for (const topic of notification.topics ?? []) steps.push({ what: `Topic ${topic.topic}`, why: topic.note });
   const acknowledgement = recipient?.acknowledgement;
@@ -184,7 +235,6 @@ function story(notification, recipient) {
   return [first, ...steps, ...last];
 }
 
-const channel = (name) => ({ in_app: "Inbox" })[name] ?? name;
 const receipt = (kind, device) => {
   const word = { delivered: "Delivered", seen: "Seen", read: "Read", dismissed: "Dismissed", acted: "Acted on" }[kind] ?? kind;
   return device ? `${word} ${kind === "delivered" ? "to" : "on"} ${device}` : word;
