@@ -3,8 +3,10 @@
 mod bad_input;
 mod centrifugo;
 mod cli;
+mod cli_outside;
 mod config;
 mod credentials;
+mod docs;
 mod edge;
 mod erasure;
 mod idempotency;

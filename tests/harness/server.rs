@@ -39,6 +39,7 @@ impl Store {
 pub(crate) struct Start {
     environment: Vec<(String, String)>,
     config: Option<String>,
+    dev: bool,
 }
 
 impl Start {
@@ -51,6 +52,12 @@ impl Start {
     /// A config file's text.
     pub(crate) fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
+        self
+    }
+
+    /// With the quickstart page and its webhook receiver.
+    pub(crate) fn dev(mut self) -> Self {
+        self.dev = true;
         self
     }
 
@@ -89,6 +96,9 @@ impl Server {
             let path = data.path().join("carillon.toml");
             std::fs::write(&path, text).expect("the config file is written");
             arguments.extend(["--config".to_owned(), path.display().to_string()]);
+        }
+        if start.dev {
+            arguments.push("--dev".to_owned());
         }
         let mut server = Self {
             child: None,
