@@ -16,7 +16,9 @@ let browser;
 
 before(async () => {
   mkdirSync(output, { recursive: true });
-  server = await Server.start({ args: ["--dev"] });
+  // What fails is tried again within seconds, each time.
+  const retry = "CARILLON_DISPATCHER__DELIVERY__RETRY__";
+  server = await Server.start({ args: ["--dev"], env: { [`${retry}FIRST`]: "4s", [`${retry}FACTOR`]: "1", [`${retry}LONGEST`]: "4s" } });
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -29,8 +31,8 @@ after(async () => {
   await server?.stop();
 });
 
-async function open(scheme) {
-  const context = await browser.newContext({ colorScheme: scheme, viewport: { width: 1280, height: 860 } });
+async function open(scheme, viewport = { width: 1280, height: 860 }) {
+  const context = await browser.newContext({ colorScheme: scheme, viewport });
   const page = await context.newPage();
   page.setDefaultTimeout(TIMEOUT);
   page.problems = [];
@@ -57,6 +59,10 @@ async function both(page, title) {
     await entries(page, name).filter({ hasText: title }).first().waitFor({ state: "visible" });
   }
 }
+
+const answers = (page, text) => page.getByTestId("receiver").getByText(text).click();
+const choose = (page, channel) => page.getByTestId("channels").getByText(channel, { exact: true }).click();
+const outside = (page, state) => page.locator(`[data-testid="outside-delivery"][data-state="${state}"]`);
 
 for (const scheme of ["light", "dark"]) {
   test(`a notification rings in both panes, and an answer in one clears the other (${scheme})`, async () => {
@@ -98,6 +104,69 @@ test("reading in the app shows as read in the browser", async () => {
   );
   assert.ok((await other.count()) <= 1);
   assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+for (const scheme of ["light", "dark"]) {
+  test(`a webhook that fails is tried again before one's eyes, until it has arrived (${scheme})`, async () => {
+    const page = await open(scheme, { width: 1280, height: 1000 });
+    await answers(page, "500 fails");
+    await choose(page, "Webhook");
+    assert.equal(await page.getByTestId("address-webhook").inputValue(), `${server.url}/dev/receiver`);
+    await send(page, "Deploy finished", "4.2 is live");
+    await both(page, "Deploy finished");
+    await page.getByText("Webhook, attempt 1: failed").waitFor();
+    await outside(page, "pending").getByTestId("next-try").filter({ hasText: /in \d+ s/ }).waitFor();
+    await page.screenshot({ path: join(output, `quickstart-${scheme}-retry.png`), fullPage: true });
+
+    await answers(page, "200 takes it");
+    await outside(page, "delivered").waitFor();
+    await page.getByText(/Webhook, attempt \d+: delivered/).waitFor();
+    await page.getByTestId("receiver-last").filter({ hasText: "Deploy finished, answered 200" }).waitFor();
+    await page.locator("#announce").filter({ hasText: "Webhook: delivered." }).waitFor({ state: "attached" });
+    await page.screenshot({ path: join(output, `quickstart-${scheme}-arrived.png`), fullPage: true });
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+}
+
+test("an address that is gone is a dead letter, is not written to again, and is allowed again", async () => {
+  const page = await open("light");
+  await answers(page, "410 is gone");
+  await choose(page, "Inbox");
+  await choose(page, "Webhook");
+  await send(page, "To nobody", "any more");
+  await outside(page, "dead").filter({ hasText: "answered 410" }).waitFor();
+  await answers(page, "200 takes it");
+  await page.getByTestId("redrive").click();
+  await outside(page, "skipped").filter({ hasText: "suppressed" }).waitFor();
+  const lifted = page.waitForResponse((answer) => answer.request().method() === "DELETE");
+  await page.getByTestId("lift").click();
+  assert.equal((await lifted).status(), 204);
+  await send(page, "To somebody", "again");
+  await outside(page, "delivered").waitFor();
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+test("a channel's fault is shown at its field", async () => {
+  const page = await open("light");
+  await choose(page, "Webhook");
+  await page.getByTestId("address-webhook").fill("http://10.0.0.1/hook");
+  await page.getByTestId("send-submit").click();
+  await page.getByTestId("send-fault").waitFor({ state: "visible" });
+  assert.equal(await page.getByTestId("address-webhook").getAttribute("aria-invalid"), "true");
+  await page.context().close();
+});
+
+test("the page fits a phone, deliveries outside the inbox included", async () => {
+  const page = await open("light", { width: 390, height: 844 });
+  await choose(page, "Webhook");
+  await send(page, "On a phone", "it fits");
+  await outside(page, "delivered").waitFor();
+  const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(excess <= 0, `${excess} pixels too wide`);
+  await page.screenshot({ path: join(output, "quickstart-phone.png"), fullPage: true });
   await page.context().close();
 });
 

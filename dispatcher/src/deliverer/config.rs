@@ -70,13 +70,13 @@ impl Default for RetryConfig {
 }
 
 /// Section `dispatcher.delivery.breaker`: after failures that are the provider's or the host's, nothing is tried in that
-/// lane for a while, then one attempt alone; its success opens the lane again.
+/// lane for a while (the breaker is open), then one attempt alone; its success closes the breaker again.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerConfig {
-    /// Failures in a row that close a lane.
+    /// Failures in a row after which a lane is left alone.
     pub failures: u32,
-    /// Failures of the last 32 attempts, in percent, that close a lane; above 100 for never.
+    /// Failures of the last 32 attempts, in percent, after which a lane is left alone; above 100 for never.
     pub failure_percent: u32,
     /// How long a lane is left alone at first, at the most; it doubles while attempts go on failing.
     pub first: Span,

@@ -64,9 +64,9 @@ pub(super) struct RedriveRequest {
 #[derive(Serialize, ToSchema)]
 pub(super) struct RedriveAnswer {
     id: RedriveId,
-    /// `running` or `done`.
+    /// `running`, or `done` once all that it found are pending again; what became of them stands in each of them.
     state: &'static str,
-    /// Dead letters that matched when it began.
+    /// Dead letters that matched when it began. Fewer may be left for it: somebody else may have sent one again.
     total: u64,
     /// Dead letters that are pending again.
     done: u64,
@@ -118,8 +118,8 @@ pub(super) async fn list(
     )))
 }
 
-/// Makes dead letters pending again: last in their order, with as much time to live as they had, and with the same ids, so
-/// that receivers can tell a repeat. Needs the scope `deliveries:write`.
+/// Makes dead letters pending again: last in their order, with as much time to live as they had (an hour at the least), and
+/// with the same ids, so that receivers can tell a repeat. Needs the scope `deliveries:write`.
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/redrive",

@@ -128,7 +128,7 @@ struct DeliveryAnswer {
 /// News from a device or a user.
 #[derive(Serialize, ToSchema)]
 struct ReceiptAnswer {
-    /// `delivered`, `seen`, `read`, `dismissed` or `acted`.
+    /// `delivered`, `seen`, `read`, `dismissed`, `acted`, or `failed` after a bounce or a worker's news.
     kind: String,
     at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
