@@ -9,7 +9,7 @@ use tokio::{
     process::{Child, ChildStdout},
 };
 
-use crate::harness::{Api, Server, Start, clean, eventually, within};
+use crate::harness::{Api, Server, Start, clean, eventually, shared, within};
 
 /// The receiver of `serve --dev`, and a server that repeats soon.
 struct World {
@@ -240,4 +240,39 @@ async fn without_a_server_nothing_is_promised_to_arrive() {
     assert_eq!(tested.code, Some(4), "{tested:?}");
     let listed = world.server.command(&["webhooks", "list"]).await;
     assert!(listed.line().contains(&endpoint), "{listed:?}");
+}
+
+#[tokio::test]
+async fn the_page_s_receiver_opens_the_way_to_itself_alone() {
+    let world = World::begin().await;
+    let register = async |api: &Api, url: &str| {
+        api.post("/v1/webhooks/endpoints", &json!({"url": url, "events": ["*"]}))
+            .await
+    };
+    let port = world
+        .server
+        .address()
+        .split_once(':')
+        .expect("a port")
+        .1
+        .to_owned();
+    register(&world.api, &world.receiver).await.expect(201);
+    for refused in [
+        "http://127.0.0.1:9/hook".to_owned(),
+        format!("http://127.0.0.2:{port}/dev/receiver"),
+        format!("http://localhost:{port}/dev/receiver"),
+        format!("http://10.0.0.1:{port}/dev/receiver"),
+    ] {
+        register(&world.api, &refused)
+            .await
+            .problem(422, "invalid_request");
+    }
+    // Plain `serve` has no receiver, and no way to itself.
+    let plain = shared().await;
+    let api = plain.api().await;
+    register(&api, &format!("{}/dev/receiver", plain.url()))
+        .await
+        .problem(422, "invalid_request");
+    let absent = api.send(api.bare(Method::POST, "/dev/receiver")).await;
+    assert_eq!(absent.status, 404, "{absent:?}");
 }
