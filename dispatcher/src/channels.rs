@@ -10,7 +10,7 @@ use moka::future::Cache;
 
 use crate::store::Store;
 
-/// How long a worker's announcement may go unnoticed.
+/// How long an announcement on another node may go unnoticed.
 const LIFE: Duration = Duration::from_secs(5);
 /// Tenants whose announced channels are kept in memory.
 const TENANTS: u64 = 10_000;
@@ -42,6 +42,14 @@ impl Channels {
             ),
             announced: Cache::builder().max_capacity(TENANTS).time_to_live(LIFE).build(),
             store,
+        }
+    }
+
+    /// What was announced here counts here at once: for this tenant, or for all of them.
+    pub(crate) async fn changed(&self, tenant: Option<&TenantId>) {
+        match tenant {
+            Some(tenant) => self.announced.invalidate(tenant).await,
+            None => self.announced.invalidate_all(),
         }
     }
 

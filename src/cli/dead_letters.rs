@@ -123,12 +123,13 @@ async fn list(arguments: List) -> Result<(), Failure> {
     client.close().await;
     let (letters, more) = letters?;
     if arguments.json {
-        return letters.iter().try_for_each(output::json);
+        letters.iter().try_for_each(output::json)?;
+    } else {
+        letters.iter().try_for_each(print)?;
     }
     if letters.is_empty() {
         output::note("no dead letters");
     }
-    letters.iter().try_for_each(print)?;
     if more {
         output::note("there are more: --limit N shows them");
     }

@@ -4,7 +4,7 @@ import { element } from "./text.js";
 
 const NAMES = { in_app: "Inbox", webhook: "Webhook", email: "Email" };
 const OUTCOMES = { retry: "failed", gone: "gone", rejected: "refused", lost: "lost", skipped: "skipped" };
-const LONGEST_EXCERPT = 160;
+const LONGEST_EXCERPT = 90;
 
 export const channelName = (kind) => NAMES[kind] ?? kind;
 

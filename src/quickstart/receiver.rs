@@ -22,7 +22,7 @@ use carillon_runtime::{
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::Config;
 
@@ -128,17 +128,15 @@ impl Receiver {
 async fn take(
     State(receiver): State<Arc<Receiver>>,
     request: Request,
-) -> Result<(StatusCode, String), Problem> {
+) -> Result<(StatusCode, Json<Value>), Problem> {
     let header = request.headers().get("webhook-id").cloned();
     let body = read_body(request).await?;
     let status = StatusCode::from_u16(receiver.answers.load(Ordering::Relaxed)).unwrap_or(StatusCode::OK);
     let delivery = header.as_ref().and_then(|id| id.to_str().ok());
     receiver.remember(delivery, &body, status.as_u16());
-    let text = format!(
-        "The quickstart page's receiver was told to answer {}.\n",
-        status.as_u16()
-    );
-    Ok((status, text))
+    // As JSON: bare text would become a problem of ours.
+    let said = json!({"receiver": format!("told to answer {}", status.as_u16())});
+    Ok((status, Json(said)))
 }
 
 async fn show(State(receiver): State<Arc<Receiver>>) -> Json<Standing> {

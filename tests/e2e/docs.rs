@@ -40,12 +40,13 @@ fn blocks(page: &str) -> Vec<Block> {
             }
             (Some(None), _) => {}
             (None, "```sh") => {
-                open = Some((!left_out).then(|| Block {
+                let block = Block {
                     line: index + 1,
                     text: String::new(),
-                }));
+                };
+                open = Some((!std::mem::take(&mut left_out)).then_some(block));
             }
-            (None, line) if line.starts_with("```") => open = Some(None),
+            (None, line) if line.starts_with("```") => (open, left_out) = (Some(None), false),
             (None, "") => {}
             (None, line) => left_out = line.starts_with(NOT_RUN),
         }
@@ -120,7 +121,7 @@ async fn run(name: &str, least: usize) {
 
 #[tokio::test]
 async fn the_tour_of_the_readme_works_as_it_stands() {
-    run("README.md", 8).await;
+    run("README.md", 7).await;
 }
 
 #[tokio::test]

@@ -154,6 +154,7 @@ pub(super) async fn announce(
         announced_at: dispatcher.ports.clock.now(),
     };
     store.announce_channel(&row).await.map_err(Unavailable::from)?;
+    dispatcher.channels.changed(tenant).await;
     Ok(Json(answer(row)))
 }
 
