@@ -36,8 +36,22 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    /// Checks and compiles; everything that is wrong at once.
-    pub(super) fn new(source: &TemplateSource) -> Result<Self, Vec<TemplateFault>> {
+    /// Checks everything, and compiles; everything that is wrong at once.
+    pub(super) fn checked(source: &TemplateSource) -> Result<Self, Vec<TemplateFault>> {
+        Self::make(source, html::check)
+    }
+
+    /// Compiles what was checked when it was saved. What keeps the process from harm is looked at again: a store could
+    /// have been written by somebody else. Where values stand in HTML is not: it harms nobody here, and a rule that is
+    /// made later must not stop what was allowed.
+    pub(super) fn saved(source: &TemplateSource) -> Result<Self, Vec<TemplateFault>> {
+        Self::make(source, |_| None)
+    }
+
+    fn make(
+        source: &TemplateSource,
+        last: impl FnOnce(&Grammar<'_>) -> Option<TemplateFault>,
+    ) -> Result<Self, Vec<TemplateFault>> {
         let mut faults = sizes(source);
         if !faults.is_empty() {
             return Err(faults);
@@ -45,7 +59,7 @@ impl Compiled {
         let grammar = Grammar::new(source);
         faults.extend(grammar.faults());
         if faults.is_empty() {
-            faults.extend(html::check(&grammar));
+            faults.extend(last(&grammar));
         }
         if !faults.is_empty() {
             return Err(faults);

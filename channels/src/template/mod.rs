@@ -65,7 +65,7 @@ impl Engine {
             return Ok(compiled);
         }
         // Two that compile the same at once do it twice: that is all.
-        let compiled = Arc::new(Compiled::new(source).map_err(fault::first)?);
+        let compiled = Arc::new(Compiled::saved(source).map_err(fault::first)?);
         self.cache.insert(key, Arc::clone(&compiled));
         Ok(compiled)
     }
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Engine {
 
 impl Templates for Engine {
     fn check(&self, source: &TemplateSource) -> Result<(), Vec<TemplateFault>> {
-        Compiled::new(source).map(|_| ())
+        Compiled::checked(source).map(|_| ())
     }
 
     fn render(&self, source: &TemplateSource, data: &Value) -> Result<Rendered, TemplateFault> {

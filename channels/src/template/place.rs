@@ -2,7 +2,7 @@
 //! tokenizer as far as that question needs it.
 
 /// A position in HTML.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) enum Place {
     /// Between tags.
     #[default]
@@ -28,14 +28,15 @@ pub(super) enum Place {
         kind: Kind,
         prefix: Prefix,
     },
-    /// In the content of an element that has no tags in it; the last characters.
-    Raw { tag: String, tail: String },
+    /// In the content of an element that has no tags in it; how many characters of its end, `</` and its name, were just
+    /// read.
+    Raw { tag: String, matched: usize },
     /// Nobody can say: it depends on a value.
     Lost,
 }
 
 /// A position in a comment, or what is parsed like one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Markup {
     /// After `<!`.
     Open,
@@ -60,7 +61,7 @@ pub(super) enum Markup {
 }
 
 /// What an attribute's value is to a browser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// Text.
     Plain,
@@ -73,7 +74,7 @@ pub(super) enum Kind {
 }
 
 /// What stands at the beginning of an address: whether its scheme is decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Prefix {
     /// Decided, and not a script.
     Fixed,
@@ -128,6 +129,10 @@ impl Place {
         match self {
             Self::Text | Self::Markup(Markup::Comment | Markup::Value) => Allowed::Anything,
             Self::Markup(_) | Self::Lost => Allowed::Nothing("in a comment, put spaces around a value"),
+            // What is printed could finish the end.
+            Self::Raw { matched: 1.., .. } => {
+                Allowed::Nothing("a value cannot stand right after < or within a tag")
+            }
             Self::Raw { tag, .. } => match &**tag {
                 "title" | "textarea" => Allowed::Anything,
                 "style" => Allowed::Filtered(&["safe_css"]),
@@ -201,10 +206,6 @@ impl Place {
                 quote,
                 kind,
                 prefix: prefix.join(other_prefix),
-            }),
-            (Self::Raw { tag, .. }, Self::Raw { tag: other, .. }) if tag == other => Some(Self::Raw {
-                tag,
-                tail: String::new(),
             }),
             // What is in a comment may begin and end with a value.
             (
@@ -303,28 +304,26 @@ impl Place {
                     prefix: prefix.step(c),
                 },
             },
-            Self::Raw { tag, mut tail } => {
-                tail.push(c.to_ascii_lowercase());
-                let end = format!("</{tag}");
-                if let Some(name) = tail
-                    .strip_suffix(c)
-                    .filter(|before| before.ends_with(&end))
-                    .map(|_| &tag)
-                    && (c.is_whitespace() || matches!(c, '>' | '/'))
-                {
-                    return match c {
-                        '>' => Self::Text,
-                        _ => Self::Tag(format!("/{name}")),
-                    };
-                }
-                // One more than the end itself.
-                while tail.chars().count() > end.len() + 1 {
-                    tail.remove(0);
-                }
-                Self::Raw { tag, tail }
-            }
+            Self::Raw { tag, matched } => match (end_at(&tag, matched), c) {
+                (None, '>') => Self::Text,
+                (None, c) if c == '/' || c.is_whitespace() => Self::Tag(format!("/{tag}")),
+                (Some(next), c) if c.to_ascii_lowercase() == next => Self::Raw {
+                    tag,
+                    matched: matched + 1,
+                },
+                // The end's first character stands nowhere else in it.
+                (_, c) => Self::Raw {
+                    tag,
+                    matched: usize::from(c == '<'),
+                },
+            },
         }
     }
+}
+
+/// A character of what the end of an element begins with, `</` and its name; nothing behind it.
+fn end_at(tag: &str, at: usize) -> Option<char> {
+    "</".chars().chain(tag.chars()).nth(at)
 }
 
 impl Prefix {
@@ -397,10 +396,7 @@ impl Markup {
 fn opened(tag: String) -> Place {
     match &*tag {
         "script" | "style" | "title" | "textarea" | "xmp" | "iframe" | "noembed" | "noframes"
-        | "plaintext" => Place::Raw {
-            tag,
-            tail: String::new(),
-        },
+        | "plaintext" => Place::Raw { tag, matched: 0 },
         _ => Place::Text,
     }
 }

@@ -381,6 +381,10 @@ proptest! {
         let rendered = render(&source, data);
         if let Err(faults) = checked {
             prop_assert!(!faults.is_empty());
+        }
+        // Where values stand in HTML is checked when it is saved, all else each time.
+        let without_html = TemplateSource { html: None, ..source };
+        if Engine::new().check(&without_html).is_err() {
             prop_assert!(rendered.is_err(), "renders what may not be saved");
         }
         prop_assert!(begun.elapsed() < Duration::from_secs(10));

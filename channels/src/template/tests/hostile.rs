@@ -159,10 +159,39 @@ fn includes_do_not_go_round_or_multiply() {
     }
     source.partials.insert("p15".into(), "x".into());
     let begun = Instant::now();
-    assert!(faults(&source)[0].contains("includes too much"));
+    assert!(fault(&source, json!({})).starts_with("/"), "depth or steps");
     source.text = source.html.take();
     assert!(fault(&source, json!({})).starts_with("/"), "depth or steps");
     assert!(begun.elapsed() < SOON);
+}
+
+#[test]
+fn html_is_followed_once_however_often_it_would_be_printed() {
+    // A loop's body is followed for the first time round and for the next: fifteen loops would double it fifteen times.
+    let loops = |text: &str| {
+        let begin = "{% for a in x %}".repeat(15);
+        let end = "{% endfor %}".repeat(15);
+        html_of(&format!("<style>{begin}{text}{end}</style>"))
+    };
+    let text = "</styl\n".repeat(17_000);
+    let begun = Instant::now();
+    assert_eq!(Engine::new().check(&loops(&text)), Ok(()));
+    // Each includes the next twice.
+    let mut source = html_of("{% include \"p00\" %}");
+    for n in 0..15 {
+        let next = format!("{{% include \"p{:02}\" %}}", n + 1).repeat(2);
+        source.partials.insert(format!("p{n:02}"), next);
+    }
+    source
+        .partials
+        .insert("p15".into(), "<b title=\"a\">b</b>\n".repeat(6_000));
+    assert_eq!(Engine::new().check(&source), Ok(()));
+    // The same text at ever new places: each `x` leaves another beginning of an address.
+    let mut source = html_of(&format!("<a href=\"{}\">", "{% include \"long\" %}x".repeat(30)));
+    let blank = format!("{}\n", " ".repeat(1_000)).repeat(110);
+    source.partials.insert("long".into(), blank);
+    assert_eq!(faults(&source), ["/partials/long: includes too much"]);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]

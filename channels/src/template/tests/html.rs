@@ -35,6 +35,9 @@ fn values_stand_in_text_and_in_quoted_values() {
         "<a href=\"{% if x %}https://a/{% else %}/b/{% endif %}{{ y }}\">",
         "{% for i in x %}<li class=\"a{% if i %} b{% endif %}\">{{ i }}</li>{% endfor %}",
         "<script>let a = 1 < 2;</script>{{ x }}",
+        "<script>a <</ScRiPt>{{ x }}",
+        "<style></styl </style></style >{{ x }}",
+        "<title>a < b{% if x %} or {{ x }}{% endif %}</title>",
         "<!DOCTYPE html><html>{{ x }}",
         "{{ \"<b>\"|upper }}",
     ] {
@@ -92,6 +95,9 @@ fn where_nothing_helps_no_value_is_taken() {
         "<p",
         "<!-- never ends",
         "<title><a title=\"</title><a href={{ x }}>",
+        "<title></titl{{ x }}>",
+        "<title></title{{ x }}>",
+        "<title>{% if x %}</title{% endif %}><a href=\"{{ x }}\">",
     ] {
         let fault = refused(html);
         assert!(fault.starts_with("/html: "), "{html}: {fault}");

@@ -8,7 +8,7 @@ pub trait Templates: Send + Sync + 'static {
     /// Whether a template may be saved; every fault with the form that has it.
     fn check(&self, source: &TemplateSource) -> Result<(), Vec<TemplateFault>>;
 
-    /// Renders for a channel's forms and the in-app form. `data` is the caller's JSON object; `content` of the answer
+    /// Renders a source that [`Self::check`] let through for a channel's forms and the in-app form. `data` is the caller's JSON object; `content` of the answer
     /// is what in-app shows.
     fn render(&self, source: &TemplateSource, data: &serde_json::Value) -> Result<Rendered, TemplateFault>;
 }
