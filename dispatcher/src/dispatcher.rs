@@ -106,10 +106,15 @@ impl Dispatcher {
     /// # Errors
     /// When the database is away or its schema is not ours.
     pub async fn open(
-        config: DispatcherConfig,
+        mut config: DispatcherConfig,
         database: Database,
         ports: DispatcherPorts,
     ) -> Result<Arc<Self>, StoreError> {
+        for channel in &ports.channels {
+            if let Some(most) = channel.width() {
+                config.delivery.limit_width(&channel.kind(), most);
+            }
+        }
         let store = store::open(database, config.limits()).await?;
         if store.is_serial() {
             let now = ports.clock.now();

@@ -19,7 +19,8 @@ const atRecipient = {
 };
 const afterMessage = {
   large: refusal(552, "message too large"),
-  busy: refusal(451, "queue file write error"),
+  busy: refusal(451, "4.3.0 queue file write error"),
+  later: refusal(451, "4.7.1 try again later"),
   spam: refusal(554, "rejected as spam"),
 };
 const localPart = (address) => address.split("@")[0];

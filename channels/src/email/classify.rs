@@ -9,8 +9,6 @@ use super::reply::{Reply, Status};
 /// How far the conversation was when an answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Waiting for one of our own connections.
-    Queue,
     /// Connecting, TLS included.
     Connect,
     /// The server's first words.
@@ -33,7 +31,6 @@ impl Stage {
     /// In words, for a reason: "no answer ...".
     pub(super) const fn during(self) -> &'static str {
         match self {
-            Self::Queue => "while all connections were busy",
             Self::Connect => "while connecting",
             Self::Greeting => "to the connection: no greeting",
             Self::Hello => "to EHLO or STARTTLS",
@@ -51,7 +48,7 @@ impl Stage {
 pub(super) enum Refusal {
     /// Nobody is at this address, now or later.
     AddressGone,
-    /// The mailbox is full: that passes.
+    /// The mailbox is full, or takes no more just now: that passes.
     MailboxFull,
     /// We may not use the relay: its configuration here is wrong, and every message would fail alike.
     Credentials,
@@ -64,7 +61,12 @@ const GREYLIST_WAIT: Duration = Duration::from_secs(300);
 
 /// Texts that name a policy, also where the code is that of an unknown user. In lower case.
 const POLICY_WORDS: &[&str] = &[
-    "relay",
+    "relaying",
+    "relay access",
+    "relay denied",
+    "relay not",
+    "to relay",
+    "not relay",
     "spam",
     "blocked",
     "blocklist",
@@ -82,9 +84,12 @@ const POLICY_WORDS: &[&str] = &[
     "not allowed to send",
     "rcpthosts",
     "sender",
+    "client host",
+    "your host",
 ];
 
-/// Texts that say that nobody is there, where the code says only "unavailable". In lower case.
+/// Texts that say that nobody is there, where the code says only "unavailable". In lower case. Each names whom or what: an
+/// address is retired for explicit words alone.
 const GONE_WORDS: &[&str] = &[
     "user unknown",
     "unknown user",
@@ -97,29 +102,47 @@ const GONE_WORDS: &[&str] = &[
     "unknown address",
     "unknown mailbox",
     "unknown local part",
-    "does not exist",
-    "doesn't exist",
-    "not exist",
     "user not found",
     "recipient not found",
     "mailbox not found",
     "address not found",
     "invalid recipient",
     "invalid mailbox",
-    "recipient address rejected: access denied",
     "mailbox unavailable",
     "no mailbox here",
     "not a valid recipient",
+    "not a valid user",
+    "not a valid mailbox",
+    "isn't a valid recipient",
+    "isn't a valid user",
+    "isn't a valid mailbox",
     "account is disabled",
     "account has been disabled",
+    "mailbox is disabled",
     "mailbox disabled",
     "unrouteable address",
     "unroutable address",
     "user not local",
-    "no longer",
     "mailbox name not allowed",
-    "isn't a valid",
 ];
+
+/// Texts that say so of whatever stands before them: TLS versions and services are no longer there either.
+const ENDED_WORDS: &[&str] = &[
+    "does not exist",
+    "doesn't exist",
+    "no longer",
+    "not exist",
+    "is disabled",
+];
+
+/// What an address is, before [`ENDED_WORDS`].
+const MAILBOX_WORDS: &[&str] = &["user", "mailbox", "recipient", "account", "address"];
+
+/// What else may not be there, before [`ENDED_WORDS`]; and whose.
+const OTHER_WORDS: &[&str] = &["your", "sender", "client", "service", "domain", "host", "server"];
+
+/// How far before [`ENDED_WORDS`] it is told what ended: about a sentence.
+const SENTENCE: usize = 64;
 
 const FULL_WORDS: &[&str] = &[
     "mailbox full",
@@ -131,6 +154,33 @@ const FULL_WORDS: &[&str] = &[
     "out of storage",
 ];
 
+/// Texts that ask for fewer messages.
+const RATE_WORDS: &[&str] = &[
+    "too quickly",
+    "too many",
+    "too much",
+    "rate limit",
+    "ratelimit",
+    "rate that",
+    "limit exceeded",
+    "throttl",
+    "temporarily",
+    "try again",
+];
+
+/// Whether a text says in so many words that nobody is at the address. In lower case.
+fn names_nobody(text: &str) -> bool {
+    GONE_WORDS.iter().any(|words| text.contains(words))
+        || ENDED_WORDS.iter().any(|words| {
+            text.match_indices(words).any(|(at, _)| {
+                let begin = text.ceil_char_boundary(at.saturating_sub(SENTENCE));
+                let before = &text[begin..at];
+                let names = |words: &[&str]| words.iter().any(|word| before.contains(word));
+                names(MAILBOX_WORDS) && !names(OTHER_WORDS)
+            })
+        })
+}
+
 /// What lies behind a 5yz answer at or after `RCPT`, or behind the status that a bounce gives.
 pub(super) fn refusal(code: Option<u16>, status: Option<Status>, text: &str) -> Refusal {
     if matches!(code, Some(530 | 534 | 535 | 538)) {
@@ -141,8 +191,6 @@ pub(super) fn refusal(code: Option<u16>, status: Option<Status>, text: &str) -> 
     match status {
         // X.1: the address.
         Some(Status(_, 1, 1 | 2 | 3 | 6 | 10)) => Refusal::AddressGone,
-        // X.2: the mailbox.
-        Some(Status(_, 2, 1)) => Refusal::AddressGone,
         Some(Status(_, 2, 2)) => Refusal::MailboxFull,
         // Security, the authentication of us: 7.8 credentials, 7.9 mechanism, 7.13 account.
         Some(Status(_, 7, 8 | 9)) => Refusal::Credentials,
@@ -151,12 +199,14 @@ pub(super) fn refusal(code: Option<u16>, status: Option<Status>, text: &str) -> 
         // Too large; other routing, protocol and policy answers.
         Some(Status(_, 2, 3) | Status(_, 3 | 4 | 6 | 7, _)) => Refusal::Unwanted,
         Some(Status(_, 1, 7 | 8)) => Refusal::Unwanted,
-        // X.0.0, X.1.0, X.5.0 and the like say nothing: the text may.
+        // X.0.0, X.1.0, X.5.0 and the like say nothing: the text may. So must it for 2.1: disabled, for good or for now.
         _ if says(FULL_WORDS) => Refusal::MailboxFull,
-        _ if says(POLICY_WORDS) && !says(&["unknown"]) => Refusal::Unwanted,
-        _ if says(GONE_WORDS) => Refusal::AddressGone,
-        // Without a word of why, RFC 5321's own meaning: "user not local", "mailbox name not allowed"; "storage exceeded".
-        None if matches!(code, Some(551 | 553)) => Refusal::AddressGone,
+        Some(Status(_, 2, 122)) => Refusal::MailboxFull,
+        _ if says(RATE_WORDS) && !says(&["hops"]) => Refusal::MailboxFull,
+        _ if says(POLICY_WORDS) => Refusal::Unwanted,
+        _ if names_nobody(&text) => Refusal::AddressGone,
+        // Without a word of why, RFC 5321's own meaning: "user not local".
+        None if code == Some(551) => Refusal::AddressGone,
         _ => Refusal::Unwanted,
     }
 }
@@ -179,7 +229,7 @@ pub(super) fn classify(stage: Stage, reply: &Reply) -> Outcome {
     if reply.code == 421
         || matches!(
             stage,
-            Stage::Queue | Stage::Connect | Stage::Greeting | Stage::Hello | Stage::SignIn
+            Stage::Connect | Stage::Greeting | Stage::Hello | Stage::SignIn
         )
     {
         return retry(Fault::Provider, None);
@@ -220,7 +270,10 @@ fn transient(stage: Stage, reply: &Reply) -> (Fault, Option<Duration>) {
         // The relay's own system: full, closing, overloaded; signing in.
         (_, Some(Status(_, 3, _))) => Fault::Provider,
         (Stage::Recipient, _) if reply.code == 454 => Fault::Provider,
-        (Stage::Recipient, _) => Fault::Address,
+        // RFC 5321's own meaning: insufficient system storage.
+        (Stage::Content, None) if reply.code == 452 => Fault::Provider,
+        // What follows on a message is of this one, or of what a filter found in it: others must not wait for it.
+        (Stage::Recipient | Stage::Content, _) => Fault::Address,
         _ => Fault::Provider,
     };
     (fault, None)
@@ -366,7 +419,22 @@ mod tests {
                 "452 4.3.1 Insufficient system storage",
                 "retry(provider)",
             ),
+            (Content, "452 Insufficient system storage", "retry(provider)"),
             (Content, "421 Timeout waiting for data", "retry(provider)"),
+            (
+                Content,
+                "421 4.7.0 Try again later, closing connection",
+                "retry(provider)",
+            ),
+            // A filter does not like this one message: the others go on.
+            (
+                Content,
+                "451 4.7.1 Service unavailable - try again later",
+                "retry(address)",
+            ),
+            (Content, "451 4.7.1 Content scan pending", "retry(address)"),
+            (Content, "450 4.7.0 Message deferred", "retry(address)"),
+            (Content, "451 Try again later", "retry(address)"),
             // This address is not well.
             (
                 Recipient,
@@ -417,6 +485,59 @@ mod tests {
             ),
             (Recipient, "552 RCPT refused", "retry(address)"),
             (Recipient, "550 mailbox is full", "retry(address)"),
+            (
+                Recipient,
+                "550 5.2.1 The user you are trying to contact is receiving mail too quickly",
+                "retry(address)",
+            ),
+            (
+                Recipient,
+                "550-5.2.1 The user you are trying to contact is receiving mail at a rate that\r\n\
+                 550 5.2.1 prevents additional messages from being delivered.",
+                "retry(address)",
+            ),
+            (
+                Recipient,
+                "550 5.2.1 Mailbox temporarily disabled",
+                "retry(address)",
+            ),
+            (
+                Content,
+                "554 5.2.122 The recipient has exceeded their limit for the number of messages they can receive per hour",
+                "retry(address)",
+            ),
+            (Recipient, "550 Too many messages for this user", "retry(address)"),
+            // Refused, and nothing is said of the address.
+            (Recipient, "550 TLS 1.0 is no longer supported", "rejected"),
+            (
+                Recipient,
+                "550 5.5.0 This service is no longer available to you",
+                "rejected",
+            ),
+            (
+                Recipient,
+                "550 Your account is no longer allowed to use this server",
+                "rejected",
+            ),
+            (
+                Recipient,
+                "550 Sender rejected: unknown sender domain does not exist",
+                "rejected",
+            ),
+            (
+                Recipient,
+                "550 Mail from unknown user blocked by policy",
+                "rejected",
+            ),
+            (Recipient, "550 5.2.1 Not now", "rejected"),
+            (Recipient, "553 sorry, your host is refused", "rejected"),
+            (Recipient, "553 Requested action not taken", "rejected"),
+            (Recipient, "554 Too many hops", "rejected"),
+            (
+                Recipient,
+                "554 Recipient address rejected: Access denied",
+                "rejected",
+            ),
             (Content, "554 5.2.2 mailbox full", "retry(address)"),
             // Nobody there.
             (
@@ -452,6 +573,18 @@ mod tests {
                 "gone",
             ),
             (Recipient, "550 no such user", "gone"),
+            (
+                Recipient,
+                "550 The mail address ada@example.org does not exist",
+                "gone",
+            ),
+            (Recipient, "554 This user no longer has a mailbox here", "gone"),
+            (
+                Recipient,
+                "550 Recipient address rejected: User unknown in relay recipient table",
+                "gone",
+            ),
+            (Recipient, "553 mailbox name not allowed", "gone"),
             (Recipient, "550 Unknown user", "gone"),
             (Recipient, "550 Unrouteable address", "gone"),
             (

@@ -99,12 +99,14 @@ impl Composer {
             if !fits {
                 return Err(ComposeError::Link);
             }
-            builder = builder
-                .raw_header(raw("List-Unsubscribe", format!("<{link}>")))
-                .raw_header(raw(
+            builder = builder.raw_header(raw("List-Unsubscribe", format!("<{link}>")));
+            // One click is for https alone (RFC 8058, 3.1); over http the link is still one to open.
+            if link.starts_with("https://") {
+                builder = builder.raw_header(raw(
                     "List-Unsubscribe-Post",
                     "List-Unsubscribe=One-Click".to_owned(),
                 ));
+            }
         }
         let forms = &notification.forms;
         let text = forms
@@ -117,7 +119,7 @@ impl Composer {
             (None, Some(_)) => None,
             (None, None) => Some(Cow::Owned(html_text(notification))),
         };
-        let text = part(ContentType::TEXT_PLAIN, text.into_owned());
+        let text = part(ContentType::TEXT_PLAIN, &text);
         let message = match html {
             None => builder.singlepart(text)?,
             Some(html) => builder.multipart(
@@ -125,7 +127,7 @@ impl Composer {
                     // "=_" occurs in no encoded text (RFC 2045, 6.7).
                     .boundary(format!("=_{}", work.delivery))
                     .singlepart(text)
-                    .singlepart(part(ContentType::TEXT_HTML, html.into_owned())),
+                    .singlepart(part(ContentType::TEXT_HTML, &html)),
             )?,
         };
         let bytes = message.formatted();
@@ -144,8 +146,30 @@ fn mailbox_address(text: &str) -> Option<Address> {
     canonical(text).ok()?.as_str().parse().ok()
 }
 
-fn part(kind: ContentType, text: String) -> SinglePart {
-    SinglePart::builder().header(kind).body(text)
+fn part(kind: ContentType, text: &str) -> SinglePart {
+    SinglePart::builder().header(kind).body(lines(text))
+}
+
+/// The text with each line ended by CRLF, and of all control characters only these and tabs. A server that takes a bare CR
+/// for a line end would see the message end where the sender wants it to, and commands behind it. In one pass: whoever
+/// finds a bare LF later inserts each CR on its own, which costs the square of the text.
+fn lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 16);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' | '\n' => {
+                if c == '\r' {
+                    chars.next_if_eq(&'\n');
+                }
+                out.push_str("\r\n");
+            }
+            '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// A header whose value is ASCII and needs no encoding.
@@ -266,8 +290,12 @@ mod tests {
         ports::{Forms, Message as Outgoing, Operation},
     };
     use mail_parser::{MessageParser, MimeHeaders as _};
+    use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::smtp::{has_whole_lines, stuff},
+        *,
+    };
 
     const AT: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -450,6 +478,75 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(line)
             );
+        }
+    }
+
+    #[test]
+    fn one_click_is_offered_over_https_alone() {
+        let bytes = composed(NotificationMessage {
+            unsubscribe: Some("http://hub.example.org/u/abc".into()),
+            ..notification()
+        });
+        let message = MessageParser::default().parse(&bytes).expect("parses");
+        assert_eq!(
+            header(&message, "List-Unsubscribe"),
+            Some("<http://hub.example.org/u/abc>")
+        );
+        assert_eq!(header(&message, "List-Unsubscribe-Post"), None);
+    }
+
+    #[test]
+    fn a_text_of_line_ends_costs_its_length() {
+        for end in ["\n", "\r", "\r\n", "\n\r"] {
+            let begun = std::time::Instant::now();
+            let text = Some(format!("a{}b", end.repeat(256 * 1_024 / end.len())));
+            let bytes = composed(NotificationMessage {
+                forms: Forms {
+                    text: text.clone(),
+                    html: text,
+                    ..Forms::default()
+                },
+                ..notification()
+            });
+            assert!(has_whole_lines(&bytes), "{end:?}");
+            // Made twice, unoptimised, on a busy machine; inserting each CR on its own takes a minute.
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(3), "{end:?}: {took:?}");
+        }
+    }
+
+    /// What a server sees that takes CR, LF and CRLF for line ends alike.
+    fn lines_of(sent: &[u8]) -> Vec<&[u8]> {
+        sent.split(|byte| matches!(byte, b'\r' | b'\n')).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_ends_the_message_before_its_end(
+            body in "(\\PC|[\\x00-\\x1f\\x7f.\\r\\n]){0,60}",
+            action in "[a-z.\\r\\n\\x00]{1,20}",
+            title in "\\PC{0,10}[.\\r\\n]{0,5}",
+            as_form in any::<bool>(),
+        ) {
+            let mut given = notification();
+            let content = Arc::make_mut(&mut given.content);
+            content.title = title;
+            content.body = Some(body.clone());
+            content.actions[0].title = action;
+            if as_form {
+                given.forms.text = Some(body.clone());
+                given.forms.html = Some(body);
+            }
+            let bytes = composed(given);
+            prop_assert!(has_whole_lines(&bytes));
+            let mut sent = Vec::new();
+            stuff(&bytes, &mut sent);
+            let end = sent.strip_suffix(b"\r\n.\r\n");
+            prop_assert!(end.is_some());
+            for line in lines_of(end.unwrap_or_default()) {
+                prop_assert!(!line.starts_with(b".") || line.starts_with(b".."), "{:?}", String::from_utf8_lossy(line));
+                prop_assert!(line.iter().all(|byte| !byte.is_ascii_control() || *byte == b'\t'));
+            }
         }
     }
 

@@ -28,7 +28,7 @@ use self::{
     classify::{Stage, classify},
     dkim::Signer,
     message::Composer,
-    pool::Pool,
+    pool::{Pool, QUEUE},
     smtp::{Envelope, Failure},
 };
 pub use self::{
@@ -165,12 +165,17 @@ impl Channel for EmailChannel {
             to: work.address.as_str(),
             id: &work.delivery.to_string(),
         };
-        let mut stage = Stage::Queue;
-        let sent = timeout(self.timeout, self.pool.send(&envelope, &content, &mut stage)).await;
+        let slot = match self.pool.slot().await {
+            Ok(slot) => slot,
+            Err(busy) => return queued(busy.to_string()),
+        };
+        let mut stage = Stage::Connect;
+        let sending = self.pool.send(&slot, &envelope, &content, &mut stage);
+        let sent = timeout(self.timeout, sending).await;
         match sent {
             Ok(Ok(reply)) => answered(Stage::Content, &reply),
             Ok(Err(Failure::Refused { stage, reply })) => answered(stage, &reply),
-            Ok(Err(failure @ Failure::TooLarge { .. })) => rejected(failure.to_string()),
+            Ok(Err(failure @ (Failure::TooLarge { .. } | Failure::Lines))) => rejected(failure.to_string()),
             Ok(Err(Failure::Broken { stage, error })) => {
                 troubled(format!("the relay gave no answer {}: {error}", stage.during()))
             }
@@ -184,7 +189,11 @@ impl Channel for EmailChannel {
     }
 
     fn patience(&self) -> Duration {
-        self.timeout + MARGIN
+        QUEUE + self.timeout + MARGIN
+    }
+
+    fn width(&self) -> Option<usize> {
+        Some(self.pool.width())
     }
 }
 
@@ -194,6 +203,15 @@ fn answered(stage: Stage, reply: &reply::Reply) -> Report {
         status: Some(reply.code),
         excerpt: Some(reply.to_string()),
     }
+}
+
+/// Our own queue: nobody was asked, and nobody failed.
+fn queued(reason: String) -> Report {
+    Report::new(Outcome::Retry {
+        after: None,
+        reason,
+        fault: Fault::Address,
+    })
 }
 
 /// The relay's trouble, or that of the way to it.

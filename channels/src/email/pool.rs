@@ -14,7 +14,7 @@ use tokio::{
     fs::File,
     io::AsyncReadExt as _,
     net::TcpStream,
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -29,6 +29,9 @@ use super::{
 
 /// A password or token is no longer than this; a file that is longer is another file.
 const MAX_SECRET: u64 = 64 * 1_024;
+
+/// How long one waits for a connection of ours. Hardly ever: as many are tried at a time as there are connections.
+pub(super) const QUEUE: Duration = Duration::from_secs(5);
 
 /// How long a relay may take to hear that we leave.
 const GOOD_BYE: Duration = Duration::from_secs(1);
@@ -47,6 +50,7 @@ pub(super) struct Pool {
     connect_timeout: Duration,
     idle_timeout: Duration,
     per_connection: u32,
+    width: usize,
     slots: Semaphore,
     idle: Mutex<Unused>,
 }
@@ -84,6 +88,7 @@ impl Pool {
             connect_timeout: config.connect_timeout.duration(),
             idle_timeout: config.idle_timeout.duration(),
             per_connection: config.messages_per_connection,
+            width: config.connections,
             slots: Semaphore::new(config.connections),
             idle: Mutex::default(),
         })
@@ -98,19 +103,28 @@ impl Pool {
         }
     }
 
+    /// Waits until one of the connections is free. That is no time of the relay's: what waits here was not tried.
+    pub(super) async fn slot(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        match timeout(QUEUE, self.slots.acquire()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) | Err(_) => Err(Failure::Busy),
+        }
+    }
+
+    /// How many messages can be under way.
+    pub(super) const fn width(&self) -> usize {
+        self.width
+    }
+
     /// Sends over a kept connection or a new one. `stage` says how far it came, also when the future is dropped; the
     /// connection is dropped with it.
     pub(super) async fn send(
         self: &Arc<Self>,
+        _slot: &SemaphorePermit<'_>,
         envelope: &Envelope<'_>,
         content: &[u8],
         stage: &mut Stage,
     ) -> Result<Reply, Failure> {
-        *stage = Stage::Queue;
-        let _slot = self.slots.acquire().await.map_err(|_| Failure::Broken {
-            stage: Stage::Queue,
-            error: io::ErrorKind::Interrupted.into(),
-        })?;
         let kept = self.idle.lock().list.pop();
         if let Some(mut kept) = kept {
             let sent = kept.conversation.send(envelope, content, stage).await;
@@ -198,9 +212,10 @@ impl Pool {
                 .map(|secret| secret.expose().to_owned())
                 .unwrap_or_default());
         };
-        read_secret(path)
-            .await
-            .map_err(|error| Failure::Secret(format!("password_file {}: {error}", path.display())))
+        read_secret(path).await.map_err(|error| {
+            tracing::error!(path = %path.display(), %error, "channels.email.password_file cannot be read");
+            Failure::Secret
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing here has a deadline of its own: the attempt has one, and drops the conversation when it passes.
 
-use std::io;
+use std::{fmt::Write as _, io};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::{
@@ -51,9 +51,15 @@ pub(super) enum Failure {
         /// In bytes.
         limit: u64,
     },
-    /// The password or token cannot be read.
-    #[error("{0}")]
-    Secret(String),
+    /// A line of the message ends otherwise than by CRLF, or it has a NUL: servers would disagree where it ends.
+    #[error("the message has line ends or characters that mail cannot carry")]
+    Lines,
+    /// The password or token cannot be read; why is the operator's matter alone.
+    #[error("the relay's credentials cannot be read")]
+    Secret,
+    /// All connections that we may have are busy.
+    #[error("all connections to the relay are busy")]
+    Busy,
 }
 
 /// Who signs in.
@@ -73,17 +79,6 @@ impl Credentials {
             "user={}\x01auth=Bearer {}\x01\x01",
             self.username, self.secret
         ))
-    }
-
-    /// Whether a text holds the secret, in any form in which it was sent.
-    fn is_quoted(&self, text: &str) -> bool {
-        let forms = [
-            self.secret.clone(),
-            BASE64_STANDARD.encode(&self.secret),
-            self.plain(),
-            self.xoauth2(),
-        ];
-        forms.iter().any(|form| text.contains(form.as_str()))
     }
 }
 
@@ -198,44 +193,46 @@ impl Conversation {
         Ok(self)
     }
 
-    /// Signs in. A server that quotes what it was told does not bring the secret into a reason.
+    /// Signs in. Of the answers only the codes are kept: a server may quote what it was told, whole, in part or encoded,
+    /// and reasons are read by others.
     pub(super) async fn sign_in(&mut self, credentials: &Credentials) -> Result<(), Failure> {
-        let mut signed_in = self.authenticate(credentials).await;
-        if let Err(Failure::Refused { reply, .. }) = &mut signed_in
-            && credentials.is_quoted(&reply.text)
-        {
-            reply.text = "[redacted]".to_owned();
-        }
-        signed_in
-    }
-
-    async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), Failure> {
-        const STAGE: Stage = Stage::SignIn;
         let Credentials { username, secret, .. } = credentials;
-        match credentials.mechanism {
-            AuthMechanism::None => {}
+        let reply = match credentials.mechanism {
+            AuthMechanism::None => return Ok(()),
             AuthMechanism::Plain if !self.offers.plain => return Err(Failure::Lacks("AUTH PLAIN")),
-            AuthMechanism::Plain => {
-                self.ask(STAGE, &["AUTH PLAIN ", &credentials.plain()]).await?;
-            }
+            AuthMechanism::Plain => self.ask_quietly(&["AUTH PLAIN ", &credentials.plain()]).await?,
             AuthMechanism::Login if !self.offers.login => return Err(Failure::Lacks("AUTH LOGIN")),
             AuthMechanism::Login => {
-                self.ask(STAGE, &["AUTH LOGIN"]).await?;
-                self.ask(STAGE, &[&BASE64_STANDARD.encode(username)]).await?;
-                self.ask(STAGE, &[&BASE64_STANDARD.encode(secret)]).await?;
+                let reply = self.ask_quietly(&["AUTH LOGIN"]).await?;
+                refuse_unless(334, Stage::SignIn, reply)?;
+                let reply = self.ask_quietly(&[&BASE64_STANDARD.encode(username)]).await?;
+                refuse_unless(334, Stage::SignIn, reply)?;
+                self.ask_quietly(&[&BASE64_STANDARD.encode(secret)]).await?
             }
             AuthMechanism::Xoauth2 if !self.offers.xoauth2 => return Err(Failure::Lacks("AUTH XOAUTH2")),
             AuthMechanism::Xoauth2 => {
                 let reply = self
-                    .ask(STAGE, &["AUTH XOAUTH2 ", &credentials.xoauth2()])
+                    .ask_quietly(&["AUTH XOAUTH2 ", &credentials.xoauth2()])
                     .await?;
                 // The reason comes as a challenge; the refusal follows an empty answer.
                 if reply.code == 334 {
-                    self.ask(STAGE, &[]).await?;
+                    self.ask_quietly(&[]).await?
+                } else {
+                    reply
                 }
             }
-        }
-        Ok(())
+        };
+        refuse_unless(235, Stage::SignIn, reply).map(drop)
+    }
+
+    /// One command of signing in and its answer, whatever it is, without its text.
+    async fn ask_quietly(&mut self, command: &[&str]) -> Result<Reply, Failure> {
+        self.output.clear();
+        self.queue(command);
+        self.flush(Stage::SignIn).await?;
+        let mut reply = self.reply(Stage::SignIn).await?;
+        reply.text.clear();
+        Ok(reply)
     }
 
     /// Hands a message over. After a refusal of this message alone the conversation can go on; after anything else it
@@ -252,6 +249,9 @@ impl Conversation {
         {
             let size = content.len();
             return Err(Failure::TooLarge { size, limit });
+        }
+        if !has_whole_lines(content) {
+            return Err(Failure::Lines);
         }
         *stage = Stage::Sender;
         self.offer(envelope, content.len()).await?;
@@ -276,8 +276,13 @@ impl Conversation {
             true => format!(" RET=HDRS ENVID={id}"),
             false => String::new(),
         };
+        // A bounce of what was forwarded names both addresses then: ours, and the one that failed.
+        let report = match self.offers.dsn {
+            true => format!(" NOTIFY=FAILURE,DELAY ORCPT=rfc822;{}", xtext(to)),
+            false => String::new(),
+        };
         let sender = ["MAIL FROM:<", from, ">", &size, &dsn];
-        let recipient = ["RCPT TO:<", to, ">"];
+        let recipient = ["RCPT TO:<", to, ">", &report];
         if !self.offers.pipelining {
             if reset {
                 self.ask(Stage::Sender, &["RSET"]).await?;
@@ -395,7 +400,7 @@ impl Failure {
     pub(super) fn ends_conversation(&self) -> bool {
         match self {
             Self::Refused { reply, .. } => reply.code == 421,
-            Self::TooLarge { .. } => false,
+            Self::TooLarge { .. } | Self::Lines => false,
             _ => true,
         }
     }
@@ -432,9 +437,33 @@ fn refuse_unless(code: u16, stage: Stage, reply: Reply) -> Result<Reply, Failure
     }
 }
 
+/// RFC 3461, 4: printable ASCII, `+` and `=` as `+XX`.
+fn xtext(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !matches!(byte, b'+' | b'=') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "+{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Whether CR and LF occur only together, and NUL nowhere.
+pub(super) fn has_whole_lines(content: &[u8]) -> bool {
+    let mut before = 0;
+    let fits = content.iter().all(|&byte| {
+        let fits = byte != 0 && (before == b'\r') == (byte == b'\n');
+        before = byte;
+        fits
+    });
+    fits && before != b'\r'
+}
+
 /// The message as it travels: a dot before each line that begins with one, and the line with the dot that ends it
 /// (RFC 5321, 4.5.2).
-fn stuff(content: &[u8], out: &mut Vec<u8>) {
+pub(super) fn stuff(content: &[u8], out: &mut Vec<u8>) {
     out.reserve(content.len() + 16);
     for line in content.split_inclusive(|byte| *byte == b'\n') {
         if line.first() == Some(&b'.') {
@@ -464,6 +493,31 @@ mod tests {
             let mut out = Vec::new();
             stuff(content.as_bytes(), &mut out);
             assert_eq!(String::from_utf8_lossy(&out), expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_written_as_xtext() {
+        assert_eq!(xtext("o'b+a=c@example.org"), "o'b+2Ba+3Dc@example.org");
+        assert_eq!(xtext("a b\u{e4}"), "a+20b+C3+A4");
+    }
+
+    #[test]
+    fn a_message_with_bare_line_ends_is_not_sent() {
+        for content in ["", "a", "a\r\n", "\r\n\r\n", "a\r\n.\r\nb"] {
+            assert!(has_whole_lines(content.as_bytes()), "{content:?}");
+        }
+        for content in [
+            "\r",
+            "\n",
+            "a\r.\r\nb",
+            "a\n",
+            "a\r\r\n",
+            "\n\r",
+            "a\0b",
+            "a\r\n\r",
+        ] {
+            assert!(!has_whole_lines(content.as_bytes()), "{content:?}");
         }
     }
 

@@ -179,6 +179,7 @@ async fn refusals_become_outcomes() {
         ("unknown@example.org", 550, "gone"),
         ("grey@example.org", 451, "retry"),
         ("full@example.org", 452, "retry"),
+        ("later@example.org", 451, "retry"),
         ("relay@example.org", 550, "rejected"),
         ("large@example.org", 552, "rejected"),
         ("spam@example.org", 554, "rejected"),

@@ -1,9 +1,12 @@
 //! Servers that misbehave: each attempt ends in time, with the outcome named, and nothing is lost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use carillon_channels::email::{AuthMechanism, EmailConfig, Security};
-use carillon_domain::{Outcome, ports::Channel as _};
+use carillon_channels::email::{AuthMechanism, EmailChannel, EmailConfig, Security};
+use carillon_domain::{
+    Fault, Outcome,
+    ports::{Channel as _, Report},
+};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
@@ -22,6 +25,16 @@ async fn reason(config: &EmailConfig) -> String {
         begun.elapsed()
     );
     provider_trouble(&report).to_owned()
+}
+
+/// What `count` attempts at the same time report.
+async fn at_once(channel: &Arc<EmailChannel>, count: usize) -> Vec<Report> {
+    let mut attempts = tokio::task::JoinSet::new();
+    for work in (0..count).map(|_| work("ada@example.org")) {
+        let channel = Arc::clone(channel);
+        attempts.spawn(async move { channel.attempt(&work).await });
+    }
+    attempts.join_all().await
 }
 
 #[tokio::test]
@@ -127,12 +140,111 @@ async fn a_relay_that_quotes_the_password_does_not_bring_it_into_the_reason() {
             password: Some("canary".into()),
             ..relay.config()
         };
-        assert_eq!(
-            reason(&config).await,
-            "the relay answered 535 [redacted]",
-            "{mechanism:?}"
+        assert_eq!(reason(&config).await, "the relay answered 535", "{mechanism:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_question_is_no_sign_in() {
+    for mechanism in [AuthMechanism::Plain, AuthMechanism::Login, AuthMechanism::Xoauth2] {
+        let relay = Relay::start(|mut peer| async move {
+            peer.say("220 ready\r\n").await;
+            peer.hear().await;
+            peer.say("250 AUTH PLAIN LOGIN XOAUTH2\r\n").await;
+            // As long as it is asked, it asks back.
+            while !peer.hear().await.is_empty() {
+                peer.say("334 Y2FuYXJ5\r\n").await;
+            }
+        })
+        .await;
+        let config = EmailConfig {
+            auth: mechanism,
+            username: Some("hub".to_owned()),
+            password: Some("canary".into()),
+            ..relay.config()
+        };
+        let reason = reason(&config).await;
+        assert!(
+            reason.ends_with("to AUTH: unexpected answer 334"),
+            "{mechanism:?}: {reason}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_password_that_cannot_be_read_is_told_without_its_file() {
+    let relay =
+        Relay::start(|mut peer| async move { peer.serve_until("250-AUTH PLAIN\r\n", "AUTH").await }).await;
+    let config = EmailConfig {
+        auth: AuthMechanism::Plain,
+        username: Some("hub".to_owned()),
+        password_file: Some("/nowhere/canary".into()),
+        ..relay.config()
+    };
+    assert_eq!(reason(&config).await, "the relay's credentials cannot be read");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_connection_of_ours_has_its_whole_time_and_is_nobodys_fault() {
+    let relay = Relay::start(|mut peer| async move {
+        peer.serve_until("", "DATA").await;
+        loop {
+            peer.say("354 go on\r\n").await;
+            peer.hear_message().await;
+            // Slow, and within its time: four in a row take longer than one may.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            peer.say("250 OK id=1\r\n").await;
+            loop {
+                let line = peer.hear().await;
+                match line.as_str() {
+                    "" => return,
+                    "DATA\r\n" => break,
+                    _ => peer.say("250 OK\r\n").await,
+                }
+            }
+        }
+    })
+    .await;
+    let config = EmailConfig {
+        connections: 2,
+        ..relay.config()
+    };
+    let channel = channel(&config);
+    assert_eq!(channel.width(), Some(2));
+    for report in at_once(&channel, 8).await {
+        assert_accepted(&report);
+    }
+    assert_eq!(relay.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_relay_that_reports_is_told_the_address_that_bounces_are_matched_by() {
+    let (heard, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let relay = Relay::start(move |mut peer| {
+        let heard = heard.clone();
+        async move {
+            peer.say("220 ready\r\n").await;
+            loop {
+                let line = peer.hear().await;
+                let answer = match line.get(..4) {
+                    Some("EHLO") => "250-relay\r\n250 DSN\r\n",
+                    Some("RCPT") => {
+                        let _ = heard.send(line);
+                        "550 5.1.1 no such user\r\n"
+                    }
+                    Some(_) => "250 OK\r\n",
+                    None => return,
+                };
+                peer.say(answer).await;
+            }
+        }
+    })
+    .await;
+    channel(&relay.config()).attempt(&work("a+b=c@example.org")).await;
+    assert_eq!(
+        lines.recv().await.as_deref(),
+        Some("RCPT TO:<a+b=c@example.org> NOTIFY=FAILURE,DELAY ORCPT=rfc822;a+2Bb+3Dc@example.org\r\n")
+    );
 }
 
 #[tokio::test]
@@ -198,22 +310,30 @@ async fn a_relay_that_pipelines_and_waits_for_a_message_to_nobody_stays_in_step(
 }
 
 #[tokio::test]
-async fn waiting_for_a_connection_counts_as_well() {
+async fn who_waits_too_long_for_a_connection_of_ours_was_not_tried() {
     let silent = Relay::start(|mut peer| async move { peer.hang().await }).await;
     let channel = channel(&EmailConfig {
         connections: 1,
         ..silent.config()
     });
     let begun = Instant::now();
-    let works: Vec<_> = (0..5).map(|_| work("ada@example.org")).collect();
-    let mut attempts = tokio::task::JoinSet::new();
-    for work in works {
-        let channel = channel.clone();
-        attempts.spawn(async move { channel.attempt(&work).await });
+    let mut troubled = 0;
+    let mut busy = 0;
+    for report in at_once(&channel, 8).await {
+        match report.outcome {
+            Outcome::Retry {
+                fault: Fault::Provider,
+                ..
+            } => troubled += 1,
+            Outcome::Retry { reason, .. } => {
+                assert_eq!(reason, "all connections to the relay are busy");
+                busy += 1;
+            }
+            outcome => panic!("{outcome:?}"),
+        }
     }
-    while let Some(report) = attempts.join_next().await {
-        provider_trouble(&report.expect("no panic"));
-    }
+    assert!(troubled > 0 && busy > 0, "{troubled} and {busy}");
+    assert_eq!(silent.connections(), troubled);
     assert!(
         begun.elapsed() <= channel.patience(),
         "took {:?}",

@@ -152,6 +152,13 @@ impl DeliveryConfig {
         Ok(())
     }
 
+    /// Tries no more at a time in a lane of `channel` than the channel does itself: the rest would wait there, and count
+    /// as tried.
+    pub(crate) fn limit_width(&mut self, channel: &ChannelKind, most: usize) {
+        let width = self.width_of(channel).min(most.max(1));
+        self.channel_width.insert(channel.as_str().to_owned(), width);
+    }
+
     /// How many attempts run at the same time in a lane of `channel`.
     pub(crate) fn width_of(&self, channel: &ChannelKind) -> usize {
         self.channel_width
@@ -197,5 +204,8 @@ mod tests {
         let email: ChannelKind = "email".parse().expect("valid");
         let webhook: ChannelKind = "webhook".parse().expect("valid");
         assert_eq!((config.width_of(&email), config.width_of(&webhook)), (4, 32));
+        config.limit_width(&email, 8);
+        config.limit_width(&webhook, 8);
+        assert_eq!((config.width_of(&email), config.width_of(&webhook)), (4, 8));
     }
 }

@@ -25,6 +25,12 @@ pub trait Channel: Send + Sync + 'static {
 
     /// The longest that one attempt takes; a lease is longer.
     fn patience(&self) -> Duration;
+
+    /// The most attempts that it makes at a time in one lane, from 1; nothing where it has no bound of its own. More than
+    /// that would only wait within the channel.
+    fn width(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// An address as its channel spells it.
