@@ -41,6 +41,12 @@ pub enum OpenError {
         /// What would be right.
         expected: &'static str,
     },
+    /// The scheme is ours and the rest is no URL. It may hold a password: it is not shown.
+    #[error("{key}: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    Malformed {
+        /// The configuration key.
+        key: &'static str,
+    },
     /// The data folder cannot be made.
     #[error("cannot make the folder {}: {source}", path.display())]
     Folder {
@@ -107,7 +113,11 @@ impl Backends {
     /// # Errors
     /// Names the key whose URL is none of ours.
     pub fn new(urls: BackendUrls, settings: StoreSettings) -> Result<Self, OpenError> {
-        if !matches!(kind(&urls.store), Kind::Sqlite { .. } | Kind::Postgres) {
+        let kind_of_store = kind(&urls.store);
+        if matches!(kind_of_store, Kind::Postgres) && !PostgresOptions::is_url(&urls.store) {
+            return Err(OpenError::Malformed { key: "store.url" });
+        }
+        if !matches!(kind_of_store, Kind::Sqlite { .. } | Kind::Postgres) {
             return Err(OpenError::Url {
                 key: "store.url",
                 scheme: scheme(&urls.store),
@@ -184,4 +194,41 @@ fn make_private_folder(path: &std::path::Path) -> Result<(), OpenError> {
             path: path.to_path_buf(),
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(store: &str) -> Result<Backends, OpenError> {
+        let urls = BackendUrls {
+            store: store.to_owned().into(),
+            queue: "embedded:".to_owned().into(),
+            bus: "embedded:".to_owned().into(),
+        };
+        let settings = StoreSettings {
+            data: PathBuf::from("/nowhere"),
+            connections: 1,
+        };
+        Backends::new(urls, settings)
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_one_is_named_by_its_key_and_not_shown() {
+        assert!(open("sqlite:").is_ok() && open("postgres://ada:s3cret@db:5432/carillon").is_ok());
+        for wrong in [
+            "postgres://ada:s3cret@db:port/carillon",
+            "postgres://ada:s3cret@[db/carillon",
+            "mysql://ada:s3cret@db",
+        ] {
+            let error = open(wrong)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(
+                error.starts_with("store.url: ") && !error.contains("s3cret"),
+                "{wrong}: {error}"
+            );
+        }
+    }
 }

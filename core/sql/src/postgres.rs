@@ -29,6 +29,13 @@ pub struct Postgres {
     schema: &'static str,
 }
 
+impl PostgresOptions {
+    /// Whether a URL can be one. Connects nothing, and says nothing of what stands in it: that may be a password.
+    pub fn is_url(url: &SecretString) -> bool {
+        PgConnectOptions::from_str(url.expose_secret()).is_ok()
+    }
+}
+
 impl Postgres {
     /// Connects.
     ///
