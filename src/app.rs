@@ -103,6 +103,7 @@ impl App {
         )
         .await
         .context("cannot open the dispatcher store")?;
+        users.verifies(dispatcher.verifier());
         users.erases("dispatcher", dispatcher.erase());
         users.erases("auth", auth.clone());
         Ok(Self {

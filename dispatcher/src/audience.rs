@@ -15,7 +15,10 @@ use crate::{
     categories::{Categories, Defaults},
     channels::{Channels, KnownChannels},
     digest::sha256,
-    store::{Addressee, NotificationRow, Outgoing, StoredTarget},
+    store::{
+        Addressee, NotificationRow, Outgoing, Store, StoredTarget,
+        endpoints::{UserEndpoint, strand},
+    },
     templates::{Template, TemplateBook, TemplateError},
 };
 
@@ -40,12 +43,15 @@ pub(crate) struct Audience {
     pub(crate) categories: Arc<Categories>,
     pub(crate) channels: Arc<Channels>,
     pub(crate) templates: Arc<TemplateBook>,
+    pub(crate) store: Arc<dyn Store>,
 }
 
 /// What was looked up for some notifications.
 pub(crate) struct Surroundings {
     tenants: HashMap<TenantId, Tenant>,
     profiles: HashMap<(TenantId, UserId), Profile>,
+    /// Enabled endpoints of users, where something goes out by webhook.
+    endpoints: HashMap<(TenantId, UserId), Vec<UserEndpoint>>,
     templates: HashMap<TemplateVersion, Arc<Template>>,
     book: Arc<TemplateBook>,
 }
@@ -68,10 +74,12 @@ impl Audience {
         let mut around = Surroundings {
             tenants: HashMap::new(),
             profiles: HashMap::new(),
+            endpoints: HashMap::new(),
             templates: HashMap::new(),
             book: Arc::clone(&self.templates),
         };
         let mut described: HashMap<TenantId, HashSet<UserId>> = HashMap::new();
+        let mut hooked: HashMap<TenantId, HashSet<UserId>> = HashMap::new();
         for row in rows {
             if !around.tenants.contains_key(&row.tenant) {
                 let tenant = self.tenant(&row.tenant).await?;
@@ -88,9 +96,15 @@ impl Audience {
                     around.templates.insert(key, template);
                 }
             }
-            if row.template.is_some() || around.kinds(row).iter().any(|kind| !kind.is_in_app()) {
-                let users = described.entry(row.tenant.clone()).or_default();
-                users.extend(users_of(row, resolved).map(|(_, user)| user));
+            let kinds = around.kinds(row);
+            let outside = kinds.iter().any(|kind| !kind.is_in_app());
+            let webhook = kinds.iter().any(|kind| kind.as_str() == ChannelKind::WEBHOOK);
+            let users = || users_of(row, resolved).map(|(_, user)| user);
+            if row.template.is_some() || outside {
+                described.entry(row.tenant.clone()).or_default().extend(users());
+            }
+            if webhook {
+                hooked.entry(row.tenant.clone()).or_default().extend(users());
             }
         }
         for (tenant, users) in described {
@@ -102,6 +116,14 @@ impl Audience {
                     .zip(profiles)
                     .map(|(user, profile)| ((tenant.clone(), user), profile)),
             );
+        }
+        for (tenant, users) in hooked {
+            let users: Vec<UserId> = users.into_iter().collect();
+            let found = self.store.user_endpoints(&tenant, &users).await;
+            for endpoint in found.map_err(Unavailable::from)? {
+                let key = (tenant.clone(), endpoint.user);
+                around.endpoints.entry(key).or_default().push(endpoint);
+            }
         }
         Ok(around)
     }
@@ -167,7 +189,7 @@ impl Surroundings {
         let (locale, content) = texts.of(profile.and_then(|profile| profile.locale.as_deref()));
         let mut outside = Vec::new();
         for kind in kinds.iter().filter(|kind| !kind.is_in_app()) {
-            self.ways(row, kind, profile, &mut outside);
+            self.ways(row, kind, user, profile, &mut outside);
         }
         Addressee {
             user,
@@ -179,11 +201,12 @@ impl Surroundings {
         }
     }
 
-    /// A user's addresses on one channel.
+    /// A user's addresses on one channel: his devices, and for webhooks his registered endpoints.
     fn ways(
         &self,
         row: &NotificationRow,
         kind: &ChannelKind,
+        user: UserId,
         profile: Option<&Profile>,
         outside: &mut Vec<Outgoing>,
     ) {
@@ -203,6 +226,15 @@ impl Surroundings {
             }
             outside.push(outgoing);
         }
+        if kind.as_str() == ChannelKind::WEBHOOK {
+            let registered = self.endpoints.get(&(row.tenant.clone(), user));
+            outside.extend(
+                registered
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|endpoint| self.endpoint(row, kind, endpoint)),
+            );
+        }
         if outside.len() == before
             && let Ok(nowhere) = NOWHERE.parse()
         {
@@ -215,10 +247,31 @@ impl Surroundings {
                 address: nowhere,
                 device: None,
                 lane: Lane::from(""),
+                strand: Arc::from(""),
                 skip: Some(skip),
                 replaces: false,
             });
         }
+    }
+
+    /// A registered endpoint: where it is was checked when it was registered, and is looked up again at each attempt.
+    fn endpoint(
+        &self,
+        row: &NotificationRow,
+        kind: &ChannelKind,
+        endpoint: &UserEndpoint,
+    ) -> Option<Outgoing> {
+        let known = self.tenants.get(&row.tenant).map(|tenant| &tenant.channels);
+        let there = known.is_some_and(|known| known.has(kind));
+        Some(Outgoing {
+            channel: kind.clone(),
+            address: endpoint.id.to_string().parse().ok()?,
+            device: None,
+            lane: Arc::clone(&endpoint.lane),
+            strand: strand(endpoint.id, endpoint.fifo),
+            skip: (!there).then_some(NO_CHANNEL),
+            replaces: false,
+        })
     }
 
     /// One address on one channel.
@@ -238,6 +291,7 @@ impl Surroundings {
             address: address.clone(),
             device: None,
             lane,
+            strand: Arc::from(""),
             skip,
             replaces: known.is_some_and(|known| known.capabilities(kind).replace),
         }

@@ -15,6 +15,17 @@ const LIFE: Duration = Duration::from_secs(5);
 /// Tenants whose announced channels are kept in memory.
 const TENANTS: u64 = 10_000;
 
+/// A channel as metrics call it: those that are built in by their names, and all that workers bring alike, since tenants
+/// choose their names.
+pub(crate) fn label(kind: &str) -> &'static str {
+    match kind {
+        ChannelKind::IN_APP => "in_app",
+        ChannelKind::EMAIL => "email",
+        ChannelKind::WEBHOOK => "webhook",
+        _ => "remote",
+    }
+}
+
 /// Every channel, by tenant.
 pub(crate) struct Channels {
     local: Arc<HashMap<ChannelKind, Arc<dyn Channel>>>,

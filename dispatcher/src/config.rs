@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{deliverer::config::DeliveryConfig, remote::RemoteConfig, store::StoreLimits};
 
+/// How often a transaction begins anew that the database broke off for the sake of another.
+const ANEW: u32 = 5;
+
 /// Section `dispatcher`: intake, planning, inboxes, topics and retention.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -221,6 +224,12 @@ impl DispatcherConfig {
                 return fail(key, "must be above zero");
             }
         }
+        if self.webhooks.event_ttl > retention.notifications {
+            return fail(
+                "webhooks.event_ttl",
+                "must not be above retention.notifications, after which events are removed",
+            );
+        }
         if planner.retry_longest < planner.retry_first {
             return fail("planner.retry_longest", "must not be below planner.retry_first");
         }
@@ -259,6 +268,7 @@ impl DispatcherConfig {
             devices: self.retention.devices_per_user,
             event_ttl: self.webhooks.event_ttl.duration(),
             disable_after: self.webhooks.disable_after.duration(),
+            anew: ANEW,
         }
     }
 }

@@ -7,6 +7,7 @@ use carillon_domain::{
     Clock,
     ports::{
         Bounces, Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Templates, Topics,
+        Verifier,
     },
 };
 use carillon_runtime::lifecycle::{Stop, Worker};
@@ -34,11 +35,12 @@ use crate::{
     remote::{Remote, RemoteParts},
     routes,
     rpc::AckRpc,
-    store::{self, Store},
+    store::{self, Fingerprints, Store},
     tally,
     templates::TemplateBook,
     topics::TopicHistories,
     unsubscribe::UnsubscribeLinks,
+    verification::CodeSender,
     wake::Wake,
 };
 
@@ -88,7 +90,7 @@ pub struct Dispatcher {
     /// Work for channels that workers bring.
     pub(crate) remote: Arc<Remote>,
     /// Wakes who tries deliveries.
-    deliverer: Arc<Wake>,
+    pub(crate) deliverer: Arc<Wake>,
     pub(crate) channels: Arc<Channels>,
     pub(crate) categories: Arc<Categories>,
     pub(crate) templates: Arc<TemplateBook>,
@@ -115,7 +117,7 @@ impl Dispatcher {
                 config.delivery.limit_width(&channel.kind(), most);
             }
         }
-        let store = store::open(database, config.limits()).await?;
+        let store = store::open(database, config.limits(), Fingerprints::new(ports.seal.clone())).await?;
         if store.is_serial() {
             let now = ports.clock.now();
             let own: Vec<_> = ports.channels.iter().map(|channel| channel.kind()).collect();
@@ -284,6 +286,16 @@ impl Dispatcher {
         Arc::new(AckRpc(Arc::clone(self)))
     }
 
+    /// Brings verification codes to the addresses that they confirm.
+    pub fn verifier(&self) -> Arc<dyn Verifier> {
+        Arc::new(CodeSender {
+            intake: self.intake.clone(),
+            templates: self.templates.clone(),
+            seal: self.ports.seal.clone(),
+            clock: self.ports.clock.clone(),
+        })
+    }
+
     /// Erasure of this room's data.
     pub fn erase(&self) -> Arc<dyn Erase> {
         Arc::new(Eraser {
@@ -323,6 +335,7 @@ impl Dispatcher {
             categories: self.categories.clone(),
             channels: self.channels.clone(),
             templates: self.templates.clone(),
+            store: self.store.clone(),
         }
     }
 

@@ -72,6 +72,7 @@ mod tests;
 mod topics;
 mod unsubscribe;
 mod validation;
+mod verification;
 mod wake;
 mod wire;
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use carillon_domain::{
-    Clock, ExternalUserId, NotificationId, Target, TenantId, TopicName,
+    Clock, ExternalUserId, NotificationId, NotificationState, Target, TenantId, TopicName,
     ports::{Job, JobHandle, Queue, Unavailable},
 };
 use carillon_sql::StoreError;
@@ -289,8 +289,20 @@ impl Planner {
         );
         let now = self.clock.now();
         match self.store.postpone(now, lease, now.after(wait)).await {
-            // The relay hands it out again.
-            Ok(()) => answered(handle.ack().await),
+            // The relay hands it out again, unless its time to live ended.
+            Ok(end) => {
+                match end {
+                    Some(NotificationState::Expired) => {
+                        metrics::counter!("carillon_dispatcher_expired_total").increment(1);
+                    }
+                    Some(_) => metrics::counter!("carillon_dispatcher_planned_total").increment(1),
+                    None => {}
+                }
+                if end.is_some() {
+                    self.deliverer.wake();
+                }
+                answered(handle.ack().await);
+            }
             Err(_) => answered(handle.retry_in(wait).await),
         }
     }

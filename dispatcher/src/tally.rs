@@ -2,19 +2,25 @@
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
-use carillon_domain::{ChannelKind, Clock, Timestamp};
+use carillon_domain::{Clock, Timestamp};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    channels::label,
     deliverer::schedule::{LaneStanding, Schedule},
     remote::Remote,
-    store::{Store, outside::OutsideTally},
+    store::{
+        Store,
+        outside::{DeliveryState, OutsideTally},
+    },
     wake::Wake,
 };
 
 /// How often it is counted.
 const EVERY: Duration = Duration::from_secs(30);
+/// Each so many times deliveries are counted by channel and state, which reads all of them.
+const SELDOM: u32 = 20;
 
 /// Counts until `stop`.
 pub(crate) async fn run(
@@ -25,7 +31,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let never = Wake::default();
-    loop {
+    for turn in 0_u32.. {
         match store.tally(clock.now()).await {
             Ok(tally) => {
                 for (state, count) in [
@@ -51,6 +57,12 @@ pub(crate) async fn run(
             Ok(tally) => outside(&tally, clock.now()),
             Err(error) => tracing::warn!(error = &error as &dyn Error, "deliveries could not be counted"),
         }
+        if turn % SELDOM == 0 {
+            match store.tally_states().await {
+                Ok(counted) => states(&counted),
+                Err(error) => tracing::warn!(error = &error as &dyn Error, "deliveries could not be counted"),
+            }
+        }
         let mut lanes: Vec<_> = schedule.lock().standings(clock.now()).collect();
         lanes.extend(remote.standings(None));
         breakers(lanes);
@@ -66,8 +78,12 @@ fn outside(tally: &OutsideTally, now: Timestamp) {
     for (state, count) in [("pending", tally.pending), ("dead", tally.dead), ("ended", ended)] {
         metrics::gauge!("carillon_delivery_deliveries", "state" => state).set(count as f64);
     }
+    let mut queued: BTreeMap<&'static str, u64> = BTreeMap::new();
     for (channel, count) in &tally.queued {
-        metrics::gauge!("carillon_delivery_queue", "channel" => channel.clone()).set(*count as f64);
+        *queued.entry(label(channel)).or_default() += count;
+    }
+    for (channel, count) in queued {
+        metrics::gauge!("carillon_delivery_queue", "channel" => channel).set(count as f64);
     }
     let lag = tally.oldest_due.map_or(0.0, |due| now.since(due).as_secs_f64());
     metrics::gauge!("carillon_delivery_oldest_due_seconds").set(lag);
@@ -77,19 +93,32 @@ fn outside(tally: &OutsideTally, now: Timestamp) {
     }
 }
 
+/// Deliveries outside the inbox by channel and state: what was planned over a channel and is still kept is the sum.
+fn states(counted: &[(String, DeliveryState, u64)]) {
+    let mut sums: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
+    for (channel, state, count) in counted {
+        *sums.entry((label(channel), state.as_str())).or_default() += count;
+    }
+    for ((channel, state), count) in sums {
+        metrics::gauge!("carillon_delivery_states", "channel" => channel, "state" => state).set(count as f64);
+    }
+}
+
 /// Lanes of this node by channel and by how their breakers stand; which ones, `GET /v1/breakers` tells.
 fn breakers(lanes: Vec<LaneStanding>) {
-    let mut counts: BTreeMap<(ChannelKind, &'static str), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
     let under_way: usize = lanes.iter().map(|lane| lane.under_way).sum();
     for lane in lanes {
         for state in ["closed", "open", "half_open"] {
-            counts.entry((lane.channel.clone(), state)).or_default();
+            counts.entry((label(lane.channel.as_str()), state)).or_default();
         }
-        *counts.entry((lane.channel, lane.breaker.as_str())).or_default() += 1;
+        *counts
+            .entry((label(lane.channel.as_str()), lane.breaker.as_str()))
+            .or_default() += 1;
     }
     metrics::gauge!("carillon_delivery_under_way").set(under_way as f64);
     for ((channel, state), count) in counts {
-        metrics::gauge!("carillon_delivery_breaker_state", "channel" => channel.to_string(), "state" => state)
+        metrics::gauge!("carillon_delivery_breaker_state", "channel" => channel, "state" => state)
             .set(count as f64);
     }
 }

@@ -20,5 +20,6 @@ mod sources;
 mod tenants;
 mod tls;
 mod topics;
+mod verification;
 
 pub(crate) use schedule::in_millis;

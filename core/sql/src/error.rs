@@ -24,6 +24,19 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the database broke the transaction off for the sake of another one (PostgreSQL: a deadlock, or what could
+    /// not be serialized): nothing of it stays, and the same may succeed at once.
+    pub fn is_broken_off(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                matches!(error.code().as_deref(), Some("40001" | "40P01"))
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<StoreError> for Unavailable {
     fn from(error: StoreError) -> Self {
         Self::new("a database operation", error)

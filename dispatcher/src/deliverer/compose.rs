@@ -13,7 +13,7 @@ use carillon_domain::{
 use crate::store::outside::{
     Brings, LeasedDelivery, NotificationSource, SealedSecret, Sources, StoredTemplate,
 };
-use crate::{store::catalog::OptOut, unsubscribe::UnsubscribeLinks};
+use crate::{store::catalog::OptOut, unsubscribe::UnsubscribeLinks, verification::SealedCode};
 
 /// Why no work could be made of a delivery. Each is for the delivery's reason, and none passes by waiting.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +121,10 @@ impl Composer {
 
     /// Where the recipient turns off what he gets here.
     fn unsubscribe(&self, delivery: &LeasedDelivery, source: &NotificationSource) -> Option<String> {
+        // Nobody turns off what he asks for himself.
+        if source.category.as_str() == crate::verification::NAME {
+            return None;
+        }
         self.unsubscribe.as_ref()?.link(&OptOut {
             tenant: delivery.key.tenant.clone(),
             user: delivery.user?,
@@ -136,6 +140,19 @@ impl Composer {
         source: &NotificationSource,
         sources: &Sources,
     ) -> Result<Rendered, ComposeError> {
+        if let Some((name, version)) = &source.template
+            && let Some(code) = SealedCode::read(name, source.data.as_deref())
+            && let Brings::Notification(id) = delivery.brings
+        {
+            let tenant = &delivery.key.tenant;
+            let seal = self.seal.as_deref().ok_or(ComposeError::Secret)?;
+            // Version 0 is built in.
+            let own = sources.templates.get(&(tenant.clone(), name.clone(), *version));
+            let form = own
+                .map(|stored| localized(stored, code.locale.as_deref()))
+                .transpose()?;
+            return code.said(seal, tenant, id, self.templates.as_deref().zip(form.as_ref()));
+        }
         if let (Some((name, version)), Some(templates)) = (&source.template, &self.templates) {
             let key = (delivery.key.tenant.clone(), name.clone(), *version);
             let stored = sources.templates.get(&key).ok_or(ComposeError::Gone)?;

@@ -12,6 +12,7 @@ use super::{
     config::RetryConfig,
     retry::{self, Next},
 };
+use crate::channels::label;
 use crate::store::outside::{Ended, LeasedDelivery, Settlement, Verdict};
 
 /// The longest reason and excerpt that are kept, in bytes.
@@ -47,7 +48,7 @@ pub(crate) fn settlement(
         Outcome::Rejected { reason } => (Verdict::Dead, None, Some(reason)),
         Outcome::Skipped { reason } => (Verdict::Skipped, None, Some(reason)),
     };
-    let channel = delivery.key.channel.to_string();
+    let channel = label(delivery.key.channel.as_str());
     metrics::counter!("carillon_delivery_attempts_total", "channel" => channel, "outcome" => outcome)
         .increment(1);
     Settlement {
@@ -68,7 +69,7 @@ pub(crate) async fn after_ends(directory: &dyn Directory, ended: &[Ended]) {
     for ended in ended {
         metrics::counter!(
             "carillon_delivery_ended_total",
-            "channel" => ended.channel.to_string(), "state" => ended.state.as_str()
+            "channel" => label(ended.channel.as_str()), "state" => ended.state.as_str()
         )
         .increment(1);
         if !ended.gone {

@@ -129,4 +129,7 @@ pub(super) fn description(text: Option<&str>, errors: &mut Vec<FieldError>) {
     if text.is_some_and(|text| text.len() > MAX_DESCRIPTION) {
         errors.push(FieldError::new("/description", "must be at most 1024 bytes"));
     }
+    if text.is_some_and(|text| text.contains('\0')) {
+        errors.push(FieldError::new("/description", "must not contain U+0000"));
+    }
 }

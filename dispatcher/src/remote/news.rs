@@ -94,6 +94,10 @@ impl Remote {
             .await
             .map_err(RemoteError::from)?;
         after_ends(&*self.directory, &received.ended).await;
+        if !received.ended.is_empty() {
+            // Endpoints may be told.
+            self.wake.wake();
+        }
         let mut acks = Acks::new();
         let mut known = Vec::with_capacity(receipts.len());
         for (receipt, noted) in receipts.into_iter().zip(received.noted) {

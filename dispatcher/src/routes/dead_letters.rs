@@ -246,6 +246,10 @@ async fn resolved(
     tenant: &TenantId,
     filter: DeadLetterFilter,
 ) -> Result<Option<DeadFilter>, Problem> {
+    if filter.reason.as_ref().is_some_and(|reason| reason.contains('\0')) {
+        // No reason holds one.
+        return Ok(None);
+    }
     let user = match &filter.user {
         None => None,
         Some(name) => match dispatcher.ports.directory.find(tenant, name).await? {

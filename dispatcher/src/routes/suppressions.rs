@@ -117,6 +117,13 @@ pub(super) async fn suppress(
     {
         return Err(Problem::field("/detail", "must be at most 1024 bytes"));
     }
+    if request
+        .detail
+        .as_ref()
+        .is_some_and(|detail| detail.contains('\0'))
+    {
+        return Err(Problem::field("/detail", "must not contain U+0000"));
+    }
     let address = canonical(&dispatcher, &request.channel, request.address)
         .map_err(|error| Problem::field("/address", error.0))?;
     let row = SuppressionRow {

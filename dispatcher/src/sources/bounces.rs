@@ -19,7 +19,10 @@ use super::{
     register::DSN,
     take::{TakeError, admit},
 };
-use crate::{Dispatcher, store::BounceWrite};
+use crate::{
+    Dispatcher,
+    store::{BounceWrite, Bounced},
+};
 
 /// What became of a bounce.
 #[derive(Debug, Default)]
@@ -77,9 +80,12 @@ async fn one(
         detail: bounce.detail,
         at: dispatcher.ports.clock.now(),
     };
-    let Some(address) = dispatcher.store.bounce(&write).await? else {
+    let Some(Bounced { address, told }) = dispatcher.store.bounce(&write).await? else {
         return Ok(Err("there is no such delivery by email"));
     };
+    if told {
+        dispatcher.deliverer.wake();
+    }
     let kind = if bounce.hard { "hard" } else { "soft" };
     metrics::counter!("carillon_delivery_bounced_total", "kind" => kind).increment(1);
     if bounce.hard

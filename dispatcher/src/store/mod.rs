@@ -8,6 +8,7 @@ pub(crate) mod catalog;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod endpoints;
+mod fingerprint;
 mod ledger;
 mod listeners;
 pub(crate) mod outside;
@@ -22,17 +23,18 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use carillon_domain::{
-    ChannelKind, Counts, DeviceName, EntryId, LoggedChange, NotificationId, Position, Publication, TenantId,
-    Timestamp, TopicName, UserId, ports::Since,
+    ChannelKind, Counts, DeviceName, EntryId, LoggedChange, NotificationId, NotificationState, Position,
+    Publication, TenantId, Timestamp, TopicName, UserId, ports::Since,
 };
 use carillon_sql::{Database, MigrationText, StoreError};
 
 pub(crate) use catalog::CatalogStore;
 pub(crate) use endpoints::EndpointStore;
+pub(crate) use fingerprint::Fingerprints;
 pub(crate) use ledger::publication;
 pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use records::*;
-pub(crate) use sources::{BounceWrite, PutSource, SourceRow, SourceStore, SourceWrite};
+pub(crate) use sources::{BounceWrite, Bounced, PutSource, SourceRow, SourceStore, SourceWrite};
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[
@@ -77,9 +79,14 @@ pub(crate) trait Store:
     /// When the next outbox row is due.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Keeps a leased row from coming back before `until`; when the notification's time to live is over, it expires
-    /// instead.
-    async fn postpone(&self, now: Timestamp, lease: &Lease, until: Timestamp) -> Result<(), StoreError>;
+    /// Keeps a leased row from coming back before `until`; when the notification's time to live is over, it ends instead:
+    /// expired, or planned where a part of it was sent. Endpoints are told. Answers the end.
+    async fn postpone(
+        &self,
+        now: Timestamp,
+        lease: &Lease,
+        until: Timestamp,
+    ) -> Result<Option<NotificationState>, StoreError>;
 
     /// The notifications that still exist, in any order.
     async fn load(&self, ids: &[(TenantId, NotificationId)]) -> Result<Vec<NotificationRow>, StoreError>;
@@ -222,10 +229,16 @@ pub(crate) trait Store:
 }
 
 /// Brings the schema up to date and opens the store.
-pub(crate) async fn open(database: Database, limits: StoreLimits) -> Result<Arc<dyn Store>, StoreError> {
+pub(crate) async fn open(
+    database: Database,
+    limits: StoreLimits,
+    prints: Fingerprints,
+) -> Result<Arc<dyn Store>, StoreError> {
     carillon_sql::migrate(&database, MIGRATIONS).await?;
     Ok(match database {
-        Database::Sqlite(sqlite) => Arc::new(sqlite::SqliteStore::open(sqlite, limits).await?),
-        Database::Postgres(postgres) => Arc::new(postgres::PostgresStore::open(postgres, limits).await?),
+        Database::Sqlite(sqlite) => Arc::new(sqlite::SqliteStore::open(sqlite, limits, prints).await?),
+        Database::Postgres(postgres) => {
+            Arc::new(postgres::PostgresStore::open(postgres, limits, prints).await?)
+        }
     })
 }

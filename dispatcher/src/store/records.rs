@@ -28,6 +28,8 @@ pub(crate) struct StoreLimits {
     pub(crate) event_ttl: Duration,
     /// An endpoint that nothing but failed for so long is disabled.
     pub(crate) disable_after: Duration,
+    /// How often a transaction begins anew that the database broke off for the sake of another.
+    pub(crate) anew: u32,
 }
 
 /// A notification as accepted.
@@ -204,6 +206,8 @@ pub(crate) struct Outgoing {
     pub(crate) device: Option<DeviceId>,
     /// Empty where it is skipped.
     pub(crate) lane: Lane,
+    /// What must stay in order within the lane; mostly empty.
+    pub(crate) strand: Arc<str>,
     /// Why it is not sent, whatever the store knows.
     pub(crate) skip: Option<&'static str>,
     /// Whether the channel can put it in the place of an older one.

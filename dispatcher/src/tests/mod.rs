@@ -11,4 +11,5 @@ mod sending;
 mod sources;
 mod templates;
 mod topics;
+mod verification;
 mod webhooks;

@@ -652,3 +652,21 @@ impl Stream {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_is_taken_back_by_who_announced_it() {
+    let (node, tenant) = (Node::sqlite().await, TenantId::default());
+    let own = worker(&tenant);
+    let delete = async |principal| {
+        let path = "/v1/channels/sms";
+        let answer = node.request(principal, Method::DELETE, path, &[], None).await;
+        answer.status.as_u16()
+    };
+    assert_eq!(delete(own.clone()).await, 404);
+    announce(&node, own.clone()).await;
+    assert_eq!(delete(worker_for_all()).await, 404, "it is the tenant's");
+    assert_eq!(delete(key(&tenant, &[Scope::NotificationsRead])).await, 403);
+    assert_eq!(delete(own.clone()).await, 204);
+    let answer = post(&node, own, "pull", json!({})).await;
+    assert_eq!(answer.status, 404, "there is no such channel any more");
+}

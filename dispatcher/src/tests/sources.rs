@@ -114,6 +114,26 @@ async fn an_alert_rings_once_and_its_resolution_updates_the_same_entry() {
 }
 
 #[tokio::test]
+async fn a_source_names_only_channels_and_categories_that_can_be() {
+    let node = Node::sqlite().await;
+    for (field, value, pointer) in [
+        ("channels", json!(["in_app", "carrier_pigeon"]), "/channels/1"),
+        ("channels", json!([]), "/channels"),
+        ("category", json!("no category"), "/category"),
+    ] {
+        let mut body = json!({"kind": "alertmanager", "secret": TOKEN});
+        body[field] = value;
+        let refused = put(&node, "alerts", body).await;
+        assert_eq!(refused.status, 422, "{:?}", refused.body);
+        assert_eq!(refused.pointers(), [pointer]);
+    }
+    let body = json!({"kind": "alertmanager", "secret": TOKEN, "channels": ["in_app"], "category": "ops"});
+    assert_eq!(put(&node, "alerts", body).await.status, 201);
+    say(&node, "alerts", alerts(&[alert("a", "firing")])).await;
+    assert_eq!(until_title(&node, "Disk of a is full").await["category"], "ops");
+}
+
+#[tokio::test]
 async fn other_words_for_the_same_alert_are_not_another_alert() {
     let node = Node::sqlite().await;
     put(&node, "alerts", json!({"kind": "alertmanager", "secret": TOKEN})).await;

@@ -423,3 +423,36 @@ async fn disabling_makes_dead_letters_of_what_waits() {
     eventually(async || delivery(&node, id).await["state"] == "dead").await;
     assert_eq!(delivery(&node, id).await["reason"], "the endpoint is disabled");
 }
+
+#[tokio::test]
+async fn a_user_s_endpoints_are_addresses_of_hers() {
+    let (node, hooks) = node().await;
+    let url = json!({"url": "https://ada.example/", "user": "ada", "fifo": true});
+    let hers = registered(&node, url).await;
+    let closed = registered(&node, json!({"url": "https://closed.example/", "user": "ada"})).await;
+    node.key(Method::PATCH, &path(&closed, ""), json!({"disabled": true}))
+        .await;
+    let message = |title: &str| {
+        json!({"targets": [{"user": "ada"}, {"user": "bob"}], "channels": ["webhook"],
+            "content": {"title": title}})
+    };
+    let dry = node
+        .key(Method::POST, "/v1/notifications?dry_run=true", message("dry"))
+        .await
+        .body;
+    let expected = json!([{"channel": "webhook", "address": hers["id"], "state": "pending", "reason": null}]);
+    assert_eq!(dry["recipients"][0]["deliveries"], expected);
+    assert_eq!(dry["recipients"][1]["deliveries"][0]["reason"], "no address");
+    let first = node.send(message("first")).await;
+    node.send(message("second")).await;
+    let told = hooks.of("notification.created", 2).await;
+    assert_eq!(told.len(), 2, "neither to the closed one nor to anybody else");
+    assert_eq!(told[0].address, "https://ada.example/");
+    assert_eq!(told[0].body["title"], "first");
+    assert_eq!(told[0].keys, ["whsec_1"]);
+    let shown = node.show(&first).await;
+    let ada = shown["recipients"]["data"].as_array().expect("recipients");
+    let ada = ada.iter().find(|one| one["user"] == "ada").expect("ada");
+    assert_eq!(ada["deliveries"][0]["address"], hers["id"]);
+    assert_eq!(ada["deliveries"][0]["id"], told[0].id);
+}

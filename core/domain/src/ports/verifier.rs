@@ -9,7 +9,7 @@ use crate::{DeviceId, ExternalUserId, PlainAddress, TenantId, Timestamp};
 #[async_trait]
 pub trait Verifier: Send + Sync + 'static {
     /// Answers once it is certain that the code will be tried to be delivered. Must not send it anywhere else, nor keep it
-    /// longer than it holds.
+    /// readable.
     async fn send(&self, verification: Verification) -> Result<(), Unavailable>;
 }
 

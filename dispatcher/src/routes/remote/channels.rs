@@ -3,6 +3,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use carillon_domain::{Caller as Kind, Capabilities, ChannelKind, Scope, Timestamp, ports::Unavailable};
 use carillon_runtime::http::{ApiJson, Caller, IdPath, Problem, require_scope};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -133,7 +134,7 @@ pub(super) async fn announce(
     let before = own.iter().find(|row| row.kind == kind);
     if before.is_none() && own.len() >= MAX_CHANNELS {
         return Err(Problem::new(
-            http::StatusCode::CONFLICT,
+            StatusCode::CONFLICT,
             "conflict",
             "At most 32 channels are announced.",
         ));
@@ -156,6 +157,34 @@ pub(super) async fn announce(
     store.announce_channel(&row).await.map_err(Unavailable::from)?;
     dispatcher.channels.changed(tenant).await;
     Ok(Json(answer(row)))
+}
+
+/// Takes a channel back: notifications cannot name it any more, and what waits for it ends with its time to live, unless it
+/// is announced again. Needs a key as for announcing it.
+#[utoipa::path(
+    delete,
+    path = "/v1/channels/{kind}",
+    operation_id = "withdraw_channel",
+    tag = "Channels",
+    params(("kind" = String, Path, description = "The channel")),
+    responses(
+        (status = 204, description = "Taken back"),
+        (status = 404, description = "It was not announced"),
+        (status = 409, description = "Carillon brings the channel itself"),
+    ),
+)]
+pub(super) async fn withdraw(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    Caller(principal): Caller,
+    IdPath(kind): IdPath<ChannelKind>,
+) -> Result<StatusCode, Problem> {
+    let served = worker(&dispatcher, &principal, &kind)?;
+    let withdrawn = dispatcher.store.withdraw_channel(tenant_of(&served), &kind).await;
+    if withdrawn.map_err(Unavailable::from)? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::not_found())
+    }
 }
 
 fn answer(row: RemoteChannelRow) -> ChannelAnswer {

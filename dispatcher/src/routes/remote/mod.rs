@@ -26,7 +26,7 @@ const MOST: usize = 100;
 pub(super) fn router() -> OpenApiRouter<Arc<Dispatcher>> {
     OpenApiRouter::new()
         .routes(routes!(channels::list))
-        .routes(routes!(channels::announce))
+        .routes(routes!(channels::announce, channels::withdraw))
         .routes(routes!(pull::pull))
         .routes(routes!(stream::stream))
         .routes(routes!(answers::outcomes))

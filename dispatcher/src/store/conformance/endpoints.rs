@@ -410,3 +410,126 @@ pub(super) async fn what_waits_for_a_closed_endpoint_ends_page_by_page(f: Fixtur
     let out = leased(&f).await;
     assert_eq!(out.iter().map(|out| out.id).collect::<Vec<_>>(), [kept]);
 }
+
+pub(super) async fn a_user_s_open_endpoints_are_found_and_go_with_her(f: Fixture) {
+    let ada = f.user("ada");
+    let mut hers = Vec::new();
+    for (host, fifo, state) in [
+        ("a.example", true, EndpointState::Enabled),
+        ("b.example", false, EndpointState::Disabled),
+    ] {
+        let row = EndpointRow {
+            user: Some(ada),
+            state,
+            ..endpoint(&f, host, fifo)
+        };
+        let created = f.store.create_endpoint(&row, &secret(&f, Some(row.id)), 9).await;
+        assert!(created.expect("commits"));
+        f.advance(Duration::from_millis(1));
+        hers.push(row);
+    }
+    let of_the_tenant = made(&f, "c.example", false).await;
+    let found = f
+        .store
+        .user_endpoints(&f.tenant, &[ada, f.user("bob")])
+        .await
+        .expect("reads");
+    let found: Vec<_> = found
+        .iter()
+        .map(|one| (one.user, one.id, &*one.lane, one.fifo))
+        .collect();
+    assert_eq!(found, [(ada, hers[0].id, "a.example:443", true)]);
+    let test = told(&f, &hers[0]).await;
+    let running = leased(&f).await;
+    assert_eq!(running.len(), 1);
+    let kept = told(&f, &of_the_tenant).await;
+    let erasure = crate::store::Erasure {
+        tenant: f.tenant.clone(),
+        user: ada,
+        name: None,
+    };
+    f.store.erase(f.now(), &erasure).await.expect("erases");
+    for row in &hers {
+        let found = f.store.endpoint(f.now(), &f.tenant, row.id).await.expect("reads");
+        assert!(found.is_none());
+    }
+    assert!(f.store.delivery(&f.tenant, test).await.expect("reads").is_none());
+    // What was under way says something to nobody.
+    delivered(&f, &running[0]).await;
+    let waits = leased(&f).await;
+    assert_eq!(waits.iter().map(|one| one.id).collect::<Vec<_>>(), [kept]);
+}
+
+/// The kinds of the events that an endpoint was told, in order.
+async fn kinds(f: &Fixture) -> Vec<String> {
+    let leased = leased(f).await;
+    let sources = f.store.load_work(f.now(), &leased).await.expect("reads");
+    let mut kinds: Vec<String> = sources
+        .events
+        .values()
+        .map(|event| event.kind.to_string())
+        .collect();
+    kinds.sort();
+    for delivery in &leased {
+        delivered(f, delivery).await;
+    }
+    kinds
+}
+
+pub(super) async fn late_notifications_and_bounces_are_told_once(f: Fixture) {
+    let row = EndpointRow {
+        events: vec![EventFilter::of_tenant("*").expect("a filter")],
+        ..endpoint(&f, "a.example", false)
+    };
+    let created = f.store.create_endpoint(&row, &secret(&f, Some(row.id)), 9).await;
+    assert!(created.expect("commits"));
+    let sent = f.notification(&["ada"]);
+    f.accept(std::slice::from_ref(&sent)).await;
+    f.advance(Duration::from_secs(3_601));
+    let lease = f.lease().await.remove(0);
+    for _ in 0..2 {
+        f.store.postpone(f.now(), &lease, f.now()).await.expect("commits");
+    }
+    assert_eq!(kinds(&f).await, ["notification.expired"]);
+
+    let mail = OutsideRow {
+        channel: "email".parse().expect("a channel"),
+        brings: Brings::Notification(sent.id),
+        user: Some(f.user("ada")),
+        address: address("ada@example.org"),
+        state: DeliveryState::Accepted,
+        provider_id: Some("far".to_owned()),
+        ..crate::endpoints::told(f.now(), &row, EventId::at(f.now()), f.now())
+    };
+    let text = OutsideRow {
+        id: DeliveryId::at(f.now()),
+        channel: "sms".parse().expect("a channel"),
+        ..mail.clone()
+    };
+    f.store
+        .open_work(&[mail.clone(), text.clone()], &[])
+        .await
+        .expect("commits");
+    let bounce = crate::store::BounceWrite {
+        tenant: f.tenant.clone(),
+        delivery: mail.id,
+        hard: true,
+        detail: Some("no such user".to_owned()),
+        at: f.now(),
+    };
+    for first in [true, false] {
+        let bounced = f.store.bounce(&bounce).await.expect("commits").expect("is there");
+        assert_eq!(bounced.told, first);
+    }
+    assert_eq!(kinds(&f).await, ["delivery.bounced"]);
+    let news = News {
+        tenant: f.tenant.clone(),
+        about: About::Provider("far".to_owned()),
+        says: Says::Failed("no such number".to_owned()),
+    };
+    f.store
+        .receive_news(f.now(), &text.channel, &[news.clone(), news])
+        .await
+        .expect("commits");
+    assert_eq!(kinds(&f).await, ["delivery.bounced"]);
+}

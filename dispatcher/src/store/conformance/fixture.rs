@@ -33,7 +33,13 @@ pub(super) const LIMITS: StoreLimits = StoreLimits {
     devices: 3,
     event_ttl: Duration::from_secs(3 * 86_400),
     disable_after: Duration::from_secs(5 * 86_400),
+    // Whoever locks in another order than the others fails here.
+    anew: 0,
 };
+
+fn prints() -> Fingerprints {
+    Fingerprints::new(Some(Arc::new(carillon_testkit::OpenSeal)))
+}
 
 impl Fixture {
     pub(super) async fn sqlite() -> Self {
@@ -47,7 +53,7 @@ impl Fixture {
     async fn open(keep: TestDatabase) -> Self {
         let database = keep.database.clone();
         Self {
-            store: open(database.clone(), LIMITS).await.expect("opens"),
+            store: open(database.clone(), LIMITS, prints()).await.expect("opens"),
             database,
             tenant: TenantId::default(),
             now: AtomicI64::new(1_767_323_045_000_000),
@@ -58,7 +64,9 @@ impl Fixture {
 
     /// The same store with other limits, as another process would open it.
     pub(super) async fn reopen(&self, limits: StoreLimits) -> Arc<dyn Store> {
-        open(self.database.clone(), limits).await.expect("opens")
+        open(self.database.clone(), limits, prints())
+            .await
+            .expect("opens")
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -303,7 +311,7 @@ impl Fixture {
             .expect("a recipient")
     }
 
-    pub(super) async fn state(&self, id: NotificationId) -> carillon_domain::NotificationState {
+    pub(super) async fn state(&self, id: NotificationId) -> NotificationState {
         self.store
             .notification(&self.tenant, id)
             .await

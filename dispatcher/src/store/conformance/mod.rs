@@ -11,6 +11,7 @@ mod outside;
 mod planning;
 mod planning_outside;
 mod sources;
+mod together;
 mod topics;
 mod upkeep;
 
@@ -51,6 +52,7 @@ on_both!(
     planning::what_is_too_late_expires,
     planning::a_notification_is_planned_in_parts_once,
     planning::a_part_that_is_too_late_leaves_what_was_sent,
+    planning::what_is_put_off_between_parts_until_it_is_too_late_was_planned_as_far_as_it_went,
     planning::cancelling_between_parts_recalls_what_was_sent,
     planning::cancelling_recalls_open_entries_once,
     planning::cancelling_before_planning_sends_nothing,
@@ -77,16 +79,20 @@ on_both!(
     endpoints::endpoints_are_made_listed_changed_and_deleted,
     endpoints::secrets_rotate_and_the_last_one_stays,
     endpoints::what_waits_moves_with_its_endpoint_in_order,
+    endpoints::a_user_s_open_endpoints_are_found_and_go_with_her,
+    endpoints::late_notifications_and_bounces_are_told_once,
     endpoints::what_ended_is_sent_again_last_in_its_strand,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,
     planning_outside::cancelling_stops_what_waits_and_takes_back_what_can_be,
     planning_outside::a_plain_address_is_a_recipient_without_an_inbox,
+    planning_outside::a_suppressed_address_stays_so_when_its_owner_is_erased,
     catalog::categories_are_replaced_listed_and_removed,
     catalog::a_template_s_versions_go_on_and_are_bounded,
     catalog::a_deleted_template_stays_for_what_was_accepted,
     endpoints::an_endpoint_that_only_fails_is_disabled_and_the_others_are_told,
     endpoints::what_waits_for_a_closed_endpoint_ends_page_by_page,
+    together::nobody_waits_for_who_waits_for_him,
     upkeep::erasing_leaves_nothing_that_names_the_user,
     upkeep::an_erased_user_cannot_be_brought_back,
     upkeep::the_janitor_takes_what_is_too_old,

@@ -576,3 +576,23 @@ pub(super) async fn lists_filter_and_page(f: Fixture) {
     assert_eq!((first.len(), rest.len()), (3, 2));
     assert!(first[2].user < rest[0].user && rest.iter().all(|detail| detail.deliveries.len() == 1));
 }
+
+pub(super) async fn what_is_put_off_between_parts_until_it_is_too_late_was_planned_as_far_as_it_went(
+    f: Fixture,
+) {
+    let sent = f.notification(&["ada", "bob", "#one", "#two"]);
+    f.accept(std::slice::from_ref(&sent)).await;
+    let (first, rest) = halves(&f).await;
+    f.store.plan(f.now(), &[first]).await.expect("plans");
+    let off = f.now().after(Duration::from_secs(1));
+    let end = f.store.postpone(f.now(), &rest.lease, off).await;
+    assert_eq!(end.expect("commits"), None);
+    f.advance(Duration::from_secs(3_601));
+    let lease = f.lease().await.remove(0);
+    let end = f.store.postpone(f.now(), &lease, f.now()).await;
+    assert_eq!(end.expect("commits"), Some(NotificationState::Planned));
+    assert_eq!(f.state(sent.id).await, NotificationState::Planned);
+    assert_eq!(f.recipient(sent.id, "ada").await.state, RecipientState::Open);
+    let tally = f.store.tally(f.now()).await.expect("counts");
+    assert_eq!((tally.planned, tally.accepted, tally.outbox), (1, 0, 0));
+}

@@ -5,6 +5,10 @@ use carillon_domain::{Address, ChannelKind, NotificationId, PlainAddress, ports:
 use super::fixture::Fixture;
 use crate::store::{catalog::OptOut, outside::*, *};
 
+fn address(text: &str) -> Address {
+    text.parse().expect("an address")
+}
+
 fn push() -> ChannelKind {
     "push".parse().expect("a channel")
 }
@@ -15,6 +19,7 @@ fn outgoing(address: &str) -> Outgoing {
         address: address.parse().expect("an address"),
         device: None,
         lane: Arc::from("push"),
+        strand: Arc::from(""),
         skip: None,
         replaces: true,
     }
@@ -259,4 +264,55 @@ pub(super) async fn a_plain_address_is_a_recipient_without_an_inbox(f: Fixture) 
         shown.deliveries[0].attempts[0].outcome.as_deref(),
         Some("delivered")
     );
+}
+
+pub(super) async fn a_suppressed_address_stays_so_when_its_owner_is_erased(f: Fixture) {
+    let row = f.notification(&["ada"]);
+    f.accept(std::slice::from_ref(&row)).await;
+    plan(&f, false, &["ada@example.org"]).await;
+    let suppression = SuppressionRow {
+        tenant: f.tenant.clone(),
+        channel: push(),
+        address: address("ada@example.org"),
+        reason: "bounced".into(),
+        detail: Some("ada@example.org is unknown".to_owned()),
+        delivery: None,
+        at: f.now(),
+    };
+    // Planned before anything stands against it.
+    f.accept(&[f.notification(&["bob"])]).await;
+    plan(&f, false, &["ada@example.org"]).await;
+    f.store.suppress(&suppression).await.expect("commits");
+    let erasure = Erasure {
+        tenant: f.tenant.clone(),
+        user: f.user("ada"),
+        name: None,
+    };
+    for _ in 0..2 {
+        f.store.erase(f.now(), &erasure).await.expect("erases");
+    }
+    let query = SuppressionQuery {
+        channel: None,
+        after: None,
+        limit: 10,
+    };
+    let left = f.store.suppressions(&f.tenant, &query).await.expect("reads");
+    assert_eq!(left.len(), 1);
+    assert!(left[0].address.as_str().starts_with("erased:"), "{:?}", left[0]);
+    assert_eq!((&*left[0].reason, &left[0].detail), ("bounced", &None));
+    assert!(lease(&f).await.is_empty(), "neither what waits is tried");
+    let next = f.notification(&["bob"]);
+    f.accept(std::slice::from_ref(&next)).await;
+    plan(&f, false, &["ada@example.org", "bob@example.org"]).await;
+    let found = states(&f, next.id, "bob").await;
+    assert_eq!(
+        state(&found),
+        [("ada@example.org", "skipped"), ("bob@example.org", "pending")],
+        "nor is anything new"
+    );
+    let lifted = f
+        .store
+        .lift_suppression(&f.tenant, &push(), &address("ada@example.org"))
+        .await;
+    assert!(lifted.expect("commits"), "whoever knows the address lifts it");
 }

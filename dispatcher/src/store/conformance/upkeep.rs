@@ -149,10 +149,7 @@ pub(super) async fn erasing_leaves_nothing_that_names_the_user(f: Fixture) {
     );
     f.store.plan(f.now(), &jobs).await.expect("plans");
     assert_eq!(f.inbox("bob").await.len(), 2);
-    assert_eq!(
-        f.state(scheduled.id).await,
-        carillon_domain::NotificationState::Planned
-    );
+    assert_eq!(f.state(scheduled.id).await, NotificationState::Planned);
 }
 
 pub(super) async fn an_erased_user_cannot_be_brought_back(f: Fixture) {
@@ -222,7 +219,7 @@ pub(super) async fn the_janitor_takes_what_is_too_old(f: Fixture) {
         (1, 1, 1),
         "what waits stays, however old"
     );
-    assert_eq!(f.state(young).await, carillon_domain::NotificationState::Planned);
+    assert_eq!(f.state(young).await, NotificationState::Planned);
     for table in ["recipients", "deliveries"] {
         assert_eq!(dump(&f, table).await.matches(&young.to_string()).count(), 1);
         assert!(!dump(&f, table).await.contains(&old[0].id.to_string()), "{table}");

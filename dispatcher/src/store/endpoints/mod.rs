@@ -4,7 +4,7 @@ mod records;
 mod rows;
 
 use async_trait::async_trait;
-use carillon_domain::{EndpointId, SecretId, TenantId, Timestamp};
+use carillon_domain::{EndpointId, SecretId, TenantId, Timestamp, UserId};
 use carillon_sql::StoreError;
 
 pub(crate) use records::*;
@@ -29,6 +29,13 @@ pub(crate) trait EndpointStore: Send + Sync + 'static {
         tenant: &TenantId,
         query: &EndpointQuery,
     ) -> Result<Vec<EndpointRow>, StoreError>;
+
+    /// Enabled endpoints of these users, each user's in order of their ids.
+    async fn user_endpoints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<UserEndpoint>, StoreError>;
 
     /// One endpoint, and its secrets that still sign, newest first.
     async fn endpoint(

@@ -78,6 +78,15 @@ pub(crate) fn strand(id: EndpointId, fifo: bool) -> Arc<str> {
     Arc::from(if fifo { id.to_string() } else { String::new() })
 }
 
+/// A user's endpoint, as planning needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct UserEndpoint {
+    pub(crate) user: UserId,
+    pub(crate) id: EndpointId,
+    pub(crate) lane: Lane,
+    pub(crate) fifo: bool,
+}
+
 /// What to change about an endpoint; what is none stays.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EndpointChange {

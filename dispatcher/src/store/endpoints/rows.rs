@@ -6,7 +6,7 @@ use carillon_domain::{Timestamp, ports::SigningKind};
 use carillon_sql::StoreError;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
-use super::records::{EndpointAttempt, EndpointRow, EndpointState, SecretRow};
+use super::records::{EndpointAttempt, EndpointRow, EndpointState, SecretRow, UserEndpoint};
 use crate::store::{
     outside::{AttemptColumns, attempt, delivery_state},
     rows::{corrupt, json, word},
@@ -49,6 +49,19 @@ pub(in crate::store) fn endpoint(row: EndpointColumns) -> Result<EndpointRow, St
         failing_since: failing.map(Timestamp::from_micros),
         created_at: Timestamp::from_micros(created),
         updated_at: Timestamp::from_micros(updated),
+    })
+}
+
+/// User, id, lane, fifo.
+pub(in crate::store) type UserEndpointColumns = (String, String, String, i64);
+
+pub(in crate::store) fn user_endpoint(row: UserEndpointColumns) -> Result<UserEndpoint, StoreError> {
+    let (user, id, lane, fifo) = row;
+    Ok(UserEndpoint {
+        user: word(&user)?,
+        id: word(&id)?,
+        lane: Arc::from(lane),
+        fifo: fifo != 0,
     })
 }
 

@@ -318,6 +318,7 @@ impl Effects {
                 state,
                 reason: reason.as_deref().map(str::to_owned),
                 gone,
+                bounced: false,
             });
         }
         self.changes.push(DeliveryChange {

@@ -5,17 +5,35 @@ use serde::Serialize;
 
 use super::{
     decide::Effects,
-    records::{Brings, DeliveryState, Ended},
+    receipt::Received,
+    records::{Brings, DeliveryState, Ended, Settlement, Verdict},
 };
-use crate::{events::EventKind, store::listeners::Listeners};
+use crate::{
+    events::EventKind,
+    store::listeners::{Listeners, Told},
+};
 
-/// What an end of a delivery may tell.
-pub(in crate::store) const ENDS: [EventKind; 4] = [
-    EventKind::DeliveryAccepted,
-    EventKind::DeliveryDelivered,
-    EventKind::DeliveryDead,
-    EventKind::EndpointDisabled,
-];
+/// What settling these may tell; cautious, since their deliveries are not looked at yet.
+pub(in crate::store) fn may_follow(settlements: &[Settlement]) -> Vec<EventKind> {
+    let mut kinds = Vec::new();
+    for settlement in settlements {
+        let may: &[EventKind] = match settlement.verdict {
+            Verdict::Done { accepted: true } => &[EventKind::DeliveryAccepted],
+            Verdict::Done { accepted: false } => &[EventKind::DeliveryDelivered],
+            Verdict::Skipped => &[],
+            Verdict::Again(_) | Verdict::Dead | Verdict::Gone => {
+                &[EventKind::DeliveryDead, EventKind::EndpointDisabled]
+            }
+        };
+        kinds.extend(may.iter().filter(|_| {
+            let of_notification = matches!(settlement.delivery.brings, Brings::Notification(_));
+            of_notification || settlement.delivery.address.as_str().parse::<EndpointId>().is_ok()
+        }));
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
 
 #[derive(Serialize)]
 struct DeliveryEnd<'a> {
@@ -62,8 +80,39 @@ pub(in crate::store) fn follow(effects: &mut Effects, now: Timestamp, listeners:
     effects.told = told;
 }
 
+/// Tells that an email came back after a server took it; its delivery's state stays what it is.
+pub(in crate::store) fn tell_bounce(
+    now: Timestamp,
+    listeners: &Listeners,
+    channel: &ChannelKind,
+    row: &Received,
+    reason: &str,
+) -> Told {
+    let mut told = Told::default();
+    if let Brings::Notification(notification_id) = row.brings {
+        let data = DeliveryEnd {
+            delivery_id: row.id,
+            notification_id,
+            channel,
+            address: &row.address,
+            state: row.state,
+            reason: Some(reason),
+        };
+        listeners.tell(
+            &mut told,
+            now,
+            &row.tenant,
+            EventKind::DeliveryBounced,
+            &data,
+            None,
+        );
+    }
+    told
+}
+
 fn kind_of(end: &Ended) -> Option<EventKind> {
     match end.state {
+        _ if end.bounced => Some(EventKind::DeliveryBounced),
         DeliveryState::Accepted => Some(EventKind::DeliveryAccepted),
         DeliveryState::Delivered => Some(EventKind::DeliveryDelivered),
         DeliveryState::Dead => Some(EventKind::DeliveryDead),

@@ -22,7 +22,7 @@ use super::records::PlanJob;
 pub(super) use decide::{
     Candidate, Effects, Found, FoundEndpoint, QueueKey, by_lane, expire, hand_out, settle,
 };
-pub(super) use follow::{ENDS, follow};
+pub(super) use follow::{follow, may_follow, tell_bounce};
 pub(crate) use planning::Bars;
 pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, plan_outside, take_back};
 pub(super) use receipt::{ReceiptColumns, receive, received};
@@ -166,6 +166,9 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
         cutoff: Timestamp,
         limit: usize,
     ) -> Result<u64, StoreError>;
+
+    /// Counts deliveries outside the inbox by channel and state. Reads all of them.
+    async fn tally_states(&self) -> Result<Vec<(String, DeliveryState, u64)>, StoreError>;
 
     /// Counts deliveries outside the inbox.
     async fn tally_outside(&self) -> Result<OutsideTally, StoreError>;

@@ -131,10 +131,12 @@ pub(in crate::store) fn plan_outside(
             } else {
                 Operation::Deliver
             };
-            ledger
-                .writes
-                .work
-                .push(WorkRow::of(&row, Arc::from(""), operation));
+            let mut work = WorkRow::of(&row, Arc::clone(&outgoing.strand), operation);
+            // What one transaction plans stays in the order of its notifications.
+            work.ord = work
+                .ord
+                .saturating_add(i64::try_from(ledger.writes.work.len()).unwrap_or(i64::MAX));
+            ledger.writes.work.push(work);
             newer.push(Earlier {
                 id: row.id,
                 channel: row.channel.clone(),

@@ -75,6 +75,7 @@ pub(in crate::store) fn receive(
             state,
             reason,
             gone: false,
+            bounced: matches!(says, Says::Failed(_)),
         });
     }
     NotedDelivery {

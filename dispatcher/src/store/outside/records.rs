@@ -264,6 +264,8 @@ pub(crate) struct Ended {
     pub(crate) reason: Option<String>,
     /// Whether its address is to be retired.
     pub(crate) gone: bool,
+    /// Whether somebody took it first and it was lost after that.
+    pub(crate) bounced: bool,
 }
 
 /// What became of settlements.

@@ -12,6 +12,13 @@ pub(crate) trait RemoteStore: Send + Sync + 'static {
     /// Writes a channel down; one that is there gets the new capabilities.
     async fn announce_channel(&self, row: &RemoteChannelRow) -> Result<(), StoreError>;
 
+    /// Takes a channel back; answers whether it was announced.
+    async fn withdraw_channel(
+        &self,
+        tenant: Option<&TenantId>,
+        kind: &ChannelKind,
+    ) -> Result<bool, StoreError>;
+
     /// Channels that serve all tenants, and those of one; by kind, a tenant's own after those for all.
     async fn remote_channels(&self, tenant: Option<&TenantId>) -> Result<Vec<RemoteChannelRow>, StoreError>;
 

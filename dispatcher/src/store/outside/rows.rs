@@ -16,6 +16,7 @@ use super::{
     remote::RemoteChannelRow,
 };
 use crate::store::{
+    Fingerprints,
     records::PlanJob,
     rows::{corrupt, json, number, word},
 };
@@ -449,9 +450,19 @@ pub(in crate::store) fn remote_channel(row: RemoteChannelColumns) -> Result<Remo
     })
 }
 
-/// Where jobs would go outside the inbox: tenant, channel, address; each once.
-pub(in crate::store) fn addresses(jobs: &[PlanJob]) -> Vec<(&str, &str, &str)> {
-    let mut addresses: Vec<_> = jobs
+/// An address whose suppression is looked for, in one of the two spellings that it may have.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::store) struct Sought<'a> {
+    pub(in crate::store) tenant: &'a str,
+    pub(in crate::store) channel: &'a str,
+    /// As it is, or its fingerprint.
+    pub(in crate::store) spelled: Cow<'a, str>,
+    address: &'a str,
+}
+
+/// Where jobs would go outside the inbox, each address once in each spelling.
+pub(in crate::store) fn addresses<'a>(jobs: &'a [PlanJob], prints: &Fingerprints) -> Vec<Sought<'a>> {
+    let mut plain: Vec<_> = jobs
         .iter()
         .flat_map(|job| {
             let tenant = job.lease.tenant.as_str();
@@ -459,9 +470,23 @@ pub(in crate::store) fn addresses(jobs: &[PlanJob]) -> Vec<(&str, &str, &str)> {
                 .map(move |(_, outgoing)| (tenant, outgoing.channel.as_str(), outgoing.address.as_str()))
         })
         .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
+    plain.sort_unstable();
+    plain.dedup();
+    let mut sought = Vec::with_capacity(2 * plain.len());
+    for (tenant, channel, address) in plain {
+        for spelled in [
+            Cow::Borrowed(address),
+            Cow::Owned(prints.of(tenant, channel, address)),
+        ] {
+            sought.push(Sought {
+                tenant,
+                channel,
+                spelled,
+                address,
+            });
+        }
+    }
+    sought
 }
 
 /// Whose opt-outs count for jobs: tenant, user, category; each once.
@@ -503,13 +528,22 @@ pub(in crate::store) type SuppressedColumns = (String, String, String);
 pub(in crate::store) type OptOutColumns = (String, String, String, String);
 
 pub(in crate::store) fn bars(
+    sought: &[Sought<'_>],
     suppressed: Vec<SuppressedColumns>,
     opted_out: Vec<OptOutColumns>,
 ) -> Result<Bars, StoreError> {
     let mut bars = Bars::default();
-    for (tenant, channel, address) in suppressed {
-        bars.suppressed
-            .insert((word(&tenant)?, word(&channel)?, word(&address)?));
+    let suppressed: HashSet<SuppressedColumns> = suppressed.into_iter().collect();
+    for one in sought.iter().filter(|_| !suppressed.is_empty()) {
+        let found = (
+            one.tenant.to_owned(),
+            one.channel.to_owned(),
+            one.spelled.clone().into_owned(),
+        );
+        if suppressed.contains(&found) {
+            bars.suppressed
+                .insert((word(one.tenant)?, word(one.channel)?, word(one.address)?));
+        }
     }
     for (tenant, user, category, channel) in opted_out {
         bars.opted_out
@@ -548,16 +582,16 @@ pub(in crate::store) fn sent(row: SentColumns) -> Result<Sent, StoreError> {
     })
 }
 
-/// The lanes that jobs with a collapse key write to.
-pub(in crate::store) fn collapsing_lanes(jobs: &[PlanJob]) -> std::collections::BTreeSet<LaneKey> {
+/// The lanes that jobs write to: all of them, or those with a collapse key.
+pub(in crate::store) fn lanes_of(jobs: &[PlanJob], collapsing: bool) -> std::collections::BTreeSet<LaneKey> {
     jobs.iter()
-        .filter(|job| job.notification.collapse_key.is_some())
+        .filter(|job| !collapsing || job.notification.collapse_key.is_some())
         .flat_map(|job| {
             job.sendable().map(|(_, outgoing)| LaneKey {
                 tenant: job.lease.tenant.clone(),
                 channel: outgoing.channel.clone(),
                 lane: Arc::clone(&outgoing.lane),
-                strand: Arc::from(""),
+                strand: Arc::clone(&outgoing.strand),
             })
         })
         .collect()

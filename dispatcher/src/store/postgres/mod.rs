@@ -1,5 +1,6 @@
 //! The store in a PostgreSQL schema. Several processes may write: whoever appends to a mailbox or topic holds its row,
-//! and rows are locked in one order everywhere: notifications, outbox, mailboxes, topics, each by key.
+//! and rows are locked in one order everywhere: notifications with their outbox rows, mailboxes, topics, lanes, deliveries
+//! with their work, suppressions, endpoints, each by key. Who finds out late that it needs another lane begins anew.
 
 mod catalog;
 mod column;
@@ -16,27 +17,32 @@ mod topics;
 mod upkeep;
 mod write;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, future::Future};
 
 use async_trait::async_trait;
 use carillon_domain::{
-    ChannelKind, Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, Position, Publication,
-    TenantId, Timestamp, TopicName, UserId, ports::Since,
+    ChannelKind, Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, NotificationState,
+    Position, Publication, TenantId, Timestamp, TopicName, UserId, ports::Since,
 };
 use carillon_sql::{Postgres, StoreError};
 
-use super::{Store, records::*};
+use super::{Fingerprints, Store, records::*};
 
 /// The store in a PostgreSQL schema.
 pub(super) struct PostgresStore {
     postgres: Postgres,
     limits: StoreLimits,
+    prints: Fingerprints,
     /// The life of this store; mailboxes' epochs come from it.
     epoch: String,
 }
 
 impl PostgresStore {
-    pub(super) async fn open(postgres: Postgres, limits: StoreLimits) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        postgres: Postgres,
+        limits: StoreLimits,
+        prints: Fingerprints,
+    ) -> Result<Self, StoreError> {
         let mut tx = postgres
             .begin_system("the store's own life belongs to no tenant")
             .await?;
@@ -52,8 +58,29 @@ impl PostgresStore {
         Ok(Self {
             postgres,
             limits,
+            prints,
             epoch,
         })
+    }
+}
+
+impl PostgresStore {
+    /// Runs a transaction, and anew where the database broke it off for the sake of another: nothing of it stays then.
+    async fn anew<T, F>(&self, run: impl Fn() -> F + Send) -> Result<T, StoreError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let mut left = self.limits.anew;
+        loop {
+            match run().await {
+                Err(error) if left > 0 && error.is_broken_off() => {
+                    left -= 1;
+                    metrics::counter!("carillon_dispatcher_transactions_anew_total").increment(1);
+                }
+                done => return done,
+            }
+        }
     }
 }
 
@@ -64,7 +91,7 @@ impl Store for PostgresStore {
         now: Timestamp,
         requests: &[AcceptRequest],
     ) -> Result<Vec<AcceptReply>, StoreError> {
-        Self::accept(self, now, requests).await
+        self.anew(|| Self::accept(self, now, requests)).await
     }
 
     async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
@@ -84,8 +111,13 @@ impl Store for PostgresStore {
         Self::next_due(self).await
     }
 
-    async fn postpone(&self, now: Timestamp, lease: &Lease, until: Timestamp) -> Result<(), StoreError> {
-        Self::postpone(self, now, lease, until).await
+    async fn postpone(
+        &self,
+        now: Timestamp,
+        lease: &Lease,
+        until: Timestamp,
+    ) -> Result<Option<NotificationState>, StoreError> {
+        self.anew(|| Self::postpone(self, now, lease, until)).await
     }
 
     async fn load(&self, ids: &[(TenantId, NotificationId)]) -> Result<Vec<NotificationRow>, StoreError> {
@@ -97,7 +129,7 @@ impl Store for PostgresStore {
         now: Timestamp,
         jobs: &[PlanJob],
     ) -> Result<Committed<Vec<PlanOutcome>>, StoreError> {
-        Self::plan(self, now, jobs).await
+        self.anew(|| Self::plan(self, now, jobs)).await
     }
 
     async fn cancel(
@@ -107,7 +139,8 @@ impl Store for PostgresStore {
         id: NotificationId,
         recallable: &[ChannelKind],
     ) -> Result<Committed<Cancelled>, StoreError> {
-        Self::cancel(self, now, tenant, id, recallable).await
+        self.anew(|| Self::cancel(self, now, tenant, id, recallable))
+            .await
     }
 
     async fn mutate(
@@ -115,7 +148,7 @@ impl Store for PostgresStore {
         now: Timestamp,
         commands: &[MailboxCommand],
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
-        Self::mutate(self, now, commands).await
+        self.anew(|| Self::mutate(self, now, commands)).await
     }
 
     async fn due_snoozes(&self, now: Timestamp, limit: usize) -> Result<Vec<MailboxCommand>, StoreError> {
@@ -189,7 +222,7 @@ impl Store for PostgresStore {
         now: Timestamp,
         publications: &[TopicAppend],
     ) -> Result<Committed<Vec<Position>>, StoreError> {
-        Self::publish(self, now, publications).await
+        self.anew(|| Self::publish(self, now, publications)).await
     }
 
     async fn topic_head(
@@ -238,11 +271,11 @@ impl Store for PostgresStore {
     }
 
     async fn erase(&self, now: Timestamp, erasure: &Erasure) -> Result<(), StoreError> {
-        Self::erase(self, now, erasure).await
+        self.anew(|| Self::erase(self, now, erasure)).await
     }
 
     async fn sweep(&self, sweep: Sweep, cutoff: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        Self::sweep(self, sweep, cutoff, limit).await
+        self.anew(|| Self::sweep(self, sweep, cutoff, limit)).await
     }
 
     async fn tally(&self, now: Timestamp) -> Result<Tally, StoreError> {

@@ -35,21 +35,18 @@ impl PostgresStore {
         let topics: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let topics = self::topics(&mut tx, now, &topics).await?;
-        outside::hold_lanes(&mut tx, now, jobs).await?;
+        let tenants = jobs.iter().map(|job| &job.lease.tenant);
+        let listeners = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
+        outside::hold_lanes(&mut tx, now, jobs, &listeners).await?;
         let known = Known {
             open: open_entries(&mut tx, jobs).await?,
             erased: erased(&mut tx, &recipients).await?,
             before: before(&mut tx, jobs).await?,
-            bars: outside::bars(&mut tx, jobs).await?,
+            bars: outside::bars(&mut tx, &self.prints, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
-        ledger.listeners = listeners(
-            &mut tx,
-            jobs.iter().map(|job| &job.lease.tenant),
-            self.limits.event_ttl,
-        )
-        .await?;
+        ledger.listeners = listeners;
         let value = plan(&mut ledger, known, jobs, &live)?;
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
@@ -111,10 +108,12 @@ impl PostgresStore {
             .map(|(user,)| Ok((tenant.clone(), word(user)?)))
             .collect::<Result<_, StoreError>>()?;
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
-        outside::hold_lanes_of(&mut tx, now, tenant, id).await?;
+        let listeners = listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?;
+        outside::hold_lanes_of(&mut tx, now, tenant, id, &listeners).await?;
+        outside::lock_deliveries_of(&mut tx, tenant, id).await?;
         let entries = shown_entries(&mut tx, tenant, id).await?;
         let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
-        ledger.listeners = listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?;
+        ledger.listeners = listeners;
         ledger.tell(
             tenant,
             EventKind::NotificationCancelled,

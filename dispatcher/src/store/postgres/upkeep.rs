@@ -4,8 +4,9 @@ use carillon_domain::Timestamp;
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::PgConnection;
 
-use super::{PostgresStore, column::column, plan::mailboxes};
+use super::{PostgresStore, column::column, outside, plan::mailboxes};
 use crate::store::{
+    Fingerprints,
     records::{Erasure, Sweep, Tally},
     rows::{self, first_id_at, number},
 };
@@ -88,7 +89,15 @@ impl PostgresStore {
             &HashSet::from([(erasure.tenant.clone(), erasure.user)]),
         )
         .await?;
+        outside::lock_of_user(&mut tx, tenant, user.as_str()).await?;
+        hide_suppressed(&mut tx, &self.prints, tenant, user.as_str()).await?;
         for statement in [
+            // What endpoints were told of him, without where he is.
+            "UPDATE events SET body = jsonb_set(body::jsonb, '{data,address}', 'null'::jsonb)::text \
+             WHERE tenant = $1 AND kind LIKE 'delivery.%' \
+             AND body::jsonb #>> '{data,delivery_id}' IN (SELECT d.id FROM recipients r JOIN deliveries d \
+             ON d.tenant = r.tenant AND d.notification = r.notification AND d.user_id = r.user_id \
+             AND d.channel <> 'in_app' WHERE r.tenant = $1 AND r.user_id = $2)",
             "DELETE FROM receipts WHERE (tenant, notification, user_id) IN \
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
             "DELETE FROM attempts WHERE (tenant, delivery) IN (SELECT d.tenant, d.id FROM deliveries d \
@@ -99,6 +108,18 @@ impl PostgresStore {
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2))",
             "DELETE FROM deliveries WHERE (tenant, notification, user_id) IN \
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
+            // What his endpoints were told beside notifications: tests.
+            "DELETE FROM attempts WHERE (tenant, delivery) IN (SELECT d.tenant, d.id FROM endpoints e \
+             JOIN deliveries d ON d.tenant = e.tenant AND d.channel = 'webhook' AND d.address = e.id \
+             WHERE e.tenant = $1 AND e.user_id = $2)",
+            "DELETE FROM delivery_queue WHERE (tenant, delivery) IN (SELECT d.tenant, d.id FROM endpoints e \
+             JOIN deliveries d ON d.tenant = e.tenant AND d.channel = 'webhook' AND d.address = e.id \
+             WHERE e.tenant = $1 AND e.user_id = $2)",
+            "DELETE FROM deliveries WHERE tenant = $1 AND channel = 'webhook' AND address IN \
+             (SELECT e.id FROM endpoints e WHERE e.tenant = $1 AND e.user_id = $2)",
+            "DELETE FROM endpoint_secrets WHERE tenant = $1 AND endpoint IN \
+             (SELECT e.id FROM endpoints e WHERE e.tenant = $1 AND e.user_id = $2)",
+            "DELETE FROM endpoints WHERE tenant = $1 AND user_id = $2",
             "UPDATE recipients SET state = 'erased', reason = NULL, entry = NULL, seq = NULL, \
              acknowledgement = NULL WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM opt_outs WHERE tenant = $1 AND user_id = $2",
@@ -348,4 +369,42 @@ async fn cut_logs(
         .await?;
     // A log whose note of its oldest change was too old counts as work done: its note is right now.
     Ok(removed.max(logs.len() as u64))
+}
+
+/// Of suppressed addresses that were the user's only fingerprints stay: nothing is sent there, and nobody can read where.
+async fn hide_suppressed(
+    tx: &mut PgConnection,
+    prints: &Fingerprints,
+    tenant: &str,
+    user: &str,
+) -> Result<(), StoreError> {
+    let hidden: Vec<(String, String)> = sqlx::query_as(
+        "SELECT DISTINCT s.channel, s.address FROM recipients r JOIN deliveries d ON d.tenant = r.tenant \
+         AND d.notification = r.notification AND d.user_id = r.user_id AND d.channel <> 'in_app' \
+         JOIN suppressions s ON s.tenant = d.tenant AND s.channel = d.channel AND s.address = d.address \
+         WHERE r.tenant = $1 AND r.user_id = $2 ORDER BY s.channel, s.address",
+    )
+    .bind(tenant)
+    .bind(user)
+    .fetch_all(&mut *tx)
+    .await?;
+    for (channel, address) in hidden {
+        sqlx::query(
+            "INSERT INTO suppressions (tenant, channel, address, reason, at) SELECT tenant, channel, $4, reason, at \
+             FROM suppressions WHERE tenant = $1 AND channel = $2 AND address = $3 ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant)
+        .bind(channel.as_str())
+        .bind(address.as_str())
+        .bind(prints.of(tenant, &channel, &address))
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("DELETE FROM suppressions WHERE tenant = $1 AND channel = $2 AND address = $3")
+            .bind(tenant)
+            .bind(channel)
+            .bind(address)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
 }

@@ -54,6 +54,14 @@ impl BounceWrite {
     }
 }
 
+/// An email that was lost after it was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bounced {
+    pub(crate) address: Address,
+    /// Whether endpoints are told of it.
+    pub(crate) told: bool,
+}
+
 /// What became of a source that was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PutSource {
@@ -84,6 +92,7 @@ pub(crate) trait SourceStore: Send + Sync + 'static {
     async fn delete_source(&self, tenant: &TenantId, name: &SourceName) -> Result<bool, StoreError>;
 
     /// Writes that an email was lost after it was taken: the delivery's reason, the receipt `failed`, and the suppression of
-    /// its address if that is dead. Answers the address; nothing where there is no such delivery by email.
-    async fn bounce(&self, bounce: &BounceWrite) -> Result<Option<Address>, StoreError>;
+    /// its address if that is dead; the tenant's endpoints are told the first time. Answers the address; nothing where there
+    /// is no such delivery by email.
+    async fn bounce(&self, bounce: &BounceWrite) -> Result<Option<Bounced>, StoreError>;
 }

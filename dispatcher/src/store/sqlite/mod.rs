@@ -20,23 +20,28 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use carillon_domain::{
-    ChannelKind, Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, Position, Publication,
-    TenantId, Timestamp, TopicName, UserId, ports::Since,
+    ChannelKind, Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, NotificationState,
+    Position, Publication, TenantId, Timestamp, TopicName, UserId, ports::Since,
 };
 use carillon_sql::{Sqlite, StoreError};
 
-use super::{Store, records::*};
+use super::{Fingerprints, Store, records::*};
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {
     sqlite: Sqlite,
     limits: StoreLimits,
+    prints: Fingerprints,
     /// The life of this store; mailboxes' epochs come from it.
     epoch: String,
 }
 
 impl SqliteStore {
-    pub(super) async fn open(sqlite: Sqlite, limits: StoreLimits) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        sqlite: Sqlite,
+        limits: StoreLimits,
+        prints: Fingerprints,
+    ) -> Result<Self, StoreError> {
         let mut tx = sqlite
             .begin_system("the store's own life belongs to no tenant")
             .await?;
@@ -52,6 +57,7 @@ impl SqliteStore {
         Ok(Self {
             sqlite,
             limits,
+            prints,
             epoch,
         })
     }
@@ -84,7 +90,12 @@ impl Store for SqliteStore {
         Self::next_due(self).await
     }
 
-    async fn postpone(&self, now: Timestamp, lease: &Lease, until: Timestamp) -> Result<(), StoreError> {
+    async fn postpone(
+        &self,
+        now: Timestamp,
+        lease: &Lease,
+        until: Timestamp,
+    ) -> Result<Option<NotificationState>, StoreError> {
         Self::postpone(self, now, lease, until).await
     }
 

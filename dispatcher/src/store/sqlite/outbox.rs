@@ -1,6 +1,6 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use carillon_domain::{NotificationId, TenantId, Timestamp};
+use carillon_domain::{NotificationId, NotificationState, TenantId, Timestamp};
 use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
@@ -8,8 +8,12 @@ use super::{
     SqliteStore,
     bulk::Bulk,
     keys::{json_list, pairs},
+    outside::{listeners, write_events, write_new},
 };
+use crate::events::EventKind;
 use crate::store::{
+    ledger::NotificationEvent,
+    listeners::Told,
     records::{AcceptReply, AcceptRequest, Claim, Lease, NotificationRow},
     rows::{self, stored},
 };
@@ -130,36 +134,25 @@ impl SqliteStore {
         now: Timestamp,
         lease: &Lease,
         until: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<NotificationState>, StoreError> {
         let mut tx = self.sqlite.begin_system("the planner serves all tenants").await?;
+        let (tenant, id) = (lease.tenant.as_str(), lease.notification.to_string());
         let held = sqlx::query(
             "UPDATE outbox SET due_at = $4 WHERE tenant = $1 AND notification = $2 AND lease = $3",
         )
-        .bind(lease.tenant.as_str())
-        .bind(lease.notification.to_string())
+        .bind(tenant)
+        .bind(id.as_str())
         .bind(lease.token)
         .bind(until.as_micros())
         .execute(&mut *tx)
         .await?;
-        if held.rows_affected() > 0 {
-            let expired = sqlx::query(
-                "UPDATE notifications SET state = 'expired', ended_at = $3 \
-                 WHERE tenant = $1 AND id = $2 AND state = 'accepted' AND expires_at <= $3",
-            )
-            .bind(lease.tenant.as_str())
-            .bind(lease.notification.to_string())
-            .bind(now.as_micros())
-            .execute(&mut *tx)
-            .await?;
-            if expired.rows_affected() > 0 {
-                sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND notification = $2")
-                    .bind(lease.tenant.as_str())
-                    .bind(lease.notification.to_string())
-                    .execute(&mut *tx)
-                    .await?;
-            }
-        }
-        Ok(tx.commit().await?)
+        let end = if held.rows_affected() > 0 {
+            end_late(&mut tx, now, lease, self.limits.event_ttl).await?
+        } else {
+            None
+        };
+        tx.commit().await?;
+        Ok(end)
     }
 
     pub(super) async fn load(
@@ -237,4 +230,47 @@ async fn claim(
         })
         .await?;
     Ok(replies)
+}
+
+/// Ends a notification whose time to live is over; where a part of it was sent, it is planned, as far as it went.
+async fn end_late(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    lease: &Lease,
+    ttl: Duration,
+) -> Result<Option<NotificationState>, StoreError> {
+    let (tenant, id) = (lease.tenant.as_str(), lease.notification.to_string());
+    let ended: Option<(String,)> = sqlx::query_as(
+        "UPDATE notifications SET ended_at = $3, state = CASE WHEN topics IS NOT NULL OR EXISTS \
+         (SELECT 1 FROM recipients r WHERE r.tenant = $1 AND r.notification = $2 \
+         AND r.state NOT IN ('expired', 'erased')) THEN 'planned' ELSE 'expired' END \
+         WHERE tenant = $1 AND id = $2 AND state = 'accepted' AND expires_at <= $3 RETURNING state",
+    )
+    .bind(tenant)
+    .bind(id.as_str())
+    .bind(now.as_micros())
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some((state,)) = ended else {
+        return Ok(None);
+    };
+    let (state, kind) = if state == NotificationState::Planned.as_str() {
+        (NotificationState::Planned, EventKind::NotificationPlanned)
+    } else {
+        (NotificationState::Expired, EventKind::NotificationExpired)
+    };
+    sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND notification = $2")
+        .bind(tenant)
+        .bind(id)
+        .execute(&mut *tx)
+        .await?;
+    let listeners = listeners(tx, std::iter::once(&lease.tenant), ttl).await?;
+    let mut told = Told::default();
+    let data = NotificationEvent {
+        notification_id: lease.notification,
+    };
+    listeners.tell(&mut told, now, &lease.tenant, kind, &data, None);
+    write_events(tx, &told.events).await?;
+    write_new(tx, &told.outside, &told.work).await?;
+    Ok(Some(state))
 }

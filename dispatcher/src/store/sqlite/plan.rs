@@ -36,7 +36,7 @@ impl SqliteStore {
             open: open_entries(&mut tx, jobs).await?,
             erased: erased(&mut tx, &recipients).await?,
             before: before(&mut tx, jobs).await?,
-            bars: outside::bars(&mut tx, jobs).await?,
+            bars: outside::bars(&mut tx, &self.prints, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);

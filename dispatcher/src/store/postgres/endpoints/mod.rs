@@ -3,7 +3,7 @@ mod secrets;
 mod told;
 
 use async_trait::async_trait;
-use carillon_domain::{EndpointId, SecretId, TenantId, Timestamp};
+use carillon_domain::{EndpointId, SecretId, TenantId, Timestamp, UserId};
 use carillon_sql::StoreError;
 
 use super::PostgresStore;
@@ -20,7 +20,8 @@ impl EndpointStore for PostgresStore {
         secret: &SecretRow,
         most: u64,
     ) -> Result<bool, StoreError> {
-        Self::create_endpoint(self, endpoint, secret, most).await
+        self.anew(|| Self::create_endpoint(self, endpoint, secret, most))
+            .await
     }
 
     async fn endpoints(
@@ -29,6 +30,14 @@ impl EndpointStore for PostgresStore {
         query: &EndpointQuery,
     ) -> Result<Vec<EndpointRow>, StoreError> {
         Self::endpoints(self, tenant, query).await
+    }
+
+    async fn user_endpoints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<UserEndpoint>, StoreError> {
+        Self::user_endpoints(self, tenant, users).await
     }
 
     async fn endpoint(
@@ -48,7 +57,8 @@ impl EndpointStore for PostgresStore {
         change: &EndpointChange,
         page: usize,
     ) -> Result<Option<EndpointMoved>, StoreError> {
-        Self::update_endpoint(self, now, tenant, id, change, page).await
+        self.anew(|| Self::update_endpoint(self, now, tenant, id, change, page))
+            .await
     }
 
     async fn move_work(
@@ -57,7 +67,7 @@ impl EndpointStore for PostgresStore {
         moving: &EndpointMoved,
         page: usize,
     ) -> Result<bool, StoreError> {
-        Self::move_work(self, now, moving, page).await
+        self.anew(|| Self::move_work(self, now, moving, page)).await
     }
 
     async fn delete_endpoint(
@@ -66,7 +76,7 @@ impl EndpointStore for PostgresStore {
         tenant: &TenantId,
         id: EndpointId,
     ) -> Result<bool, StoreError> {
-        Self::delete_endpoint(self, now, tenant, id).await
+        self.anew(|| Self::delete_endpoint(self, now, tenant, id)).await
     }
 
     async fn add_secret(
@@ -102,7 +112,7 @@ impl EndpointStore for PostgresStore {
         outside: &OutsideRow,
         work: &WorkRow,
     ) -> Result<(), StoreError> {
-        Self::send_event(self, event, outside, work).await
+        self.anew(|| Self::send_event(self, event, outside, work)).await
     }
 
     async fn endpoint_attempts(

@@ -1,19 +1,21 @@
 use std::collections::BTreeSet;
 
-use carillon_domain::{EndpointId, TenantId, Timestamp};
+use carillon_domain::{EndpointId, TenantId, Timestamp, UserId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 
 use super::{
     super::{
         PostgresStore,
-        outside::{lock, refresh},
+        column::column,
+        outside::{hold, refresh},
     },
     secrets::insert,
 };
 use crate::store::{
     endpoints::{
-        self, ENDPOINT, EndpointChange, EndpointColumns, EndpointMoved, EndpointQuery, EndpointRow, SecretRow,
+        self, ENDPOINT, EndpointChange, EndpointColumns, EndpointMoved, EndpointQuery, EndpointRow,
+        SecretRow, UserEndpoint,
     },
     ledger::encode,
     outside::LaneKey,
@@ -29,6 +31,11 @@ impl PostgresStore {
     ) -> Result<bool, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(&endpoint.tenant)).await?;
         let user = endpoint.user.map_or_else(String::new, |user| user.to_string());
+        // Two that come at once must not both be the last one that there is room for.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("endpoints/{}/{user}", endpoint.tenant))
+            .execute(&mut *tx)
+            .await?;
         let (known,): (i64,) = sqlx::query_as(
             "SELECT COUNT(*) FROM endpoints WHERE tenant = $1 AND user_id = $2 AND state <> 'deleted'",
         )
@@ -87,6 +94,23 @@ impl PostgresStore {
         rows.into_iter().map(endpoints::endpoint).collect()
     }
 
+    pub(super) async fn user_endpoints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<UserEndpoint>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<endpoints::UserEndpointColumns> = sqlx::query_as(
+            "SELECT e.user_id, e.id, e.lane, e.fifo FROM endpoints e WHERE e.tenant = $1 AND e.user_id = ANY($2) \
+             AND e.state = 'enabled' AND e.user_id <> '' ORDER BY e.id",
+        )
+        .bind(tenant.as_str())
+        .bind(column!(users, user => user.to_string()))
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(endpoints::user_endpoint).collect()
+    }
+
     pub(super) async fn endpoint(
         &self,
         now: Timestamp,
@@ -115,7 +139,7 @@ impl PostgresStore {
         };
         // Lanes are locked before their endpoints are.
         let to = change.apply(now, &seen).lane_key();
-        lock(&mut tx, &BTreeSet::from([seen.lane_key(), to])).await?;
+        hold(&mut tx, now, &BTreeSet::from([seen.lane_key(), to])).await?;
         let Some(before) = endpoint(&mut tx, tenant, id, "FOR UPDATE").await? else {
             return Ok(None);
         };
@@ -156,7 +180,12 @@ impl PostgresStore {
             return Ok(false);
         };
         let mut tx = self.postgres.begin(TenantScope::new(&moving.row.tenant)).await?;
-        lock(&mut tx, &BTreeSet::from([from.clone(), moving.row.lane_key()])).await?;
+        hold(
+            &mut tx,
+            now,
+            &BTreeSet::from([from.clone(), moving.row.lane_key()]),
+        )
+        .await?;
         let more = relocate(&mut tx, now, &moving.row, from, page).await?;
         tx.commit().await?;
         Ok(more)

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use carillon_domain::Timestamp;
 use carillon_sql::StoreError;
 use sqlx::PgConnection;
@@ -160,6 +162,18 @@ pub(super) async fn apply(
         .await?;
     }
     write_suppressions(tx, &effects.suppressions).await?;
+    if !effects.failing.is_empty() && !effects.disabled.is_empty() {
+        // Both below come in order by themselves, but not together.
+        let endpoints: BTreeSet<_> = effects.failing.keys().chain(effects.disabled.keys()).collect();
+        sqlx::query(
+            "SELECT 1 FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) JOIN endpoints e \
+             ON e.tenant = j.tenant AND e.id = j.id ORDER BY e.tenant, e.id FOR UPDATE OF e",
+        )
+        .bind(column!(endpoints, (tenant, _) => tenant.as_str()))
+        .bind(column!(endpoints, (_, id) => id.to_string()))
+        .fetch_all(&mut *tx)
+        .await?;
+    }
     for ((tenant, endpoint), since) in &effects.failing {
         sqlx::query("UPDATE endpoints SET failing_since = $3 WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())

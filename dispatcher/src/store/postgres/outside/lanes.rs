@@ -5,7 +5,7 @@ use carillon_sql::{StoreError, TenantScope};
 use sqlx::PgConnection;
 
 use super::super::{PostgresStore, column::column};
-use crate::store::outside::{self, DueLane, LaneKey, ParkedLane};
+use crate::store::outside::{self, DueLane, Effects, LaneKey, ParkedLane, QueueKey};
 
 impl PostgresStore {
     pub(super) async fn due_lanes(
@@ -90,15 +90,15 @@ impl PostgresStore {
     }
 }
 
-/// Locks the lanes that are there, in the one order.
+/// Locks the lanes that are there, in the one order. Answers whether that are all.
 pub(in crate::store::postgres) async fn lock(
     tx: &mut PgConnection,
     lanes: &BTreeSet<LaneKey>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     if lanes.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
-    sqlx::query(
+    let locked = sqlx::query(
         "SELECT 1 FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS j(tenant, channel, lane, strand) \
          JOIN lanes l ON l.tenant = j.tenant AND l.channel = j.channel AND l.lane = j.lane \
          AND l.strand = j.strand ORDER BY l.tenant, l.channel, l.lane, l.strand FOR UPDATE OF l",
@@ -109,7 +109,7 @@ pub(in crate::store::postgres) async fn lock(
     .bind(column!(lanes, key => &*key.strand))
     .fetch_all(tx)
     .await?;
-    Ok(())
+    Ok(locked.len() == lanes.len())
 }
 
 /// New work makes its lanes due at the latest when it is. Holds their rows, so that nobody finds a lane empty that is
@@ -201,7 +201,8 @@ pub(in crate::store::postgres) async fn refresh(
         sqlx::query(
             "DELETE FROM lanes USING UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) \
              AS v(tenant, channel, lane, strand) WHERE lanes.tenant = v.tenant AND lanes.channel = v.channel \
-             AND lanes.lane = v.lane AND lanes.strand = v.strand",
+             AND lanes.lane = v.lane AND lanes.strand = v.strand AND NOT EXISTS (SELECT 1 FROM delivery_queue q \
+             WHERE q.tenant = v.tenant AND q.channel = v.channel AND q.lane = v.lane AND q.strand = v.strand)",
         )
         .bind(column!(empty, key => key.tenant.as_str()))
         .bind(column!(empty, key => key.channel.as_str()))
@@ -215,7 +216,7 @@ pub(in crate::store::postgres) async fn refresh(
 
 /// Makes lanes where they are new and locks all of them, in the one order. A lane without work goes when somebody looks
 /// for it.
-pub(super) async fn hold(
+pub(in crate::store::postgres) async fn hold(
     tx: &mut PgConnection,
     now: Timestamp,
     lanes: &BTreeSet<LaneKey>,
@@ -237,4 +238,50 @@ pub(super) async fn hold(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Locks the deliveries that the effects change, in the one order; their lanes are held.
+pub(super) async fn lock_changes(tx: &mut PgConnection, effects: &Effects) -> Result<(), StoreError> {
+    let keys = column!(effects.changes, change => &change.key);
+    // A single one has no order.
+    if keys.len() < 2 {
+        return Ok(());
+    }
+    lock_deliveries(tx, &keys).await
+}
+
+/// Locks deliveries outside the inbox, in the one order.
+pub(super) async fn lock_deliveries(tx: &mut PgConnection, keys: &[&QueueKey]) -> Result<(), StoreError> {
+    sqlx::query(
+        "SELECT 1 FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) JOIN deliveries d ON d.tenant = j.tenant \
+         AND d.id = j.id AND d.channel <> 'in_app' ORDER BY d.tenant, d.id FOR UPDATE OF d",
+    )
+    .bind(column!(keys, (tenant, _) => tenant.as_str()))
+    .bind(column!(keys, (_, id) => id.to_string()))
+    .fetch_all(tx)
+    .await?;
+    Ok(())
+}
+
+/// Lanes of those who are told that are not held: known only when it is too late to lock them in order.
+pub(super) fn not_held(effects: &Effects, held: &BTreeSet<LaneKey>) -> BTreeSet<LaneKey> {
+    let told = outside::by_lane(&effects.told.work);
+    told.into_keys().filter(|key| !held.contains(key)).collect()
+}
+
+/// Holds lanes, and with them those of others that are told of something. Where nobody is told and all are there, without
+/// writing. Answers false where one is not there, unless it is to `make` them: a lane that is not held may come to be
+/// with new work in it, and whoever says when it is due must hold it.
+pub(super) async fn hold_with(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    lanes: &BTreeSet<LaneKey>,
+    told: &BTreeSet<LaneKey>,
+    make: bool,
+) -> Result<bool, StoreError> {
+    if told.is_empty() && !make {
+        return lock(tx, lanes).await;
+    }
+    hold(tx, now, &lanes.union(told).cloned().collect()).await?;
+    Ok(true)
 }

@@ -7,11 +7,12 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{
     super::{PostgresStore, column::column},
     apply::apply,
-    lanes::{lock, refresh},
+    lanes::{hold_with, lock_changes, not_held, refresh},
     listeners::listeners,
 };
+use crate::store::Fingerprints;
 use crate::store::outside::{
-    self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, Handed, LaneKey, LanePick,
+    self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Effects, Ended, Handed, LaneKey, LanePick,
 };
 
 impl PostgresStore {
@@ -22,30 +23,52 @@ impl PostgresStore {
         until: Timestamp,
         again: Timestamp,
     ) -> Result<Handed, StoreError> {
-        let mut tx = self
-            .postgres
-            .begin_system("the deliverer serves all tenants")
-            .await?;
         let mut lanes: BTreeSet<LaneKey> = picks.iter().map(|pick| pick.key.clone()).collect();
-        lock(&mut tx, &lanes).await?;
-        let candidates = candidates(&mut tx, now, picks).await?;
-        let mut effects = outside::hand_out(now, candidates);
-        let listeners = listeners(
-            &mut tx,
-            effects.ended.iter().map(|end| &end.tenant),
-            self.limits.event_ttl,
-        )
-        .await?;
-        outside::follow(&mut effects, now, &listeners);
-        apply(&mut tx, now, until, &effects).await?;
-        lanes.append(&mut effects.lanes);
-        let more = refresh(&mut tx, now, &lanes, Some(again)).await?;
-        tx.commit().await?;
-        Ok(Handed {
-            leased: effects.leased,
-            ended: effects.ended,
-            more,
-        })
+        let (mut told, mut make) = (BTreeSet::new(), false);
+        loop {
+            let mut tx = self
+                .postgres
+                .begin_system("the deliverer serves all tenants")
+                .await?;
+            if !hold_with(&mut tx, now, &lanes, &told, make).await? {
+                make = true;
+                tx.rollback().await?;
+                continue;
+            }
+            let mut candidates = candidates(&mut tx, now, picks).await?;
+            mark_erased(&mut tx, &self.prints, &mut candidates).await?;
+            let mut effects = outside::hand_out(now, candidates);
+            self.tell(&mut tx, now, &mut effects).await?;
+            let late = not_held(&effects, &lanes);
+            if told.is_empty() && !late.is_empty() {
+                told = late;
+                tx.rollback().await?;
+                continue;
+            }
+            lock_changes(&mut tx, &effects).await?;
+            apply(&mut tx, now, until, &effects).await?;
+            lanes.append(&mut effects.lanes);
+            let more = refresh(&mut tx, now, &lanes, Some(again)).await?;
+            tx.commit().await?;
+            return Ok(Handed {
+                leased: effects.leased,
+                ended: effects.ended,
+                more,
+            });
+        }
+    }
+
+    /// Tells those who asked for it of what ended.
+    pub(super) async fn tell(
+        &self,
+        tx: &mut PgConnection,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        let tenants = effects.ended.iter().map(|end| &end.tenant);
+        let listeners = listeners(tx, tenants, self.limits.event_ttl).await?;
+        outside::follow(effects, now, &listeners);
+        Ok(())
     }
 
     pub(super) async fn expire_deliveries(
@@ -53,59 +76,48 @@ impl PostgresStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<Ended>, StoreError> {
-        let mut tx = self
-            .postgres
-            .begin_system("the deliverer serves all tenants")
-            .await?;
-        // Lanes are locked before their work is, so the look comes twice; who is being tried is due later than now.
-        let rows: Vec<outside::LaneColumns> = sqlx::query_as(
-            "SELECT DISTINCT c.tenant, c.channel, c.lane, c.strand, 0::bigint FROM \
-             (SELECT * FROM delivery_queue WHERE expires_at <= $1 AND due_at <= $1 ORDER BY expires_at LIMIT $2) c",
-        )
-        .bind(now.as_micros())
-        .bind(limit as i64)
-        .fetch_all(&mut *tx)
-        .await?;
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let lanes: BTreeSet<LaneKey> = rows
-            .into_iter()
-            .map(|row| outside::due_lane(row).map(|lane| lane.key))
-            .collect::<Result<_, _>>()?;
-        lock(&mut tx, &lanes).await?;
-        let statement = format!(
-            "SELECT {CANDIDATE} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($3::text[], $4::text[], \
-             $5::text[], $6::text[]) AS l(tenant, channel, lane, strand) ON l.tenant = q.tenant \
-             AND l.channel = q.channel AND l.lane = q.lane AND l.strand = q.strand \
-             WHERE q.expires_at <= $1 AND q.due_at <= $1 ORDER BY q.expires_at LIMIT $2 \
-             FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}"
-        );
-        let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        let (mut told, mut make) = (BTreeSet::new(), false);
+        loop {
+            let mut tx = self
+                .postgres
+                .begin_system("the deliverer serves all tenants")
+                .await?;
+            // Lanes are locked before their work is, so the look comes twice; who is being tried is due later than now.
+            let rows: Vec<outside::LaneColumns> = sqlx::query_as(
+                "SELECT DISTINCT c.tenant, c.channel, c.lane, c.strand, 0::bigint FROM \
+                 (SELECT * FROM delivery_queue WHERE expires_at <= $1 AND due_at <= $1 ORDER BY expires_at LIMIT $2) c",
+            )
             .bind(now.as_micros())
             .bind(limit as i64)
-            .bind(column!(lanes, key => key.tenant.as_str()))
-            .bind(column!(lanes, key => key.channel.as_str()))
-            .bind(column!(lanes, key => &*key.lane))
-            .bind(column!(lanes, key => &*key.strand))
             .fetch_all(&mut *tx)
             .await?;
-        let candidates = rows
-            .into_iter()
-            .map(outside::candidate)
-            .collect::<Result<_, _>>()?;
-        let mut effects = outside::expire(now, candidates);
-        let listeners = listeners(
-            &mut tx,
-            effects.ended.iter().map(|end| &end.tenant),
-            self.limits.event_ttl,
-        )
-        .await?;
-        outside::follow(&mut effects, now, &listeners);
-        apply(&mut tx, now, now, &effects).await?;
-        refresh(&mut tx, now, &lanes, None).await?;
-        tx.commit().await?;
-        Ok(effects.ended)
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
+            let lanes: BTreeSet<LaneKey> = rows
+                .into_iter()
+                .map(|row| outside::due_lane(row).map(|lane| lane.key))
+                .collect::<Result<_, _>>()?;
+            if !hold_with(&mut tx, now, &lanes, &told, make).await? {
+                make = true;
+                tx.rollback().await?;
+                continue;
+            }
+            let candidates = late(&mut tx, now, limit, &lanes).await?;
+            let mut effects = outside::expire(now, candidates);
+            self.tell(&mut tx, now, &mut effects).await?;
+            let late = not_held(&effects, &lanes);
+            if told.is_empty() && !late.is_empty() {
+                told = late;
+                tx.rollback().await?;
+                continue;
+            }
+            lock_changes(&mut tx, &effects).await?;
+            apply(&mut tx, now, now, &effects).await?;
+            refresh(&mut tx, now, &lanes, None).await?;
+            tx.commit().await?;
+            return Ok(effects.ended);
+        }
     }
 
     pub(super) async fn release_deliveries(
@@ -181,4 +193,53 @@ async fn candidates(
         }
     }
     Ok(found)
+}
+
+/// Finds suppressed addresses of which only fingerprints are left.
+async fn mark_erased(
+    tx: &mut PgConnection,
+    prints: &Fingerprints,
+    candidates: &mut [Candidate],
+) -> Result<(), StoreError> {
+    let asked = prints.of_candidates(candidates);
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let found: Vec<(String,)> = sqlx::query_as(
+        "SELECT s.address FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, channel, print) \
+         JOIN suppressions s ON s.tenant = j.tenant AND s.channel = j.channel AND s.address = j.print",
+    )
+    .bind(column!(asked, (tenant, _, _) => tenant.as_str()))
+    .bind(column!(asked, (_, channel, _) => channel.as_str()))
+    .bind(column!(asked, (_, _, print) => print.as_str()))
+    .fetch_all(tx)
+    .await?;
+    prints.mark(candidates, &found.into_iter().map(|(print,)| print).collect());
+    Ok(())
+}
+
+/// Work of these lanes whose time to live is over and that nobody tries; such rows are locked.
+async fn late(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    limit: usize,
+    lanes: &BTreeSet<LaneKey>,
+) -> Result<Vec<Candidate>, StoreError> {
+    let statement = format!(
+        "SELECT {CANDIDATE} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($3::text[], $4::text[], \
+             $5::text[], $6::text[]) AS l(tenant, channel, lane, strand) ON l.tenant = q.tenant \
+             AND l.channel = q.channel AND l.lane = q.lane AND l.strand = q.strand \
+             WHERE q.expires_at <= $1 AND q.due_at <= $1 ORDER BY q.expires_at LIMIT $2 \
+             FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}"
+    );
+    let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .bind(column!(lanes, key => key.tenant.as_str()))
+        .bind(column!(lanes, key => key.channel.as_str()))
+        .bind(column!(lanes, key => &*key.lane))
+        .bind(column!(lanes, key => &*key.strand))
+        .fetch_all(tx)
+        .await?;
+    rows.into_iter().map(outside::candidate).collect()
 }

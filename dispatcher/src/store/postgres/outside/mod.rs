@@ -18,9 +18,12 @@ use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Tim
 use carillon_sql::StoreError;
 
 pub(super) use apply::{write_events, write_new};
-pub(super) use lanes::{lock, refresh};
+pub(super) use lanes::{hold, refresh};
 pub(super) use listeners::listeners;
-pub(super) use planning::{bars, cancel_outside, earlier, hold_lanes, hold_lanes_of, write_overtaken};
+pub(super) use planning::{
+    bars, cancel_outside, earlier, hold_lanes, hold_lanes_of, lock_deliveries_of, lock_of_user,
+    write_overtaken,
+};
 
 use super::PostgresStore;
 use crate::store::{outside::*, records::PlanJob};
@@ -28,7 +31,7 @@ use crate::store::{outside::*, records::PlanJob};
 #[async_trait]
 impl OutsideStore for PostgresStore {
     async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError> {
-        Self::open_work(self, outside, work).await
+        self.anew(|| Self::open_work(self, outside, work)).await
     }
 
     async fn due_lanes(
@@ -51,7 +54,8 @@ impl OutsideStore for PostgresStore {
         until: Timestamp,
         again: Timestamp,
     ) -> Result<Handed, StoreError> {
-        Self::lease_deliveries(self, now, picks, until, again).await
+        self.anew(|| Self::lease_deliveries(self, now, picks, until, again))
+            .await
     }
 
     async fn open_lanes(&self, tenant: &TenantId, limit: usize) -> Result<Vec<DueLane>, StoreError> {
@@ -59,15 +63,15 @@ impl OutsideStore for PostgresStore {
     }
 
     async fn park(&self, lanes: &[ParkedLane]) -> Result<(), StoreError> {
-        Self::park(self, lanes).await
+        self.anew(|| Self::park(self, lanes)).await
     }
 
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled, StoreError> {
-        Self::settle(self, now, settlements).await
+        self.anew(|| Self::settle(self, now, settlements)).await
     }
 
     async fn expire_deliveries(&self, now: Timestamp, limit: usize) -> Result<Vec<Ended>, StoreError> {
-        Self::expire_deliveries(self, now, limit).await
+        self.anew(|| Self::expire_deliveries(self, now, limit)).await
     }
 
     async fn end_closed(
@@ -76,7 +80,7 @@ impl OutsideStore for PostgresStore {
         cutoff: Timestamp,
         limit: usize,
     ) -> Result<Vec<Ended>, StoreError> {
-        Self::end_closed(self, now, cutoff, limit).await
+        self.anew(|| Self::end_closed(self, now, cutoff, limit)).await
     }
 
     async fn release_deliveries(&self, now: Timestamp, channels: &[ChannelKind]) -> Result<u64, StoreError> {
@@ -113,7 +117,7 @@ impl OutsideStore for PostgresStore {
         tenant: &TenantId,
         filter: &DeadFilter,
     ) -> Result<RedriveRow, StoreError> {
-        Self::begin_redrive(self, now, tenant, filter).await
+        self.anew(|| Self::begin_redrive(self, now, tenant, filter)).await
     }
 
     async fn redrive_page(
@@ -123,11 +127,12 @@ impl OutsideStore for PostgresStore {
         id: RedriveId,
         limit: usize,
     ) -> Result<bool, StoreError> {
-        Self::redrive_page(self, now, tenant, id, limit).await
+        self.anew(|| Self::redrive_page(self, now, tenant, id, limit))
+            .await
     }
 
     async fn resend(&self, now: Timestamp, tenant: &TenantId, id: DeliveryId) -> Result<Resent, StoreError> {
-        Self::resend(self, now, tenant, id).await
+        self.anew(|| Self::resend(self, now, tenant, id)).await
     }
 
     async fn running_redrives(&self, limit: usize) -> Result<Vec<(TenantId, RedriveId)>, StoreError> {
@@ -152,7 +157,7 @@ impl OutsideStore for PostgresStore {
     }
 
     async fn suppress(&self, row: &SuppressionRow) -> Result<SuppressionRow, StoreError> {
-        Self::suppress(self, row).await
+        self.anew(|| Self::suppress(self, row)).await
     }
 
     async fn suppressions(
@@ -169,7 +174,8 @@ impl OutsideStore for PostgresStore {
         channel: &ChannelKind,
         address: &Address,
     ) -> Result<bool, StoreError> {
-        Self::lift_suppression(self, tenant, channel, address).await
+        self.anew(|| Self::lift_suppression(self, tenant, channel, address))
+            .await
     }
 
     async fn sweep_outside(
@@ -178,7 +184,12 @@ impl OutsideStore for PostgresStore {
         cutoff: Timestamp,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        Self::sweep_outside(self, sweep, cutoff, limit).await
+        self.anew(|| Self::sweep_outside(self, sweep, cutoff, limit))
+            .await
+    }
+
+    async fn tally_states(&self) -> Result<Vec<(String, DeliveryState, u64)>, StoreError> {
+        Self::tally_states(self).await
     }
 
     async fn tally_outside(&self) -> Result<OutsideTally, StoreError> {

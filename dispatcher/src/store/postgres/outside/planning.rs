@@ -2,14 +2,17 @@ use std::collections::BTreeSet;
 
 use carillon_domain::{ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp};
 use carillon_sql::StoreError;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
     super::{PostgresStore, column::column},
     apply::write_new,
-    lanes::hold,
+    lanes::{hold, lock},
 };
+use crate::events::EventKind;
 use crate::store::{
+    Fingerprints,
+    listeners::Listeners,
     outside::{self, Bars, EarlierOnes, LaneKey, NOT_RECALLABLE, OVERTAKEN, take_back},
     records::PlanJob,
     rows::number,
@@ -21,16 +24,17 @@ impl PostgresStore {
             .postgres
             .read_system("the planner serves all tenants")
             .await?;
-        bars(&mut read, jobs).await
+        bars(&mut read, &self.prints, jobs).await
     }
 }
 
 /// What stands against sending these jobs outside the inbox.
 pub(in crate::store::postgres) async fn bars(
     tx: &mut PgConnection,
+    prints: &Fingerprints,
     jobs: &[PlanJob],
 ) -> Result<Bars, StoreError> {
-    let addresses = outside::addresses(jobs);
+    let addresses = outside::addresses(jobs, prints);
     if addresses.is_empty() {
         return Ok(Bars::default());
     }
@@ -39,9 +43,9 @@ pub(in crate::store::postgres) async fn bars(
          AS j(tenant, channel, address) JOIN suppressions s ON s.tenant = j.tenant AND s.channel = j.channel \
          AND s.address = j.address",
     )
-    .bind(column!(addresses, (tenant, _, _) => *tenant))
-    .bind(column!(addresses, (_, channel, _) => *channel))
-    .bind(column!(addresses, (_, _, address) => *address))
+    .bind(column!(addresses, sought => sought.tenant))
+    .bind(column!(addresses, sought => sought.channel))
+    .bind(column!(addresses, sought => &*sought.spelled))
     .fetch_all(&mut *tx)
     .await?;
     let categories = outside::categories(jobs);
@@ -55,16 +59,24 @@ pub(in crate::store::postgres) async fn bars(
     .bind(column!(categories, (_, _, category) => *category))
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(suppressed, opted_out)
+    outside::bars(&addresses, suppressed, opted_out)
 }
 
-/// Holds the lanes that jobs with a collapse key write to, so that two planners never both find the same older delivery.
+/// Holds the lanes that jobs with a collapse key write to, so that two planners never both find the same older delivery;
+/// with them all others that the jobs write to, so that all are locked in one order.
 pub(in crate::store::postgres) async fn hold_lanes(
     tx: &mut PgConnection,
     now: Timestamp,
     jobs: &[PlanJob],
+    listeners: &Listeners,
 ) -> Result<(), StoreError> {
-    hold(tx, now, &outside::collapsing_lanes(jobs)).await
+    if outside::lanes_of(jobs, true).is_empty() {
+        // Without any, all that are written to are locked by one statement.
+        return Ok(());
+    }
+    let mut lanes = outside::lanes_of(jobs, false);
+    lanes.append(&mut listeners.lanes(&[EventKind::NotificationPlanned, EventKind::NotificationExpired]));
+    hold(tx, now, &lanes).await
 }
 
 /// What newer deliveries of these jobs take the place of.
@@ -134,6 +146,7 @@ pub(in crate::store::postgres) async fn hold_lanes_of(
     now: Timestamp,
     tenant: &TenantId,
     id: NotificationId,
+    listeners: &Listeners,
 ) -> Result<(), StoreError> {
     let rows: Vec<outside::LaneColumns> = sqlx::query_as(
         "SELECT DISTINCT d.tenant, d.channel, d.lane, COALESCE(q.strand, ''), 0::bigint FROM deliveries d \
@@ -145,11 +158,65 @@ pub(in crate::store::postgres) async fn hold_lanes_of(
     .bind(id.to_string())
     .fetch_all(&mut *tx)
     .await?;
+    let mut lanes: BTreeSet<LaneKey> = rows
+        .into_iter()
+        .map(|row| Ok(outside::due_lane(row)?.key))
+        .collect::<Result<_, StoreError>>()?;
+    lanes.append(&mut listeners.lanes(&[EventKind::NotificationCancelled]));
+    hold(tx, now, &lanes).await
+}
+
+/// Locks a notification's deliveries, in the one order; their lanes are held.
+pub(in crate::store::postgres) async fn lock_deliveries_of(
+    tx: &mut PgConnection,
+    tenant: &TenantId,
+    id: NotificationId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.notification = $2 ORDER BY d.tenant, d.id FOR UPDATE",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .fetch_all(tx)
+    .await?;
+    Ok(())
+}
+
+/// Holds the lanes of a user's open work, and then his deliveries outside the inbox, so that he can be erased.
+pub(in crate::store::postgres) async fn lock_of_user(
+    tx: &mut PgConnection,
+    tenant: &str,
+    user: &str,
+) -> Result<(), StoreError> {
+    const DELIVERIES: &str = "(SELECT d.tenant, d.id FROM recipients r JOIN deliveries d ON d.tenant = r.tenant \
+        AND d.notification = r.notification AND d.user_id = r.user_id AND d.channel <> 'in_app' \
+        WHERE r.tenant = $1 AND r.user_id = $2 UNION SELECT d.tenant, d.id FROM endpoints e JOIN deliveries d \
+        ON d.tenant = e.tenant AND d.channel = 'webhook' AND d.address = e.id \
+        WHERE e.tenant = $1 AND e.user_id = $2)";
+    let statement = format!(
+        "SELECT DISTINCT q.tenant, q.channel, q.lane, q.strand, 0::bigint FROM {DELIVERIES} d \
+         JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id"
+    );
+    let rows: Vec<outside::LaneColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(tenant)
+        .bind(user)
+        .fetch_all(&mut *tx)
+        .await?;
     let lanes: BTreeSet<LaneKey> = rows
         .into_iter()
         .map(|row| Ok(outside::due_lane(row)?.key))
         .collect::<Result<_, StoreError>>()?;
-    hold(tx, now, &lanes).await
+    lock(tx, &lanes).await?;
+    let statement = format!(
+        "SELECT 1 FROM {DELIVERIES} o JOIN deliveries d ON d.tenant = o.tenant AND d.id = o.id \
+         AND d.channel <> 'in_app' ORDER BY d.tenant, d.id FOR UPDATE OF d"
+    );
+    sqlx::query(AssertSqlSafe(statement))
+        .bind(tenant)
+        .bind(user)
+        .fetch_all(tx)
+        .await?;
+    Ok(())
 }
 
 /// Takes back what a cancelled notification sent outside the inbox. Answers how many attempts run and cannot be stopped.

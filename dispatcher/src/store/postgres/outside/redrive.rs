@@ -212,7 +212,7 @@ impl PostgresStore {
 }
 
 /// Makes what ended pending again: last in their strands, due now, with as much time to live as they had.
-const REVIVE: [&str; 3] = [
+const REVIVE: [&str; 4] = [
     // Lanes are locked before their work is.
     "INSERT INTO lanes (tenant, channel, lane, strand, due_at) SELECT v.tenant, v.channel, v.lane, v.strand, $3 FROM \
      (SELECT DISTINCT d.tenant, d.channel, COALESCE(e.lane, d.lane, '') AS lane, \
@@ -221,6 +221,8 @@ const REVIVE: [&str; 3] = [
      WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' AND d.state IN ('dead', 'accepted', 'delivered')) v \
      ORDER BY v.tenant, v.channel, v.lane, v.strand \
      ON CONFLICT (tenant, channel, lane, strand) DO UPDATE SET due_at = LEAST(lanes.due_at, excluded.due_at)",
+    "SELECT d.id FROM deliveries d WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' \
+     AND d.created_at <= $3 ORDER BY d.tenant, d.id FOR UPDATE",
     "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, expires_at, earlier) \
      SELECT d.tenant, d.id, d.channel, COALESCE(e.lane, d.lane, ''), CASE WHEN e.fifo = 1 THEN e.id ELSE '' END, \
      GREATEST($3, COALESCE((SELECT MAX(q.ord) + 1 FROM delivery_queue q WHERE q.tenant = d.tenant \

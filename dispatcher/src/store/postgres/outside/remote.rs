@@ -8,15 +8,17 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{
     super::{PostgresStore, column::column},
     apply::apply,
-    lanes::lock,
+    lanes::{hold, lock, lock_deliveries},
     listeners::listeners,
 };
+use crate::events::EventKind;
 use crate::store::{
     ledger::encode,
     outside::{
         self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LeaseKey,
         LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
     },
+    rows::word,
 };
 
 /// Why the tenant is not the only one that is looked at.
@@ -39,6 +41,21 @@ impl RemoteStore for PostgresStore {
         .execute(&mut *tx)
         .await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn withdraw_channel(
+        &self,
+        tenant: Option<&TenantId>,
+        kind: &ChannelKind,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.postgres.begin_system(WORKERS).await?;
+        let withdrawn = sqlx::query("DELETE FROM remote_channels WHERE tenant = $1 AND kind = $2")
+            .bind(tenant.map_or("", TenantId::as_str))
+            .bind(kind.as_str())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(withdrawn.rows_affected() > 0)
     }
 
     async fn remote_channels(&self, tenant: Option<&TenantId>) -> Result<Vec<RemoteChannelRow>, StoreError> {
@@ -156,19 +173,39 @@ impl RemoteStore for PostgresStore {
         channel: &ChannelKind,
         news: &[News],
     ) -> Result<NewsNoted, StoreError> {
+        self.anew(|| self.note(now, channel, news)).await
+    }
+}
+
+impl PostgresStore {
+    async fn note(
+        &self,
+        now: Timestamp,
+        channel: &ChannelKind,
+        news: &[News],
+    ) -> Result<NewsNoted, StoreError> {
         let mut tx = self.postgres.begin_system(WORKERS).await?;
+        let tenants = news.iter().map(|item| &item.tenant);
+        let listeners = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
+        // Lanes, then deliveries, each in one order; then one by one, since two items may be about the same delivery.
+        let kinds = [EventKind::DeliveryDelivered, EventKind::DeliveryBounced];
+        hold(&mut tx, now, &listeners.lanes(&kinds)).await?;
+        let mut found = Vec::with_capacity(news.len());
+        for item in news {
+            let key = about(&mut tx, channel, item, false).await?.map(|row| row.1);
+            let id: Option<DeliveryId> = key.as_deref().map(word).transpose()?;
+            found.push(id.map(|id| (item.tenant.clone(), id)));
+        }
+        lock_deliveries(&mut tx, &found.iter().flatten().collect::<Vec<_>>()).await?;
         let mut noted = NewsNoted::default();
         for item in news {
-            let Some(row) = about(&mut tx, channel, item).await? else {
+            let Some(row) = about(&mut tx, channel, item, true).await? else {
                 noted.noted.push(None);
                 continue;
             };
             let mut effects = Effects::default();
             let delivery = outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?);
-            let tenants = effects.ended.iter().map(|end| &end.tenant);
-            let told = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
-            outside::follow(&mut effects, now, &told);
-            // One by one: the next item may be about the same delivery.
+            outside::follow(&mut effects, now, &listeners);
             apply(&mut tx, now, now, &effects).await?;
             noted.noted.push(Some(delivery));
             noted.ended.append(&mut effects.ended);
@@ -178,22 +215,24 @@ impl RemoteStore for PostgresStore {
     }
 }
 
-/// The delivery that news is about; its row is locked.
+/// The delivery that news is about; its row is locked where that is asked for.
 async fn about(
     tx: &mut PgConnection,
     channel: &ChannelKind,
     news: &News,
+    lock: bool,
 ) -> Result<Option<outside::ReceiptColumns>, StoreError> {
     const BY_ID: &str = "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
-        WHERE tenant = $1 AND channel = $2 AND id = $3 AND channel <> 'in_app' FOR UPDATE";
+        WHERE tenant = $1 AND channel = $2 AND id = $3 AND channel <> 'in_app'";
     const BY_PROVIDER: &str = "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
         WHERE tenant = $1 AND channel = $2 AND provider_id = $3 AND channel <> 'in_app' \
-        ORDER BY id DESC LIMIT 1 FOR UPDATE";
+        ORDER BY id DESC LIMIT 1";
     let (statement, key) = match &news.about {
         About::Delivery(id) => (BY_ID, id.to_string()),
         About::Provider(id) => (BY_PROVIDER, id.clone()),
     };
-    Ok(sqlx::query_as(statement)
+    let statement = format!("{statement}{}", if lock { " FOR UPDATE" } else { "" });
+    Ok(sqlx::query_as(AssertSqlSafe(statement))
         .bind(news.tenant.as_str())
         .bind(channel.as_str())
         .bind(key)

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::{
     super::{PostgresStore, column::column},
     apply::apply,
-    lanes::{lock, refresh},
+    lanes::{hold_with, refresh},
     listeners::listeners,
 };
 use crate::store::outside::{self, Effects, Found, FoundEndpoint, LaneKey, Settled, Settlement};
@@ -18,46 +18,48 @@ impl PostgresStore {
         now: Timestamp,
         settlements: &[Settlement],
     ) -> Result<Settled, StoreError> {
-        let mut tx = self
-            .postgres
-            .begin_system("the deliverer serves all tenants")
-            .await?;
         let lanes: BTreeSet<LaneKey> = settlements
             .iter()
             .map(|settlement| settlement.delivery.key.clone())
             .collect();
-        let listeners = listeners(
-            &mut tx,
-            settlements
-                .iter()
-                .map(|settlement| &settlement.delivery.key.tenant),
-            self.limits.event_ttl,
-        )
-        .await?;
-        // With the lanes of those who are told, so that all are locked in one order.
-        let mut lanes = lanes;
-        lanes.append(&mut listeners.lanes(&outside::ENDS));
-        lock(&mut tx, &lanes).await?;
-        let found = found(&mut tx, settlements).await?;
-        let mut effects = Effects::default();
-        for (settlement, found) in settlements.iter().zip(found) {
-            outside::settle(&mut effects, now, settlement, found, self.limits.disable_after);
+        let mut make = false;
+        loop {
+            let mut tx = self
+                .postgres
+                .begin_system("the deliverer serves all tenants")
+                .await?;
+            let tenants = lanes.iter().map(|lane| &lane.tenant);
+            let listeners = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
+            // With the lanes of those who may be told, so that all are locked in one order.
+            let told = listeners.lanes(&outside::may_follow(settlements));
+            if !hold_with(&mut tx, now, &lanes, &told, make).await? {
+                make = true;
+                tx.rollback().await?;
+                continue;
+            }
+            let found = found(&mut tx, settlements).await?;
+            let mut effects = Effects::default();
+            for (settlement, found) in settlements.iter().zip(found) {
+                outside::settle(&mut effects, now, settlement, found, self.limits.disable_after);
+            }
+            effects.spare_the_well();
+            outside::follow(&mut effects, now, &listeners);
+            apply(&mut tx, now, now, &effects).await?;
+            // Lanes that were made for what was not told go again.
+            effects.lanes.extend(told);
+            refresh(&mut tx, now, &effects.lanes, None).await?;
+            tx.commit().await?;
+            return Ok(Settled {
+                stale: effects.stale,
+                refused: effects.refused,
+                ended: effects.ended,
+                disabled: effects
+                    .disabled
+                    .into_iter()
+                    .map(|((tenant, id), reason)| (tenant, id, reason))
+                    .collect(),
+            });
         }
-        effects.spare_the_well();
-        outside::follow(&mut effects, now, &listeners);
-        apply(&mut tx, now, now, &effects).await?;
-        refresh(&mut tx, now, &effects.lanes, None).await?;
-        tx.commit().await?;
-        Ok(Settled {
-            stale: effects.stale,
-            refused: effects.refused,
-            ended: effects.ended,
-            disabled: effects
-                .disabled
-                .into_iter()
-                .map(|((tenant, id), reason)| (tenant, id, reason))
-                .collect(),
-        })
     }
 }
 

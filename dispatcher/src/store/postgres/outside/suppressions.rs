@@ -58,13 +58,18 @@ impl PostgresStore {
         address: &Address,
     ) -> Result<bool, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
-        let lifted =
-            sqlx::query("DELETE FROM suppressions WHERE tenant = $1 AND channel = $2 AND address = $3")
-                .bind(tenant.as_str())
-                .bind(channel.as_str())
-                .bind(address.as_str())
-                .execute(&mut *tx)
-                .await?;
+        let lifted = sqlx::query(
+            "DELETE FROM suppressions WHERE tenant = $1 AND channel = $2 AND address IN ($3, $4)",
+        )
+        .bind(tenant.as_str())
+        .bind(channel.as_str())
+        .bind(address.as_str())
+        .bind(
+            self.prints
+                .of(tenant.as_str(), channel.as_str(), address.as_str()),
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(lifted.rows_affected() > 0)
     }

@@ -3,7 +3,7 @@ use carillon_sql::StoreError;
 
 use super::super::{PostgresStore, column::column};
 use crate::store::{
-    outside::{OutsideSweep, OutsideTally},
+    outside::{self, DeliveryState, OutsideSweep, OutsideTally},
     rows::number,
 };
 
@@ -47,6 +47,20 @@ impl PostgresStore {
         };
         tx.commit().await?;
         Ok(removed)
+    }
+
+    pub(super) async fn tally_states(&self) -> Result<Vec<(String, DeliveryState, u64)>, StoreError> {
+        let mut read = self.postgres.read_system("metrics count all tenants").await?;
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT channel, state, COUNT(*) FROM deliveries WHERE channel <> 'in_app' \
+             GROUP BY channel, state ORDER BY channel, state",
+        )
+        .fetch_all(&mut *read)
+        .await?;
+        let counted = |(channel, state, count): (String, String, i64)| {
+            Ok((channel, outside::delivery_state(&state)?, number(count)?))
+        };
+        rows.into_iter().map(counted).collect()
     }
 
     pub(super) async fn tally_outside(&self) -> Result<OutsideTally, StoreError> {

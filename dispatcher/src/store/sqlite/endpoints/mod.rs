@@ -3,7 +3,7 @@ mod secrets;
 mod told;
 
 use async_trait::async_trait;
-use carillon_domain::{EndpointId, SecretId, TenantId, Timestamp};
+use carillon_domain::{EndpointId, SecretId, TenantId, Timestamp, UserId};
 use carillon_sql::StoreError;
 
 use super::SqliteStore;
@@ -29,6 +29,14 @@ impl EndpointStore for SqliteStore {
         query: &EndpointQuery,
     ) -> Result<Vec<EndpointRow>, StoreError> {
         Self::endpoints(self, tenant, query).await
+    }
+
+    async fn user_endpoints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<UserEndpoint>, StoreError> {
+        Self::user_endpoints(self, tenant, users).await
     }
 
     async fn endpoint(

@@ -1,16 +1,17 @@
 use std::collections::BTreeSet;
 
-use carillon_domain::{EndpointId, TenantId, Timestamp};
+use carillon_domain::{EndpointId, TenantId, Timestamp, UserId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
-    super::{SqliteStore, outside::refresh},
+    super::{SqliteStore, keys::json_list, outside::refresh},
     secrets::insert,
 };
 use crate::store::{
     endpoints::{
-        self, ENDPOINT, EndpointChange, EndpointColumns, EndpointMoved, EndpointQuery, EndpointRow, SecretRow,
+        self, ENDPOINT, EndpointChange, EndpointColumns, EndpointMoved, EndpointQuery, EndpointRow,
+        SecretRow, UserEndpoint,
     },
     ledger::encode,
     outside::LaneKey,
@@ -82,6 +83,23 @@ impl SqliteStore {
             .push_bind(i64::from(query.limit));
         let rows: Vec<EndpointColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
         rows.into_iter().map(endpoints::endpoint).collect()
+    }
+
+    pub(super) async fn user_endpoints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<UserEndpoint>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<endpoints::UserEndpointColumns> = sqlx::query_as(
+            "SELECT e.user_id, e.id, e.lane, e.fifo FROM json_each($2) j CROSS JOIN endpoints e \
+             ON e.tenant = $1 AND e.user_id = j.value WHERE e.state = 'enabled' AND e.user_id <> '' ORDER BY e.id",
+        )
+        .bind(tenant.as_str())
+        .bind(json_list(users.iter())?)
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(endpoints::user_endpoint).collect()
     }
 
     pub(super) async fn endpoint(

@@ -13,6 +13,7 @@ use super::{
     lanes::refresh,
     listeners::listeners,
 };
+use crate::store::Fingerprints;
 use crate::store::outside::{
     self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, Handed, LanePick,
 };
@@ -39,7 +40,8 @@ impl SqliteStore {
             .sqlite
             .begin_system("the deliverer serves all tenants")
             .await?;
-        let candidates = candidates(&mut tx, now, picks).await?;
+        let mut candidates = candidates(&mut tx, now, picks).await?;
+        mark_erased(&mut tx, &self.prints, &mut candidates).await?;
         let mut effects = outside::hand_out(now, candidates);
         effects.lanes.extend(picks.iter().map(|pick| pick.key.clone()));
         let listeners = listeners(
@@ -194,4 +196,25 @@ pub(super) fn queue_keys<'a>(
     keys: impl Iterator<Item = &'a outside::QueueKey>,
 ) -> Result<String, StoreError> {
     pairs(keys.map(|(tenant, id)| (tenant, *id)))
+}
+
+/// Finds suppressed addresses of which only fingerprints are left.
+async fn mark_erased(
+    tx: &mut SqliteConnection,
+    prints: &Fingerprints,
+    candidates: &mut [Candidate],
+) -> Result<(), StoreError> {
+    let asked = prints.of_candidates(candidates);
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let found: Vec<(String,)> = sqlx::query_as(
+        "SELECT s.address FROM json_each($1) j CROSS JOIN suppressions s \
+         ON s.tenant = j.value ->> 0 AND s.channel = j.value ->> 1 AND s.address = j.value ->> 2",
+    )
+    .bind(json_list(asked.into_iter())?)
+    .fetch_all(tx)
+    .await?;
+    prints.mark(candidates, &found.into_iter().map(|(print,)| print).collect());
+    Ok(())
 }

@@ -181,6 +181,10 @@ impl OutsideStore for SqliteStore {
         Self::sweep_outside(self, sweep, cutoff, limit).await
     }
 
+    async fn tally_states(&self) -> Result<Vec<(String, DeliveryState, u64)>, StoreError> {
+        Self::tally_states(self).await
+    }
+
     async fn tally_outside(&self) -> Result<OutsideTally, StoreError> {
         Self::tally_outside(self).await
     }

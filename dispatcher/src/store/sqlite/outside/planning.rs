@@ -10,6 +10,7 @@ use super::{
     apply::write_new,
 };
 use crate::store::{
+    Fingerprints,
     outside::{self, Bars, EarlierOnes, NOT_RECALLABLE, OVERTAKEN, take_back},
     records::PlanJob,
     rows::number,
@@ -18,16 +19,17 @@ use crate::store::{
 impl SqliteStore {
     pub(super) async fn bars(&self, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
         let mut read = self.sqlite.read_system("the planner serves all tenants").await?;
-        bars(&mut read, jobs).await
+        bars(&mut read, &self.prints, jobs).await
     }
 }
 
 /// What stands against sending these jobs outside the inbox.
 pub(in crate::store::sqlite) async fn bars(
     tx: &mut SqliteConnection,
+    prints: &Fingerprints,
     jobs: &[PlanJob],
 ) -> Result<Bars, StoreError> {
-    let addresses = outside::addresses(jobs);
+    let addresses = outside::addresses(jobs, prints);
     if addresses.is_empty() {
         return Ok(Bars::default());
     }
@@ -35,7 +37,11 @@ pub(in crate::store::sqlite) async fn bars(
         "SELECT s.tenant, s.channel, s.address FROM json_each($1) j CROSS JOIN suppressions s \
          ON s.tenant = j.value ->> 0 AND s.channel = j.value ->> 1 AND s.address = j.value ->> 2",
     )
-    .bind(json_list(addresses.into_iter())?)
+    .bind(json_list(
+        addresses
+            .iter()
+            .map(|sought| (sought.tenant, sought.channel, &*sought.spelled)),
+    )?)
     .fetch_all(&mut *tx)
     .await?;
     let opted_out: Vec<outside::OptOutColumns> = sqlx::query_as(
@@ -45,7 +51,7 @@ pub(in crate::store::sqlite) async fn bars(
     .bind(json_list(outside::categories(jobs).into_iter())?)
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(suppressed, opted_out)
+    outside::bars(&addresses, suppressed, opted_out)
 }
 
 /// What newer deliveries of these jobs take the place of.

@@ -41,6 +41,21 @@ impl RemoteStore for SqliteStore {
         Ok(tx.commit().await?)
     }
 
+    async fn withdraw_channel(
+        &self,
+        tenant: Option<&TenantId>,
+        kind: &ChannelKind,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.sqlite.begin_system(WORKERS).await?;
+        let withdrawn = sqlx::query("DELETE FROM remote_channels WHERE tenant = $1 AND kind = $2")
+            .bind(tenant.map_or("", TenantId::as_str))
+            .bind(kind.as_str())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(withdrawn.rows_affected() > 0)
+    }
+
     async fn remote_channels(&self, tenant: Option<&TenantId>) -> Result<Vec<RemoteChannelRow>, StoreError> {
         let mut read = self.sqlite.read_system(WORKERS).await?;
         let rows: Vec<outside::RemoteChannelColumns> = sqlx::query_as(

@@ -3,7 +3,7 @@ use carillon_sql::StoreError;
 
 use super::super::{SqliteStore, keys::json_list};
 use crate::store::{
-    outside::{OutsideSweep, OutsideTally},
+    outside::{self, DeliveryState, OutsideSweep, OutsideTally},
     rows::number,
 };
 
@@ -44,6 +44,20 @@ impl SqliteStore {
         };
         tx.commit().await?;
         Ok(removed)
+    }
+
+    pub(super) async fn tally_states(&self) -> Result<Vec<(String, DeliveryState, u64)>, StoreError> {
+        let mut read = self.sqlite.read_system("metrics count all tenants").await?;
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT channel, state, COUNT(*) FROM deliveries WHERE channel <> 'in_app' \
+             GROUP BY channel, state ORDER BY channel, state",
+        )
+        .fetch_all(&mut *read)
+        .await?;
+        let counted = |(channel, state, count): (String, String, i64)| {
+            Ok((channel, outside::delivery_state(&state)?, number(count)?))
+        };
+        rows.into_iter().map(counted).collect()
     }
 
     pub(super) async fn tally_outside(&self) -> Result<OutsideTally, StoreError> {
