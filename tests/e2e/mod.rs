@@ -9,9 +9,11 @@ mod credentials;
 mod docs;
 mod edge;
 mod erasure;
+mod faults;
 mod idempotency;
 mod inbox;
 mod intake;
+mod outside;
 mod resume;
 mod ring;
 mod schedule;
@@ -22,4 +24,5 @@ mod tls;
 mod topics;
 mod verification;
 
+pub(crate) use outside::impatient;
 pub(crate) use schedule::in_millis;

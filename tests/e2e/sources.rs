@@ -3,9 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{shared, user_name};
+use crate::harness::{secret, shared, user_name};
 
-const SECRET: &str = "It's-a-Secret-to-Everybody";
+const SECRET: &str = "canary-of-a-source-9f2b6c";
 
 fn alerts(user: &str, status: &str) -> Value {
     json!({
@@ -21,6 +21,7 @@ fn alerts(user: &str, status: &str) -> Value {
 
 #[tokio::test]
 async fn a_resolution_takes_the_place_of_its_alert_on_the_screen() {
+    secret("source secret", SECRET);
     let api = shared().await.api().await;
     let user = user_name("ada");
     let mut stream = api.user(&user).await.stream("").await;

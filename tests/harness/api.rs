@@ -26,6 +26,7 @@ impl Answer {
         let text = within("the answer's body", response.text())
             .await
             .expect("a body");
+        super::secrets::answered(status.as_u16(), &text);
         Self {
             status,
             headers,
@@ -162,6 +163,10 @@ impl Api {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PUT, path).json(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {

@@ -36,11 +36,19 @@ pub(crate) async fn carillon(arguments: &[&str], environment: &[(String, String)
     let output = within(&format!("carillon {}", arguments.join(" ")), run)
         .await
         .expect("the executable starts");
-    Finished {
+    let finished = Finished {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    };
+    match arguments {
+        ["keys", "create", ..] | ["token", ..] if finished.code == Some(0) => {
+            super::secrets::made_in(&finished.stdout);
+        }
+        _ => super::secrets::printed(&finished.stdout),
     }
+    super::secrets::printed(&finished.stderr);
+    finished
 }
 
 /// The executable with `arguments`, free of variables that would configure it from outside.

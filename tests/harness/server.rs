@@ -61,6 +61,14 @@ impl Start {
         self
     }
 
+    /// Everything that `more` says too; it counts where both say something.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.environment.extend(more.environment);
+        self.config = more.config.or(self.config);
+        self.dev |= more.dev;
+        self
+    }
+
     pub(crate) async fn serve(self) -> Server {
         Server::start(self).await
     }
@@ -72,6 +80,7 @@ pub(crate) struct Server {
     child: Option<Child>,
     watchdog: Option<Child>,
     data: TempDir,
+    log: PathBuf,
     port: u16,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -103,6 +112,7 @@ impl Server {
         let mut server = Self {
             child: None,
             watchdog: None,
+            log: super::secrets::server_log().unwrap_or_else(|| data.path().join("server.log")),
             data,
             port: free_port(),
             arguments,
@@ -123,7 +133,7 @@ impl Server {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(self.log_path())
+            .open(&self.log)
             .expect("the log opens");
         let child = clean(&arguments)
             .into_std()
@@ -193,13 +203,9 @@ impl Server {
         &self.environment
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.data.path().join("server.log")
-    }
-
     /// What the server has written so far.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     pub(crate) fn pid(&self) -> u32 {
