@@ -9,6 +9,11 @@ pub(crate) const NO_REQUEUE: &str = "no_requeue";
 /// commit behind it.
 pub(crate) const CURSOR: &str = "cursor_skips_late_commits";
 
+/// An outcome is written down before its attempt is made.
+pub(crate) const SETTLE_BEFORE_SEND: &str = "settle_before_send";
+/// Each attempt has an id of its own.
+pub(crate) const ID_PER_ATTEMPT: &str = "id_per_attempt";
+
 /// Whether this bug was asked for.
 pub(crate) fn is(bug: &str) -> bool {
     std::env::var("CARILLON_PLANT").is_ok_and(|plant| plant == bug)

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     ledger::{Ledger, Number},
+    outside::{Counts, Outside},
     senders,
 };
 use crate::harness::Api;
@@ -39,6 +40,8 @@ pub(super) struct Verdict {
     pub(super) stuck: u64,
     /// Acknowledged with 200, and not acknowledged in the inbox.
     unacknowledged: u64,
+    /// What went outside the inbox.
+    pub(super) outside: Counts,
     pub(super) examples: Vec<String>,
 }
 
@@ -64,6 +67,7 @@ impl Verdict {
             + self.stuck
             + self.unacknowledged
             == 0
+            && self.outside.is_clean()
     }
 }
 
@@ -74,7 +78,8 @@ impl fmt::Display for Verdict {
             f,
             "{} kills, {} accepted, {} indeterminate and settled, seed {}, {:.0} s: lost {}, dup_visible {}, \
              dup_wire {}, reorder {}, silent_gap {}, announced_gap {}, phantom {}, contradiction {}, stuck {}, \
-             unacknowledged {}",
+             unacknowledged {}; {} deliveries by email and webhook, {} of them refused for good: lost {}, phantom {}, \
+             unstable {}, repeats {}",
             self.kills,
             self.accepted,
             self.indeterminate,
@@ -90,6 +95,12 @@ impl fmt::Display for Verdict {
             self.contradiction,
             self.stuck,
             self.unacknowledged,
+            self.outside.deliveries,
+            self.outside.dead,
+            self.outside.lost,
+            self.outside.phantom,
+            self.outside.unstable,
+            self.outside.repeats,
         )?;
         if self.is_clean() {
             let bound = |n: u64| 300.0 / n.max(1) as f64;
@@ -105,7 +116,13 @@ impl fmt::Display for Verdict {
 }
 
 /// Waits until everything has come to rest, or the horizon, and compares.
-pub(super) async fn judge(ledger: &Ledger, api: &Api, users: &[(Api, String)], horizon: Duration) -> Verdict {
+pub(super) async fn judge(
+    ledger: &Ledger,
+    outside: &Outside,
+    api: &Api,
+    users: &[(Api, String)],
+    horizon: Duration,
+) -> Verdict {
     let deadline = Instant::now() + horizon;
     while Instant::now() < deadline && missing(ledger) > 0 {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -133,6 +150,7 @@ pub(super) async fn judge(ledger: &Ledger, api: &Api, users: &[(Api, String)], h
     let mut verdict = Verdict::default();
     compare(ledger, &read, &inboxes, &states, &mut verdict);
     look(ledger, api, &mut verdict).await;
+    verdict.outside = outside.judge(ledger, api, deadline).await;
     let mut state = ledger.state();
     verdict.examples.append(&mut state.examples);
     verdict
@@ -241,12 +259,14 @@ fn compare(
 
 /// The deliveries of some of them, one by one.
 async fn look(ledger: &Ledger, api: &Api, verdict: &mut Verdict) {
-    let some: Vec<String> = {
+    let some: Vec<(String, usize)> = {
         let state = ledger.state();
         let step = (state.accepted.len() / LOOKED_AT).max(1);
-        state.accepted.values().step_by(step).cloned().collect()
+        let some = state.accepted.iter().step_by(step);
+        some.map(|(number, id)| (id.clone(), state.intents[number].len()))
+            .collect()
     };
-    for id in some {
+    for (id, users) in some {
         let answer = api.get(&format!("/v1/notifications/{id}")).await;
         if answer.status != 200 {
             continue; // counted as lost above
@@ -259,19 +279,15 @@ async fn look(ledger: &Ledger, api: &Api, verdict: &mut Verdict) {
         let delivered = recipients
             .iter()
             // `delivered` once a device confirmed it, `accepted` once it is in the mailbox.
-            .filter(|recipient| {
-                matches!(
-                    recipient["deliveries"][0]["state"].as_str(),
-                    Some("accepted" | "delivered")
-                )
-            })
+            .flat_map(|recipient| recipient["deliveries"].as_array().into_iter().flatten())
+            .filter(|delivery| delivery["channel"] == "in_app")
+            .filter(|delivery| matches!(delivery["state"].as_str(), Some("accepted" | "delivered")))
             .count();
-        let targets = shown["targets"].as_array().map_or(0, Vec::len);
-        if delivered != targets {
+        if delivered != users {
             verdict.stuck += 1;
             ledger
                 .state()
-                .example(format!("stuck: {id}: {delivered} of {targets} delivered"));
+                .example(format!("stuck: {id}: {delivered} of {users} delivered"));
         }
     }
 }

@@ -10,6 +10,7 @@
 mod checker;
 mod journal;
 mod ledger;
+mod outside;
 mod readers;
 mod run;
 mod senders;
@@ -37,6 +38,7 @@ async fn nothing_accepted_is_lost_doubled_or_silently_skipped() {
         cycles: setting("CARILLON_CRASH_CYCLES", 30),
         accepted: setting("CARILLON_CRASH_ACCEPTED", 30_000),
         per_cycle: 1_000,
+        outside: 12,
         plant: None,
     };
     let verdict = plan.run().await;
@@ -51,6 +53,7 @@ async fn caught(plant: &'static str) -> Verdict {
         cycles: 4,
         accepted: 800,
         per_cycle: 200,
+        outside: 3,
         plant: Some(plant),
     };
     let verdict = plan.run().await;
@@ -84,4 +87,14 @@ async fn a_planted_lease_that_never_comes_back_is_caught() {
 async fn a_planted_cursor_that_skips_late_commits_is_caught() {
     let verdict = caught("cursor_skips_late_commits").await;
     assert!(verdict.stuck > 0 || verdict.lost > 0 || verdict.silent_gap > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planted_outcome_before_the_send_is_caught() {
+    assert!(caught("settle_before_send").await.outside.lost > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planted_id_of_each_attempt_is_caught() {
+    assert!(caught("id_per_attempt").await.outside.unstable > 0);
 }

@@ -10,6 +10,7 @@ use super::{
     checker::{self, Verdict},
     journal::Journal,
     ledger::Ledger,
+    outside::Outside,
     readers::Reader,
     senders::{self, USERS},
 };
@@ -24,6 +25,8 @@ pub(super) struct Plan {
     pub(super) accepted: u64,
     /// Accepted between two kills, on average.
     pub(super) per_cycle: u64,
+    /// Every so many notifications go outside the inbox too.
+    pub(super) outside: u64,
     pub(super) plant: Option<&'static str>,
 }
 
@@ -33,9 +36,10 @@ impl Plan {
         let mut random = StdRng::seed_from_u64(self.seed);
         let name = format!("{:?}-{}", Store::under_test(), self.plant.unwrap_or("clean")).to_lowercase();
         let ledger = Arc::new(Ledger::new(Journal::open(&name)));
-        let mut server = self.start().await;
+        let outside = Arc::new(Outside::start(self.outside).await);
+        let mut server = self.start(&outside).await;
         let api = server.api().await;
-        let users = users(&api).await;
+        let users = users(&api, &outside).await;
 
         let (stop_senders, senders_stop) = watch::channel(false);
         let (stop_readers, readers_stop) = watch::channel(false);
@@ -46,6 +50,7 @@ impl Plan {
             sending.spawn(senders::send(
                 api.clone(),
                 ledger.clone(),
+                outside.clone(),
                 numbers.clone(),
                 seed,
                 senders_stop.clone(),
@@ -80,7 +85,7 @@ impl Plan {
         while let Some(ended) = sending.join_next().await {
             ended.expect("a sender met something that it must not meet");
         }
-        let verdict = checker::judge(&ledger, &api, &users, self.horizon()).await;
+        let verdict = checker::judge(&ledger, &outside, &api, &users, self.horizon()).await;
         stop_readers.send_replace(true);
         while let Some(ended) = reading.join_next().await {
             ended.expect("a reader met something that it must not meet");
@@ -110,11 +115,12 @@ impl Plan {
         }
     }
 
-    async fn start(&self) -> Server {
-        let mut start = Start::default()
+    async fn start(&self, outside: &Outside) -> Server {
+        let start = Start::default()
             // A reader may be behind by all that was planned while it was away.
             .env("CARILLON_HUB__RECOVERY_LIMIT", 100_000)
             .env("CARILLON_LOG__LEVEL", "warn");
+        let mut start = outside.settings(start);
         if let Some(plant) = self.plant {
             start = start.env("CARILLON_PLANT", plant);
         }
@@ -128,9 +134,11 @@ impl Plan {
 }
 
 /// Each user's caller and the epoch of the mailbox.
-async fn users(api: &Api) -> Vec<(Api, String)> {
+async fn users(api: &Api, outside: &Outside) -> Vec<(Api, String)> {
     let mut users = Vec::new();
     for index in 0..USERS {
+        let path = format!("/v1/users/{}", senders::user(index));
+        api.put(&path, &outside.addresses(index)).await.expect(200);
         let minted = serde_json::json!({"user": senders::user(index), "ttl": 86_400});
         let caller = api.user_with(minted).await;
         let position = caller.inbox().await["position"]

@@ -11,7 +11,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::ledger::{Ledger, Number, Request};
+use super::{
+    ledger::{Ledger, Number, Request},
+    outside::Outside,
+};
 use crate::harness::Api;
 
 /// How many mailboxes there are.
@@ -25,6 +28,7 @@ pub(super) fn user(index: usize) -> String {
 pub(super) async fn send(
     api: Api,
     ledger: Arc<Ledger>,
+    outside: Arc<Outside>,
     numbers: Arc<AtomicU64>,
     seed: u64,
     stop: watch::Receiver<bool>,
@@ -41,7 +45,14 @@ pub(super) async fn send(
             .collect();
         let key = format!("key-{}", items[0].0);
         ledger.intend(&key, &items);
-        let bodies: Vec<Value> = items.iter().map(|(number, users)| body(*number, users)).collect();
+        let bodies: Vec<Value> = items
+            .iter()
+            .map(|(number, users)| {
+                let mut body = body(*number, users);
+                outside.extend(*number, &mut body);
+                body
+            })
+            .collect();
         let (path, body) = if size == 1 && random.random_bool(0.9) {
             ("/v1/notifications", bodies.into_iter().next().expect("one item"))
         } else {

@@ -105,9 +105,16 @@ impl Composer {
             }
         };
         let (address, secrets) = self.far_end(delivery, sources)?;
+        let id = delivery.id;
+        #[cfg(feature = "planted-bugs")]
+        let id = if crate::planted::is(crate::planted::ID_PER_ATTEMPT) {
+            carillon_domain::DeliveryId::at(delivery.created_at)
+        } else {
+            id
+        };
         Ok(Work {
             tenant: tenant.clone(),
-            delivery: delivery.id,
+            delivery: id,
             attempt: delivery.number(),
             operation: delivery.operation,
             address,

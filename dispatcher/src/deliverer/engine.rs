@@ -446,6 +446,15 @@ impl<'a> Engine<'a> {
             match composed {
                 Ok(work) => {
                     let (channel, patience) = (Arc::clone(channel), channel.patience() + CUT_OFF);
+                    #[cfg(feature = "planted-bugs")]
+                    if crate::planted::is(crate::planted::SETTLE_BEFORE_SEND) {
+                        tokio::spawn(async move {
+                            tokio::time::sleep(BREATH).await;
+                            channel.attempt(&work).await
+                        });
+                        self.told(out, Report::new(Outcome::Accepted { provider_id: None }));
+                        continue;
+                    }
                     let handle = self.sends.spawn(async move {
                         tokio::time::timeout(patience, channel.attempt(&work))
                             .await
