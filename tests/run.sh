@@ -16,11 +16,13 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 export CARGO_TERM_COLOR=never
 mkdir -p "$OUTPUT" "$TOOLS"
 
-STAGES=(install tools lint build postgres unit mail e2e-sqlite e2e-postgres sources sdk browser sync-sqlite sync-postgres crash-sqlite crash-postgres)
+STAGES=(install tools lint build postgres unit mail e2e-sqlite e2e-postgres sources sdk browser sync-sqlite sync-postgres crash-sqlite crash-postgres secrets)
 # shellcheck source=tests/stages/postgres.sh
 . tests/stages/postgres.sh
 # shellcheck source=tests/stages/mail.sh
 . tests/stages/mail.sh
+# shellcheck source=tests/stages/secrets.sh
+. tests/stages/secrets.sh
 # shellcheck source=tests/stages/stages.sh
 . tests/stages/stages.sh
 

@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { keepLog, secret } from "./secrets.mjs";
 
 const executable = process.env.CARILLON_BIN;
 if (!executable) throw new Error("CARILLON_BIN names the executable; tests/run.sh sets it");
@@ -79,7 +80,10 @@ export class Server {
 
   // The tenant's API key, made by the command line.
   async key() {
-    this.apiKey ??= await this.command("keys", "create", "--name", "tests");
+    if (!this.apiKey) {
+      this.apiKey = await this.command("keys", "create", "--name", "tests");
+      secret("crk_", this.apiKey);
+    }
     return this.apiKey;
   }
 
@@ -95,7 +99,9 @@ export class Server {
   }
 
   async token(body) {
-    return (await this.post("/v1/tokens", body)).token;
+    const { token } = await this.post("/v1/tokens", body);
+    secret("eyJ", token);
+    return token;
   }
 
   async ring(user, title) {
@@ -104,6 +110,7 @@ export class Server {
 
   async stop() {
     if (this.child.exitCode === null && this.child.signalCode === null) await this.kill();
+    keepLog(join(this.data, "server.log"));
     rmSync(this.data, { recursive: true, force: true });
   }
 }

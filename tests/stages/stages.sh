@@ -71,6 +71,7 @@ stage_lint() {
 }
 
 stage_build() {
+  rm -rf "$OUTPUT/secrets" # of an earlier run
   cargo test --locked "${SHAPE[@]}" --no-run --message-format=json-render-diagnostics >"$OUTPUT/build.json"
   node tests/stages/executables.mjs "$OUTPUT/build.json" >"$OUTPUT/executables"
   cc -std=c11 -O2 -Wall -Wextra -Werror -shared -fPIC -o "$OUTPUT/libsync_log.so" tests/sync/sync_log.c -ldl

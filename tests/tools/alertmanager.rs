@@ -97,6 +97,7 @@ async fn a_firing_rule_rings_and_its_resolution_updates_the_same_entry() {
     let api = server.api().await;
     let user = user_name("ada");
     let mut stream = api.user(&user).await.stream("").await;
+    crate::harness::secret("source secret", TOKEN);
     let request = json!({"kind": "alertmanager", "targets": [{"user": user}], "secret": TOKEN});
     let put = api.request(Method::PUT, "/v1/sources/alerts").json(&request);
     api.send(put).await.expect(201);
