@@ -40,6 +40,8 @@ pub(super) struct Verdict {
     pub(super) stuck: u64,
     /// Acknowledged with 200, and not acknowledged in the inbox.
     unacknowledged: u64,
+    /// How often the store's rows contradicted each other, looked at after each kill.
+    pub(super) broken: u64,
     /// What went outside the inbox.
     pub(super) outside: Counts,
     pub(super) examples: Vec<String>,
@@ -66,6 +68,7 @@ impl Verdict {
             + self.contradiction
             + self.stuck
             + self.unacknowledged
+            + self.broken
             == 0
             && self.outside.is_clean()
     }
@@ -78,7 +81,7 @@ impl fmt::Display for Verdict {
             f,
             "{} kills, {} accepted, {} indeterminate and settled, seed {}, {:.0} s: lost {}, dup_visible {}, \
              dup_wire {}, reorder {}, silent_gap {}, announced_gap {}, phantom {}, contradiction {}, stuck {}, \
-             unacknowledged {}; {} deliveries by email and webhook, {} of them refused for good: lost {}, phantom {}, \
+             unacknowledged {}, broken {}; {} deliveries by email and webhook, {} of them refused for good: lost {}, phantom {}, \
              unstable {}, repeats {}",
             self.kills,
             self.accepted,
@@ -95,6 +98,7 @@ impl fmt::Display for Verdict {
             self.contradiction,
             self.stuck,
             self.unacknowledged,
+            self.broken,
             self.outside.deliveries,
             self.outside.dead,
             self.outside.lost,

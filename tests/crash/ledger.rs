@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) phantom: u64,
     /// Two answers under one key, or one `seq` with two meanings.
     pub(super) contradiction: u64,
+    /// How often the store's rows contradicted each other.
+    pub(super) broken: u64,
     /// The first few violations, in words.
     pub(super) examples: Vec<String>,
 }
@@ -110,6 +112,15 @@ impl Ledger {
             }
         }
         state.requests.push(request);
+    }
+
+    /// What somebody saw who looked at the store's rows.
+    pub(super) fn contradicted(&self, broken: Vec<String>) {
+        let mut state = self.state();
+        state.broken += broken.len() as u64;
+        for what in broken {
+            state.example(format!("the store: {what}"));
+        }
     }
 
     /// One change that reader `kind` of `user` received; `connection` is the `seq` before it on the same connection.

@@ -79,17 +79,20 @@ impl Plan {
                 .note(serde_json::json!({"kill": kills, "accepted": ledger.accepted()}));
             server.start_again().await;
             kills += 1;
+            ledger.contradicted(server.violations().await);
         }
 
         stop_senders.send_replace(true);
         while let Some(ended) = sending.join_next().await {
             ended.expect("a sender met something that it must not meet");
         }
-        let verdict = checker::judge(&ledger, &outside, &api, &users, self.horizon()).await;
+        let mut verdict = checker::judge(&ledger, &outside, &api, &users, self.horizon()).await;
         stop_readers.send_replace(true);
         while let Some(ended) = reading.join_next().await {
             ended.expect("a reader met something that it must not meet");
         }
+        ledger.contradicted(server.violations().await);
+        verdict.broken = ledger.state().broken;
         verdict.of_run(kills, self.seed, begun.elapsed())
     }
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use carillon_domain::{Clock as _, SystemClock};
+use carillon_testkit::StoreChecker;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -85,6 +87,9 @@ pub(crate) struct Server {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     key: OnceCell<String>,
+    store: StoreChecker,
+    /// Whether a test broke the store on purpose.
+    is_spoiled: bool,
     /// From the start of the process to the first ready answer.
     pub(crate) ready_after: Duration,
 }
@@ -100,6 +105,13 @@ impl Server {
             // On a shared database a killed server's leases must run out; the default would make tests wait a minute.
             environment.push(("CARILLON_DISPATCHER__PLANNER__LEASE".to_owned(), "3s".to_owned()));
         }
+        let store = match environment
+            .iter()
+            .rfind(|(name, _)| name == "CARILLON_STORE__URL")
+        {
+            Some((_, url)) if url.starts_with("postgres") => StoreChecker::postgres(url),
+            _ => StoreChecker::sqlite(data.path()),
+        };
         let mut arguments = Vec::new();
         if let Some(text) = start.config {
             let path = data.path().join("carillon.toml");
@@ -118,6 +130,8 @@ impl Server {
             arguments,
             environment,
             key: OnceCell::new(),
+            store,
+            is_spoiled: false,
             ready_after: Duration::ZERO,
         };
         server.spawn().await;
@@ -241,6 +255,31 @@ impl Server {
         self.command(&arguments).await.line().to_owned()
     }
 
+    /// What its rows never may be, and are.
+    pub(crate) async fn violations(&mut self) -> Vec<String> {
+        self.store.violations(SystemClock.now().as_micros()).await
+    }
+
+    /// Breaks the store, so that a test sees that it would be found.
+    pub(crate) async fn spoil(&mut self, statement: &'static str) {
+        self.is_spoiled = true;
+        self.store.spoil(statement).await;
+    }
+
+    /// The last look, out of code that cannot wait.
+    fn last_violations(&mut self) -> Vec<String> {
+        std::thread::scope(|scope| {
+            let look = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime");
+                runtime.block_on(self.violations())
+            });
+            look.join().expect("the store answers")
+        })
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -299,8 +338,19 @@ impl Drop for Server {
             for line in tail.iter().rev() {
                 let _ = writeln!(std::io::stderr(), "   {line}");
             }
+            return self.kill();
         }
+        let broken = if self.is_spoiled {
+            Vec::new()
+        } else {
+            self.last_violations()
+        };
         self.kill();
+        assert!(
+            broken.is_empty(),
+            "the store contradicts itself:\n{}",
+            broken.join("\n")
+        );
     }
 }
 

@@ -6,6 +6,7 @@ mod dead_letters;
 mod endpoints;
 mod events;
 mod rotation;
+mod rows;
 mod withdrawing;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
