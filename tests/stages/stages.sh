@@ -15,6 +15,7 @@ stage_install() {
   have cc || packages+=(gcc libc6-dev)
   [ -x /usr/sbin/exim4 ] || packages+=(exim4-daemon-light)
   have openssl || packages+=(openssl)
+  have curl || packages+=(curl)
   have prometheus || packages+=(prometheus)
   have prometheus-alertmanager || packages+=(prometheus-alertmanager)
   python3 -m pip --version >/dev/null 2>&1 || packages+=(python3 python3-pip)
