@@ -109,7 +109,7 @@ impl Checked {
 }
 
 /// Whether the process answers at all. A process that does not should be restarted.
-#[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, body = Report)))]
+#[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, description = "It answers", body = Report)))]
 async fn live() -> Json<Report> {
     Json(Report {
         status: "live",
@@ -119,7 +119,10 @@ async fn live() -> Json<Report> {
 
 /// Whether requests should come here: every part that it needs answers, and it is not about to end.
 #[utoipa::path(get, path = "/health/ready", tag = "operations",
-    responses((status = 200, body = Report), (status = 503, body = Report)))]
+    responses(
+        (status = 200, description = "Send requests here", body = Report),
+        (status = 503, description = "Send them elsewhere", body = Report),
+    ))]
 async fn ready(State(checked): State<Arc<Checked>>) -> (StatusCode, Json<Report>) {
     if checked.health.stop.is_finishing() {
         let report = Report {
