@@ -101,7 +101,10 @@ fn the_api_s_description_defines_what_it_names() {
         });
         assert_eq!(declared, place.matches('{').count(), "{place}");
         for (status, response) in operation["responses"].as_object().expect("responses") {
-            assert!(response["description"].is_string(), "{place}: {status} says nothing");
+            assert!(
+                response["description"].is_string(),
+                "{place}: {status} says nothing"
+            );
         }
     }
 }
