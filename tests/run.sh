@@ -14,6 +14,8 @@ if [ -z "${CARGO_TARGET_DIR:-}" ] && { [ -n "${CI:-}${CARILLON_TARGET_DIR:-}" ] 
 fi
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 export CARGO_TERM_COLOR=never
+# A clean checkout compiles each crate once: what incremental builds keep for the next time is gigabytes for nothing.
+if [ -n "${CI:-}" ]; then export CARGO_INCREMENTAL=0; fi
 mkdir -p "$OUTPUT" "$TOOLS"
 
 STAGES=(install tools lint build postgres unit mail e2e-sqlite e2e-postgres sources sdk browser sync-sqlite sync-postgres crash-sqlite crash-postgres secrets)
