@@ -31,6 +31,15 @@ pub(crate) struct ChannelsConfig {
 pub(crate) fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Channel>>> {
     let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
     if let Some(email) = EmailChannel::new(&config.channels.email).context("channels.email")? {
+        if config
+            .server
+            .public_url()
+            .is_some_and(|url| url.scheme() == "http")
+        {
+            tracing::warn!(
+                "server.public_url is http: emails offer no one-click unsubscribe, which is for https alone"
+            );
+        }
         channels.push(Arc::new(email));
     }
     if config.channels.webhook.enabled {

@@ -16,8 +16,9 @@ const EXPECTED: Invalid = Invalid(
 );
 const EXPECTED_DOMAIN: Invalid = Invalid("expected an email address whose domain is a host name with a dot");
 
-/// The canonical spelling of an address: trimmed, the domain in lower-case ASCII (IDNA). The local part stays as it is,
-/// since only its own host knows what it means.
+/// The canonical spelling of an address: trimmed, in lower case, the domain in ASCII (IDNA). Whether `Ada` and `ada` are one
+/// mailbox only its host knows, and hardly one tells them apart; but what bounced, or was unsubscribed from, under one
+/// spelling must not be written to under the other.
 ///
 /// Quoted local parts, address literals and local parts beyond ASCII are refused: hardly anybody has one, and with them
 /// go every way to smuggle something into a header or a command.
@@ -30,7 +31,7 @@ pub(super) fn canonical(text: &str) -> Result<Address, Invalid> {
     if !domain.contains('.') {
         return Err(EXPECTED_DOMAIN);
     }
-    let address = format!("{local}@{domain}");
+    let address = format!("{}@{domain}", local.to_ascii_lowercase());
     if address.len() > MAX_ADDRESS {
         return Err(EXPECTED);
     }
@@ -76,7 +77,8 @@ mod tests {
     fn two_spellings_of_one_address_become_one() {
         for (text, expected) in [
             ("ada@example.org", "ada@example.org"),
-            ("  Ada@Example.ORG \n", "Ada@example.org"),
+            ("  Ada@Example.ORG \n", "ada@example.org"),
+            ("ADA.Lovelace+News@example.org", "ada.lovelace+news@example.org"),
             ("a.b+tag@mail.example.org", "a.b+tag@mail.example.org"),
             ("ada@Bücher.example", "ada@xn--bcher-kva.example"),
             ("ada@xn--bcher-kva.example", "ada@xn--bcher-kva.example"),

@@ -35,7 +35,8 @@ const MAX_DIAGNOSTIC: usize = 1_000;
 pub struct Bounce {
     /// Which delivery, from our own `Message-ID` or envelope id in it. Nothing when it returns neither.
     pub delivery: Option<DeliveryId>,
-    /// The recipient as the report names him, in the channel's canonical spelling if it is an address.
+    /// Whose mailbox it is about, in the channel's canonical spelling if it is an address. Of what its recipient forwarded,
+    /// that is not whom we wrote to.
     pub address: String,
     /// What the server did.
     pub action: BounceAction,
@@ -141,10 +142,10 @@ fn bounce(group: &Group, delivery: Option<DeliveryId>) -> Option<Bounce> {
         "expanded" => BounceAction::Expanded,
         _ => return None,
     };
-    // The address as we wrote it, before anybody forwarded it.
+    // The original one is whom we wrote to, also where somebody forwarded it to the one that failed.
     let recipient = group
-        .get("original-recipient")
-        .or_else(|| group.get("final-recipient"))?;
+        .get("final-recipient")
+        .or_else(|| group.get("original-recipient"))?;
     let recipient = after_type(recipient);
     let recipient = recipient.trim_start_matches('<').trim_end_matches('>');
     let address = canonical(recipient).map_or_else(|_| clean(recipient, 320), |address| address.to_string());
@@ -388,7 +389,7 @@ mod tests {
                       <ada@example.net>: Recipient address\n    rejected: User unknown in virtual mailbox table\n";
         let bounce = one(&bounce_message(status, &returned()));
         assert_eq!(bounce.delivery, ID.parse().ok());
-        assert_eq!(bounce.address, "Ada@example.net");
+        assert_eq!(bounce.address, "ada@example.net");
         assert_eq!(
             (bounce.action, bounce.status.as_deref()),
             (BounceAction::Failed, Some("5.1.1"))
@@ -400,6 +401,16 @@ mod tests {
             )
         );
         assert!(bounce.hard);
+    }
+
+    #[test]
+    fn a_bounce_of_a_forwarded_copy_names_whose_mailbox_failed() {
+        let status = "Content-Type: message/delivery-status\n\nReporting-MTA: dns; forwarder.example.org\n\nOriginal-Recipient: \
+                      rfc822;ada@example.net\nFinal-Recipient: rfc822;Bob@dead.example\nAction: failed\nStatus: 5.1.1\n";
+        assert_eq!(
+            one(&bounce_message(status, &returned())).address,
+            "bob@dead.example"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Answer, Guard, OutboundConfig, Resolve, SystemResolver,
     connector::{ConnectError, Connector},
+    lookups::Lookups,
     roots,
 };
 
@@ -44,19 +45,23 @@ pub enum OpenError {
 }
 
 /// Why there is no answer. The texts go into attempt logs, where callers read them: [`Self::Refused`] says the same
-/// whatever was refused and why.
+/// whatever was refused and why, and [`Self::Name`] whatever the resolver said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The address is none that may be called. Nothing was sent.
     #[error("the address is not allowed")]
     Refused,
-    /// The name has no address, or nobody could say.
-    #[error("the host's name could not be resolved")]
+    /// The name has no address, or one that is none that may be called, or nobody could say. Which of them it is would be a
+    /// map of the network that we stand in.
+    #[error("the host's name leads to no address that may be called")]
     Name,
+    /// Too many names are being looked up, of this owner or in all: nobody was asked.
+    #[error("too many names are being looked up")]
+    Busy,
     /// Nothing listens there, or no way leads there.
     #[error("no connection to the host")]
     Unreachable,
-    /// Resolving, connecting and the TLS handshake took too long together.
+    /// Connecting and the TLS handshake took too long together.
     #[error("connecting to the host took too long")]
     Slow,
     /// The certificate is not trusted, expired, or another host's.
@@ -92,7 +97,7 @@ impl Outbound {
     /// # Errors
     /// When the file with further authorities cannot be read, or TLS cannot be set up.
     pub fn open(config: &OutboundConfig, own: impl IntoIterator<Item = String>) -> Result<Self, OpenError> {
-        Self::with_resolver(config, own, Arc::new(SystemResolver::default()))
+        Self::with_resolver(config, own, Arc::new(SystemResolver))
     }
 
     /// As [`Self::open`], over another resolver.
@@ -107,7 +112,7 @@ impl Outbound {
         let guard = Arc::new(Guard::new(config, own));
         let connector = Connector {
             guard: Arc::clone(&guard),
-            resolver,
+            lookups: Lookups::new(resolver, config.connect.duration(), config.keep_names.duration()),
             tls: roots::client_config(config.ca.as_deref())?,
             patience: config.connect.duration(),
         };
@@ -203,12 +208,13 @@ fn cause(error: &legacy::Error) -> SendError {
     let mut source = error.source();
     while let Some(inner) = source {
         if let Some(fault) = inner.downcast_ref::<ConnectError>() {
-            if *fault == ConnectError::Refused {
+            if matches!(fault, ConnectError::Refused | ConnectError::Private) {
                 metrics::counter!("carillon_outbound_refused_total").increment(1);
             }
             return match fault {
                 ConnectError::Refused => SendError::Refused,
-                ConnectError::Name => SendError::Name,
+                ConnectError::Name | ConnectError::Private => SendError::Name,
+                ConnectError::Busy => SendError::Busy,
                 ConnectError::Unreachable => SendError::Unreachable,
                 ConnectError::Slow => SendError::Slow,
                 ConnectError::Certificate => SendError::Certificate,

@@ -23,8 +23,10 @@ pub struct OutboundConfig {
     pub allow_hosts: Vec<String>,
     /// PEM file with certificate authorities to trust beside the public ones.
     pub ca: Option<PathBuf>,
-    /// Time to resolve a name, to connect and for the TLS handshake.
+    /// Time to resolve a name, and again to connect and for the TLS handshake.
     pub connect: Span,
+    /// How long the resolver's answers are kept, also that there is none. Zero asks anew at each connect.
+    pub keep_names: Span,
     /// Time for a whole request, its answer included.
     pub total: Span,
     /// The largest head of an answer.
@@ -48,6 +50,7 @@ impl Default for OutboundConfig {
             allow_hosts: Vec::new(),
             ca: None,
             connect: Span::from_secs(5),
+            keep_names: Span::from_secs(30),
             total: Span::from_secs(15),
             head: ByteSize::kib(16),
             body: ByteSize::kib(64),
@@ -87,6 +90,9 @@ impl OutboundConfig {
                 return fail(key, format!("must be above zero and at most {longest}"));
             }
         }
+        if self.keep_names > Span::from_secs(300) {
+            return fail("keep_names", "must be at most 5m".to_owned());
+        }
         if self.connect > self.total {
             return fail("connect", "must not be longer than total".to_owned());
         }
@@ -115,7 +121,8 @@ mod tests {
     fn the_defaults_are_valid_and_a_bad_value_is_named() {
         assert_eq!(OutboundConfig::default().validate(), Ok(()));
         type Spoil = fn(&mut OutboundConfig);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 9] = [
+            ("keep_names", |config| config.keep_names = Span::from_secs(301)),
             ("ports", |config| config.ports.clear()),
             ("allow_hosts", |config| config.allow_hosts.push("*".to_owned())),
             ("allow_hosts", |config| {

@@ -17,8 +17,9 @@ use tokio_rustls::TlsConnector;
 use tower::Service;
 
 use super::{
-    Guard, Resolve,
+    Guard,
     guard::{Target, TargetHost},
+    lookups::{LookupError, Lookups},
     stream::Stream,
 };
 
@@ -32,6 +33,10 @@ pub(super) enum ConnectError {
     Refused,
     #[error("no address")]
     Name,
+    #[error("an address that is not allowed")]
+    Private,
+    #[error("busy")]
+    Busy,
     #[error("unreachable")]
     Unreachable,
     #[error("too slow")]
@@ -45,7 +50,7 @@ pub(super) enum ConnectError {
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) guard: Arc<Guard>,
-    pub(super) resolver: Arc<dyn Resolve>,
+    pub(super) lookups: Arc<Lookups>,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) patience: Duration,
 }
@@ -61,9 +66,12 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let this = self.clone();
-        // Bounded here and not by the request, so that a connection whose request has gone away ends too.
+        // Bounded here and not by the request, so that a connection whose request has gone away ends too. What waits for its
+        // turn to be looked up is bounded by itself: that is no time of the host's.
         Box::pin(async move {
-            timeout(this.patience, this.open(&uri))
+            let target = this.guard.check_uri(&uri).map_err(|_| ConnectError::Refused)?;
+            let addresses = this.addresses(&target).await?;
+            timeout(this.patience, this.open(target, &addresses))
                 .await
                 .unwrap_or(Err(ConnectError::Slow))
         })
@@ -71,10 +79,8 @@ impl Service<Uri> for Connector {
 }
 
 impl Connector {
-    async fn open(&self, uri: &Uri) -> Result<Stream, ConnectError> {
-        let target = self.guard.check_uri(uri).map_err(|_| ConnectError::Refused)?;
-        let addresses = self.addresses(&target).await?;
-        let socket = self.connect(&addresses, target.port).await?;
+    async fn open(&self, target: Target, addresses: &[IpAddr]) -> Result<Stream, ConnectError> {
+        let socket = self.connect(addresses, target.port).await?;
         // Requests are small, and written at once.
         let _ = socket.set_nodelay(true);
         if !target.tls {
@@ -92,23 +98,20 @@ impl Connector {
     }
 
     /// Every answer must be fit: a name that leads to both sides is somebody's attempt to choose at the last moment.
-    async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, ConnectError> {
+    async fn addresses(&self, target: &Target) -> Result<Arc<[IpAddr]>, ConnectError> {
         let addresses = match &target.host {
             // Checked with the target.
-            TargetHost::Address(address) => return Ok(vec![*address]),
-            TargetHost::Name(name) => self
-                .resolver
-                .resolve(name)
-                .await
-                .map_err(|_| ConnectError::Name)?,
+            TargetHost::Address(address) => return Ok(Arc::from([*address])),
+            TargetHost::Name(name) => self.lookups.addresses(name).await,
         };
-        if addresses.is_empty() {
-            return Err(ConnectError::Name);
-        }
+        let addresses = addresses.map_err(|error| match error {
+            LookupError::Name => ConnectError::Name,
+            LookupError::Busy => ConnectError::Busy,
+        })?;
         if addresses.iter().all(|address| self.guard.admits(*address)) {
             Ok(addresses)
         } else {
-            Err(ConnectError::Refused)
+            Err(ConnectError::Private)
         }
     }
 

@@ -24,11 +24,18 @@ pub(super) fn by_answer(status: StatusCode, headers: &HeaderMap, now: Timestamp)
     }
 }
 
-/// Without an answer. Only a refused address is final: trying again would tell its owner what we may reach.
+/// Without an answer. Only an address that is refused as it stands is final; what a name leads
+/// to may change, and a name that leads to nothing must read like one that leads into our own network.
 pub(super) fn by_error(error: SendError) -> Outcome {
     let reason = error.to_string();
     match error {
         SendError::Refused => Outcome::Rejected { reason },
+        // Our own bound: the host was not asked.
+        SendError::Busy => Outcome::Retry {
+            after: None,
+            reason,
+            fault: Fault::Address,
+        },
         _ => Outcome::Retry {
             after: None,
             reason,

@@ -16,7 +16,11 @@ use carillon_channels::{
     outbound::{Guard, Outbound, OutboundConfig, Resolve, SendError, is_public},
     webhook::WebhookChannel,
 };
-use carillon_domain::{Outcome, SystemClock, ports::Channel as _};
+use carillon_domain::{
+    Fault, Outcome, SystemClock,
+    ports::{Channel as _, Report},
+};
+use carillon_runtime::config::Span;
 use http::Request;
 use http_body_util::Full;
 
@@ -461,7 +465,7 @@ async fn a_forbidden_listener_sees_no_connection_whatever_stands_in_the_url() {
             }
             let refused = outbound.send(request, 0).await.expect_err(&url);
             assert!(
-                matches!(refused, SendError::Refused | SendError::Broken),
+                matches!(refused, SendError::Refused | SendError::Name | SendError::Broken),
                 "{url}: {refused}"
             );
             sent += 1;
@@ -505,10 +509,7 @@ async fn one_private_answer_among_public_ones_refuses_them_all() {
     ] {
         let channel = named(Outbound::with_resolver(&half_open(), own(), Says::new(&answers)).unwrap());
         let report = channel.attempt(&work(&url)).await;
-        assert!(
-            matches!(report.outcome, Outcome::Rejected { .. }),
-            "{answers:?}: {report:?}"
-        );
+        assert_eq!(report, nowhere(), "{answers:?}");
     }
     assert_eq!((allowed.connections(), private.connections()), (0, 0));
 }
@@ -519,18 +520,116 @@ async fn a_name_is_resolved_once_and_the_checked_address_is_called() {
     let at = format!("127.0.0.2:{}", allowed.address.port());
     let private = Receiver::start_at(&at, |_| async {}).await;
     let says = Says::first_then("127.0.0.1", "127.0.0.2");
+    let config = OutboundConfig {
+        keep_names: Span::default(),
+        ..half_open()
+    };
     let channel =
-        named(Outbound::with_resolver(&half_open(), own(), Arc::clone(&says) as Arc<dyn Resolve>).unwrap());
+        named(Outbound::with_resolver(&config, own(), Arc::clone(&says) as Arc<dyn Resolve>).unwrap());
     let work = work(&format!("http://hooks.example:{}/", allowed.address.port()));
     let first = channel.attempt(&work).await;
     assert_eq!(first.outcome, Outcome::Delivered { provider_id: None });
     assert_eq!((says.asked(), allowed.connections()), (1, 1));
-    let second = channel.attempt(&work).await;
-    assert!(matches!(second.outcome, Outcome::Rejected { .. }), "{second:?}");
+    assert_eq!(channel.attempt(&work).await, nowhere());
     assert_eq!(
         (says.asked(), allowed.connections(), private.connections()),
         (2, 1, 0)
     );
+}
+
+/// What a name is reported that leads nowhere that may be called.
+fn nowhere() -> Report {
+    Report::new(Outcome::Retry {
+        after: None,
+        reason: "the host's name leads to no address that may be called".to_owned(),
+        fault: Fault::Provider,
+    })
+}
+
+#[tokio::test]
+async fn the_answer_is_no_map_of_our_network() {
+    let none: [&str; 0] = [];
+    for answers in [
+        &none[..],
+        &["10.0.0.1"],
+        &["127.0.0.1", "93.184.215.14"],
+        &["::1"],
+    ] {
+        let channel = named(Outbound::with_resolver(&any_port(), own(), Says::new(answers)).unwrap());
+        let report = channel
+            .attempt(&work("https://jenkins.intern.example.org/"))
+            .await;
+        assert_eq!(report, nowhere(), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_name_is_checked_at_each_connect_and_asked_for_once() {
+    let allowed = Receiver::answering("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+    let says = Says::first_then("127.0.0.1", "127.0.0.2");
+    let channel =
+        named(Outbound::with_resolver(&half_open(), own(), Arc::clone(&says) as Arc<dyn Resolve>).unwrap());
+    let work = work(&format!("http://hooks.example:{}/", allowed.address.port()));
+    for _ in 0..3 {
+        let report = channel.attempt(&work).await;
+        assert_eq!(report.outcome, Outcome::Delivered { provider_id: None });
+    }
+    assert_eq!((says.asked(), allowed.connections()), (1, 3));
+}
+
+/// Never answers for names below `evil.example`.
+struct Hangs;
+
+#[async_trait]
+impl Resolve for Hangs {
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        if name.ends_with(".evil.example") {
+            std::future::pending::<()>().await;
+        }
+        Ok(vec![IpAddr::from([127, 0, 0, 1])])
+    }
+}
+
+#[tokio::test]
+async fn names_that_never_resolve_hold_up_no_neighbour() {
+    let neighbour = Receiver::answering(OK).await;
+    let config = OutboundConfig {
+        allow_hosts: vec!["*.evil.example".to_owned(), "*.example.org".to_owned()],
+        connect: Span::from_secs(1),
+        ..config()
+    };
+    let channel = Arc::new(named(
+        Outbound::with_resolver(&config, own(), Arc::new(Hangs)).unwrap(),
+    ));
+    let port = neighbour.address.port();
+    let mut hanging = tokio::task::JoinSet::new();
+    for n in 0..300 {
+        let (channel, work) = (
+            Arc::clone(&channel),
+            work(&format!("http://a{n}.evil.example:{port}/")),
+        );
+        hanging.spawn(async move { channel.attempt(&work).await });
+    }
+    tokio::task::yield_now().await;
+    for n in 0..50 {
+        let report = channel
+            .attempt(&work(&format!("http://hooks{n}.example.org:{port}/")))
+            .await;
+        assert_eq!(report.outcome, Outcome::Delivered { provider_id: None });
+    }
+    assert!(!hanging.is_empty(), "they still hang");
+    let mut provider = 0;
+    while let Some(report) = hanging.join_next().await {
+        match report.unwrap().outcome {
+            Outcome::Retry {
+                fault: Fault::Provider,
+                ..
+            } => provider += 1,
+            Outcome::Retry { reason, .. } => assert_eq!(reason, "too many names are being looked up"),
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+    assert_eq!(provider, 4, "those that were asked for; the rest had no turn");
 }
 
 #[tokio::test]
@@ -539,7 +638,6 @@ async fn every_refusal_reads_the_same() {
     let channel = named(Outbound::with_resolver(&any_port(), own(), says).unwrap());
     let mut seen = Vec::new();
     for url in [
-        "https://hooks.example/",
         "https://127.0.0.1/",
         "https://169.254.169.254/latest",
         "https://localhost/",
