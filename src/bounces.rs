@@ -25,6 +25,7 @@ impl Bounces for DsnReader {
             let words: Vec<String> = bounce.status.into_iter().chain(bounce.diagnostic).collect();
             Bounce {
                 delivery: bounce.delivery,
+                address: bounce.address,
                 failed: bounce.action == BounceAction::Failed,
                 hard: bounce.hard,
                 detail: Some(words.join(" ")).filter(|detail| !detail.is_empty()),

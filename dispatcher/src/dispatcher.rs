@@ -42,10 +42,15 @@ use crate::{
     unsubscribe::UnsubscribeLinks,
     verification::CodeSender,
     wake::Wake,
+    workshop::Workshop,
 };
 
 /// Clicks on unsubscribe links that are written at once.
 const CLICKS: usize = 8;
+/// Payloads of sources that are worked out at once. Each may take tens of megabytes.
+const MAPPINGS: usize = 4;
+/// Templates that are checked, or shown with sample data, at once.
+const PREVIEWS: usize = 2;
 
 /// What the dispatcher needs from the other rooms.
 #[derive(Clone)]
@@ -98,6 +103,10 @@ pub struct Dispatcher {
     pub(crate) unsubscribe: Option<UnsubscribeLinks>,
     /// How many who are not logged in may write at once.
     pub(crate) clicks: Semaphore,
+    /// Where what sources say is worked out.
+    pub(crate) workshop: Workshop,
+    /// Where templates are checked and shown: whoever tries things out holds up nobody who sends.
+    pub(crate) previews: Workshop,
     relay: Arc<Wake>,
 }
 
@@ -192,6 +201,8 @@ impl Dispatcher {
             categories,
             templates,
             unsubscribe,
+            workshop: Workshop::new(MAPPINGS),
+            previews: Workshop::new(PREVIEWS),
             clicks: Semaphore::new(CLICKS),
             relay,
         }))

@@ -75,6 +75,7 @@ mod validation;
 mod verification;
 mod wake;
 mod wire;
+mod workshop;
 
 pub use config::{
     DispatcherConfig, IntakeConfig, PlannerConfig, RetentionConfig, TopicsConfig, WebhooksConfig,

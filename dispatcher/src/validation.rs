@@ -332,6 +332,15 @@ impl Check<'_> {
         }
         if let Some(body) = &content.body {
             self.text("/content/body", body, 0, 16 * 1024);
+            if body
+                .chars()
+                .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+            {
+                self.fail(
+                    "/content/body",
+                    "must have no control characters but line breaks and tabs",
+                );
+            }
         }
         for (pointer, url) in [("/content/url", &content.url), ("/content/icon", &content.icon)] {
             if let Some(url) = url {
@@ -365,6 +374,12 @@ impl Check<'_> {
             self.fail(&format!("{pointer}/id"), "must be unique within the notification");
         }
         self.text(&format!("{pointer}/title"), &action.title, 1, 256);
+        if action.title.chars().any(char::is_control) {
+            self.fail(
+                &format!("{pointer}/title"),
+                "must be one line without control characters",
+            );
+        }
         if let Some(url) = &action.url {
             self.url(&format!("{pointer}/url"), url);
         }
@@ -421,6 +436,24 @@ mod tests {
         let now = Timestamp::from_seconds(1_700_000_000);
         let accepted = accept(request, &Offer::default(), now, "", &mut errors);
         accepted.ok_or_else(|| errors.into_iter().map(|error| error.pointer).collect())
+    }
+
+    #[test]
+    fn texts_have_no_control_characters_but_line_breaks_and_tabs() {
+        let said = |body: &str, action: &str| {
+            check(json!({
+                "targets": [{"user": "ada"}],
+                "content": {"title": "t", "body": body, "actions": [{"id": "a", "title": action}]}
+            }))
+        };
+        assert!(said("a\tb\r\nc\n", "Open").is_ok());
+        for bad in ["\0", "a\u{1b}[31m", "\u{85}", "\u{7f}"] {
+            assert_eq!(
+                said(bad, "a\rb").expect_err("controls"),
+                ["/content/body", "/content/actions/0/title"],
+                "{bad:?}"
+            );
+        }
     }
 
     #[test]

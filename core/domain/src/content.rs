@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Content {
     /// One line, 1-1,024 bytes.
     pub title: String,
-    /// The text, at most 16 KiB.
+    /// The text, at most 16 KiB, without control characters other than line breaks and tabs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// Where a click leads: an absolute `http` or `https` URL, or a path within the app; at most 2,048 bytes.
@@ -32,7 +32,7 @@ pub struct Content {
 pub struct Action {
     /// 1-64 characters of `A-Z a-z 0-9 . _ -`, unique within the notification.
     pub id: String,
-    /// What the button says, 1-256 bytes.
+    /// What the button says: one line, 1-256 bytes.
     pub title: String,
     /// Where it leads; as [`Content::url`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

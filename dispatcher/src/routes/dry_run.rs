@@ -65,7 +65,7 @@ struct DryText {
 pub(super) async fn dry_run(
     dispatcher: &Dispatcher,
     tenant: &TenantId,
-    offer: &Offer,
+    offer: Offer,
     notification: NewNotification,
 ) -> Result<Json<DryRunAnswer>, Problem> {
     let unreadable = |error: serde_json::Error| Problem::internal(&error);
@@ -152,10 +152,14 @@ pub(super) async fn dry_run(
             deliveries: inbox.into_iter().chain(outside).collect(),
         });
     }
-    let texts = locales
-        .into_iter()
-        .map(|locale| text(&job.notification, offer, locale))
-        .collect::<Result<_, _>>()?;
+    let notification = Arc::clone(&job.notification);
+    let texts = dispatcher.previews.run(move || {
+        let texts = locales.into_iter();
+        texts
+            .map(|locale| text(&notification, &offer, locale))
+            .collect::<Result<_, _>>()
+    });
+    let texts = texts.await??;
     Ok(Json(DryRunAnswer {
         recipients,
         topics,

@@ -101,7 +101,7 @@ pub(super) async fn send(
     let notification = accept(request, &offer, dispatcher.ports.clock.now(), "", &mut errors)
         .ok_or_else(|| Problem::invalid(errors))?;
     if query.dry_run.unwrap_or_default() {
-        let answer = dry_run::dry_run(&dispatcher, &principal.tenant, &offer, notification).await?;
+        let answer = dry_run::dry_run(&dispatcher, &principal.tenant, offer, notification).await?;
         return Ok(answer.into_response());
     }
     let mut body = String::with_capacity(80);

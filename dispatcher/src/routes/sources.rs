@@ -28,8 +28,8 @@ use crate::{
 /// The name of the list, for its cursors.
 const LIST: &str = "sources";
 
-/// A source to make or replace.
-#[derive(Debug, Deserialize, ToSchema)]
+/// A source to make or replace. Never printed: it may hold a secret.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceRequest {
     /// What sends the events.

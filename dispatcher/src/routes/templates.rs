@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::{
     Dispatcher,
     store::catalog::TemplateWrite,
-    templates::{MOST, Template, is_locale},
+    templates::{MOST, Template, TemplateBook, TemplateError, is_locale},
 };
 
 /// The name of the list, for its cursors.
@@ -136,6 +136,7 @@ impl From<Forms> for FormsAnswer {
         (status = 200, description = "The version that was made", body = VersionAnswer),
         (status = 409, description = "The tenant has 1,000 templates"),
         (status = 422, description = "It does not fit, or a form is wrong; pointers name them"),
+        (status = 503, description = "Too much is worked out at once"),
     ),
 )]
 pub(super) async fn put(
@@ -153,21 +154,13 @@ pub(super) async fn put(
     if !request.locales.contains_key(&request.default_locale) {
         errors.push(FieldError::new("/default_locale", "must be a key of /locales"));
     }
-    for (locale, source) in &request.locales {
-        if !is_locale(locale) {
-            errors.push(FieldError::new(
-                format!("/locales/{}", escaped(locale)),
-                "must be a language tag such as en, de-AT or zh-Hant-TW",
-            ));
-            continue;
-        }
-        for fault in dispatcher.templates.check(source)? {
-            errors.push(FieldError::new(
-                format!("/locales/{locale}{}", fault.form),
-                fault.detail,
-            ));
-        }
-    }
+    let book = Arc::clone(&dispatcher.templates);
+    let checked = dispatcher.previews.run(move || {
+        let wrong = check(&book, &request.locales);
+        (request, wrong)
+    });
+    let (request, wrong) = checked.await?;
+    errors.extend(wrong?);
     if !errors.is_empty() {
         errors.truncate(100);
         return Err(Problem::invalid(errors));
@@ -183,6 +176,30 @@ pub(super) async fn put(
         Problem::new(StatusCode::CONFLICT, "conflict", detail)
     })?;
     Ok(Json(VersionAnswer { name, version }))
+}
+
+/// What is wrong with the forms. Takes a while for large ones.
+fn check(
+    book: &TemplateBook,
+    locales: &BTreeMap<String, TemplateSource>,
+) -> Result<Vec<FieldError>, TemplateError> {
+    let mut errors = Vec::new();
+    for (locale, source) in locales {
+        if !is_locale(locale) {
+            errors.push(FieldError::new(
+                format!("/locales/{}", escaped(locale)),
+                "must be a language tag such as en, de-AT or zh-Hant-TW",
+            ));
+            continue;
+        }
+        for fault in book.check(source)? {
+            errors.push(FieldError::new(
+                format!("/locales/{locale}{}", fault.form),
+                fault.detail,
+            ));
+        }
+    }
+    Ok(errors)
 }
 
 /// Shows a template: its newest version, or the one that is named for as long as it is kept. Needs the scope
@@ -274,7 +291,8 @@ pub(super) async fn delete(
     }
 }
 
-/// Renders a template with sample data. Nothing is sent or kept. Needs the scope `notifications:read`.
+/// Renders a template with sample data. Nothing is sent or kept. Needs the scope `templates:write` or
+/// `notifications:write`.
 #[utoipa::path(
     post,
     path = "/v1/templates/{name}/preview",
@@ -285,6 +303,7 @@ pub(super) async fn delete(
         (status = 200, description = "What it gives", body = PreviewAnswer),
         (status = 404, description = "No such template or version"),
         (status = 422, description = "It does not render with this data"),
+        (status = 503, description = "Too much is worked out at once"),
     ),
 )]
 pub(super) async fn preview(
@@ -293,14 +312,25 @@ pub(super) async fn preview(
     IdPath(name): IdPath<TemplateName>,
     ApiJson(request): ApiJson<PreviewRequest>,
 ) -> Result<Json<PreviewAnswer>, Problem> {
-    require_scope(&principal, Scope::NotificationsRead)?;
+    // It is work, and no reading of what is there.
+    require_scope(&principal, Scope::TemplatesWrite)
+        .or_else(|_| require_scope(&principal, Scope::NotificationsWrite))?;
     let template = find(&dispatcher, &principal.tenant, &name, request.version).await?;
     let locale = request.locale.as_deref();
     let data = serde_json::Value::Object(request.data);
-    let Rendered { content, forms } = dispatcher.templates.render(&template, locale, &data)?;
     let (locale, _) = template.choose(locale).ok_or_else(Problem::not_found)?;
+    let locale = locale.to_owned();
+    let (book, source, chosen) = (
+        Arc::clone(&dispatcher.templates),
+        Arc::clone(&template),
+        locale.clone(),
+    );
+    let rendered = dispatcher
+        .previews
+        .run(move || book.render(&source, Some(&chosen), &data));
+    let Rendered { content, forms } = rendered.await??;
     Ok(Json(PreviewAnswer {
-        locale: locale.to_owned(),
+        locale,
         version: template.version,
         content: Arc::unwrap_or_clone(content),
         forms: forms.into(),

@@ -1,8 +1,8 @@
 //! Bounces: what mail servers say after they took an email.
 //!
 //! A bounce comes from anybody who knows where bounces go. So it is believed only where it names a delivery of the tenant,
-//! whose id is in the `Message-ID` that we gave, and what it tells is told of that delivery's own address, whatever
-//! address stands in it.
+//! whose id is in the `Message-ID` that we gave, and only where it is about that delivery's own address is that address
+//! suppressed.
 
 use std::error::Error;
 
@@ -73,10 +73,12 @@ async fn one(
     if !bounce.failed {
         return Ok(Err("it is no failure"));
     }
+    // Whoever forwards mail sends us the bounces of where it goes: nothing is known of his own mailbox then.
+    let hard = bounce.hard && is_of(dispatcher, tenant, delivery, &bounce.address).await?;
     let write = BounceWrite {
         tenant: tenant.clone(),
         delivery,
-        hard: bounce.hard,
+        hard,
         detail: bounce.detail,
         at: dispatcher.ports.clock.now(),
     };
@@ -86,11 +88,9 @@ async fn one(
     if told {
         dispatcher.deliverer.wake();
     }
-    let kind = if bounce.hard { "hard" } else { "soft" };
+    let kind = if hard { "hard" } else { "soft" };
     metrics::counter!("carillon_delivery_bounced_total", "kind" => kind).increment(1);
-    if bounce.hard
-        && let Ok(email) = ChannelKind::EMAIL.parse()
-    {
+    if hard && let Ok(email) = ChannelKind::EMAIL.parse() {
         // Suppressed already, so that a directory that is away costs nothing but tidiness.
         let retired = dispatcher
             .ports
@@ -101,7 +101,22 @@ async fn one(
             tracing::warn!(error = &error as &dyn Error, "an address could not be retired");
         }
     }
-    Ok(Ok((delivery, bounce.hard)))
+    Ok(Ok((delivery, hard)))
+}
+
+/// Whether a delivery went to this address, in whatever case.
+async fn is_of(
+    dispatcher: &Dispatcher,
+    tenant: &TenantId,
+    delivery: DeliveryId,
+    address: &str,
+) -> Result<bool, Unavailable> {
+    let found = dispatcher
+        .store
+        .delivery(tenant, delivery)
+        .await
+        .map_err(Unavailable::from)?;
+    Ok(found.is_some_and(|(detail, _)| detail.address.eq_ignore_ascii_case(address)))
 }
 
 /// The head of a message of which only the body came: its type stands in the request's.

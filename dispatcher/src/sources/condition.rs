@@ -76,18 +76,20 @@ mod tests {
     use http::HeaderMap;
     use serde_json::json;
 
-    use super::*;
+    use super::{super::budget::Budget, *};
 
     #[test]
     fn all_conditions_must_hold() {
         let payload = json!({"s": "firing", "b": true, "n": 2, "null": null, "l": [{"x": "a"}, {"x": "b"}]});
         let headers = HeaderMap::new();
+        let budget = Budget::new();
         let holds = |when: Value| {
             let when: When = serde_json::from_value(when).expect("a condition");
             when.holds(Scene {
                 headers: &headers,
                 payload: &payload,
                 item: &payload,
+                budget: &budget,
             })
         };
         for yes in [

@@ -1,6 +1,6 @@
 //! Mappings: what notifications a tool's payload becomes. Pure; the built-in ones are `kinds/*.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use carillon_domain::Priority;
 use carillon_runtime::http::FieldError;
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
+    budget::Budget,
     condition::When,
     path::{Found, Path, Scene},
     pattern::Pattern,
@@ -32,6 +33,11 @@ const MAX_COLLAPSE_KEY: usize = 128;
 const MAX_KEY: usize = 2_048;
 /// The largest data, encoded.
 const MAX_DATA: usize = 32 * 1024;
+/// The most targets of a notification.
+const MAX_TARGETS: usize = 1_000;
+
+const TOO_MUCH: &str =
+    "the mapping makes too much of this payload: its places name large parts of it, again and again";
 
 /// What notifications a payload becomes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -153,6 +159,19 @@ impl Mapping {
         errors
     }
 
+    /// Keys for what a signature vouches for: it covers the body and no header. A key that reads headers would be another
+    /// with each header that somebody writes over a body that he has seen; so the body itself is the key then.
+    pub(super) fn bind_keys(&self, body: &[u8], mapped: &mut [Mapped]) {
+        if self.key.as_ref().is_none_or(Pattern::reads_headers) {
+            let digest = hex::encode(sha256(body));
+            for Mapped { at, what } in mapped {
+                if let What::Notify { key, .. } = what {
+                    *key = Some(format!("{digest}{at}"));
+                }
+            }
+        }
+    }
+
     /// What a payload becomes, item by item.
     ///
     /// # Errors
@@ -163,16 +182,19 @@ impl Mapping {
         payload: &Value,
         base: &Base<'_>,
     ) -> Result<Vec<Mapped>, Vec<FieldError>> {
+        let budget = Budget::new();
         let whole = Scene {
             headers,
             payload,
             item: payload,
+            budget: &budget,
         };
         let Some(each) = &self.each else {
-            let mapped = self
-                .item(String::new(), whole, base)
-                .map_err(|error| vec![error])?;
-            return Ok(vec![mapped]);
+            let mapped = self.item(String::new(), whole, base);
+            if budget.is_spent() {
+                return Err(vec![FieldError::new("", TOO_MUCH)]);
+            }
+            return mapped.map(|mapped| vec![mapped]).map_err(|error| vec![error]);
         };
         let list = each.list();
         let at = list.pointer();
@@ -188,6 +210,9 @@ impl Mapping {
             match self.item(format!("{at}/{index}"), Scene { item, ..whole }, base) {
                 Ok(one) => mapped.push(one),
                 Err(error) => errors.push(error),
+            }
+            if budget.is_spent() {
+                return Err(vec![FieldError::new(format!("{at}/{index}"), TOO_MUCH)]);
             }
         }
         if items.len() > MAX_ITEMS {
@@ -281,14 +306,10 @@ impl Rule {
             });
             content.insert("actions".to_owned(), actions.collect());
         }
-        let mut data = Map::new();
-        for (name, tree) in defaults.data.iter().chain(&self.data).flatten() {
-            if let Some(value) = tree.render(scene) {
-                data.insert(name.clone(), value);
-            }
-        }
         // Too much of what is only carried along must not keep anybody from being told.
-        if serde_json::to_vec(&data).is_ok_and(|encoded| !data.is_empty() && encoded.len() <= MAX_DATA) {
+        if let Some(data) = data_of(defaults.data.iter().chain(&self.data).flatten(), scene)
+            && !data.is_empty()
+        {
             content.insert("data".to_owned(), Value::Object(data));
         }
         let targets = self.targets.as_ref().or(defaults.targets.as_ref());
@@ -297,10 +318,14 @@ impl Rule {
             .filter(|found| !found.is_empty());
         let mut request = Map::new();
         request.insert("content".to_owned(), Value::Object(content));
-        request.insert(
-            "targets".to_owned(),
-            targets.map_or_else(|| base.targets.clone(), Value::Array),
-        );
+        let targets = match targets {
+            Some(targets) => Value::Array(targets),
+            None => scene
+                .budget
+                .copy(base.targets, &mut { usize::MAX })
+                .unwrap_or_default(),
+        };
+        request.insert("targets".to_owned(), targets);
         let category = self.category.as_ref().or(defaults.category.as_ref());
         let category = text(category.filter(|_| !base.fixed_category), 65);
         request.insert(
@@ -326,6 +351,13 @@ impl Rule {
 
 impl Body {
     fn render(&self, scene: Scene<'_>) -> Option<String> {
+        let mut body = self.printed(scene)?;
+        // Tools colour what they say for terminals.
+        body.retain(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'));
+        Some(body)
+    }
+
+    fn printed(&self, scene: Scene<'_>) -> Option<String> {
         match self {
             Self::Text(pattern) => pattern.render(scene, MAX_BODY).ok(),
             Self::Lines(lines) => {
@@ -349,23 +381,62 @@ impl Body {
     }
 }
 
-/// A name may stand for several: `{"user": "{assignees[*].login}"}`. Nobody is named twice.
+/// What is carried along; nothing where it is more than may be.
+fn data_of<'d>(
+    members: impl Iterator<Item = (&'d String, &'d Tree)>,
+    scene: Scene<'_>,
+) -> Option<Map<String, Value>> {
+    let mut data = Map::new();
+    let mut length = 2;
+    for (name, tree) in members {
+        if let Some(value) = tree.render(scene) {
+            // Two quotes, a colon and a comma.
+            length += name.len() + encoded_len(&value)? + 4;
+            if length > MAX_DATA {
+                return None;
+            }
+            data.insert(name.clone(), value);
+        }
+    }
+    // A name that occurs twice is there once, and its quotes may be escaped: the encoding itself counts.
+    let encoded = serde_json::to_vec(&data).ok()?;
+    (encoded.len() <= MAX_DATA).then_some(data)
+}
+
+/// How long a value is as JSON. What was copied is bounded.
+fn encoded_len(value: &Value) -> Option<usize> {
+    serde_json::to_vec(value).ok().map(|encoded| encoded.len())
+}
+
+/// A name may stand for several: `{"user": "{assignees[*].login}"}`. Nobody is named twice; of more than a notification
+/// can have, one more is given, so that it is refused.
 fn targets_of(trees: &[Tree], scene: Scene<'_>) -> Vec<Value> {
     let mut targets: Vec<Value> = Vec::new();
-    for target in trees.iter().filter_map(|tree| tree.render_whole(scene)) {
-        let named = match &target {
-            Value::Object(members) if members.len() == 1 => members.iter().next(),
-            _ => None,
-        };
-        let several: Vec<Value> = match named {
-            Some((name, Value::Array(values))) => {
-                let each = |value: &Value| Value::Object(Map::from_iter([(name.clone(), value.clone())]));
-                values.iter().map(each).collect()
+    let mut known = HashSet::new();
+    for target in trees.iter().map_while(|tree| {
+        let whole = tree.render_whole(scene);
+        (!scene.budget.is_spent()).then_some(whole)
+    }) {
+        let Some(target) = target else { continue };
+        let several = match target {
+            Value::Object(mut members) if members.len() == 1 => {
+                let name = members.keys().next().cloned().unwrap_or_default();
+                match members.remove(&name).unwrap_or_default() {
+                    Value::Array(values) => values
+                        .into_iter()
+                        .map(|value| Value::Object(Map::from_iter([(name.clone(), value)])))
+                        .collect(),
+                    one => vec![Value::Object(Map::from_iter([(name, one)]))],
+                }
             }
-            _ => vec![target],
+            target => vec![target],
         };
         for target in several {
-            if !targets.contains(&target) {
+            if targets.len() > MAX_TARGETS {
+                return targets;
+            }
+            let text = target.to_string();
+            if scene.budget.pay(text.len()) && known.insert(text) {
                 targets.push(target);
             }
         }
@@ -394,4 +465,141 @@ fn collapse_key(text: &str) -> String {
         return text.to_owned();
     }
     hex::encode(sha256(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Unoptimised, on a busy machine.
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn apply(mapping: Value, payload: &Value) -> Result<Vec<Mapped>, Vec<FieldError>> {
+        let mapping: Mapping = serde_json::from_value(mapping).expect("a mapping");
+        assert!(mapping.check("").is_empty());
+        let begun = Instant::now();
+        let base = Base {
+            targets: &json!([{"user": "ada"}]),
+            category: "ci",
+            fixed_category: false,
+            channels: None,
+            priority: None,
+        };
+        let mapped = mapping.apply(&HeaderMap::new(), payload, &base);
+        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+        mapped
+    }
+
+    fn first(mapped: Vec<Mapped>) -> Value {
+        match mapped.into_iter().next().map(|one| one.what) {
+            Some(What::Notify { request, .. }) => request,
+            what => panic!("{what:?}"),
+        }
+    }
+
+    fn too_much(mapped: Result<Vec<Mapped>, Vec<FieldError>>) {
+        let errors = mapped.expect_err("too much");
+        assert!(
+            errors[0].detail.starts_with("the mapping makes too much"),
+            "{errors:?}"
+        );
+    }
+
+    #[test]
+    fn the_whole_payload_under_many_names_is_not_made_many_times() {
+        let payload = json!(vec![0; 1_000_000]);
+        let named = |place: &str| -> Map<String, Value> {
+            (0..2_800).map(|n| (format!("a{n}"), place.into())).collect()
+        };
+        let whole = apply(json!({"rules": [{"title": "t", "data": named("{$}")}]}), &payload);
+        // Each is refused after as much as could be carried along; together they are too much all the same.
+        too_much(whole);
+        too_much(apply(
+            json!({"each": "$[*]", "rules": [{"title": "t", "data": named("{$}")}]}),
+            &payload,
+        ));
+        too_much(apply(
+            json!({"each": "$[*]", "rules": [{"title": "t", "data": {"list": vec![0; 10_000]}}]}),
+            &payload,
+        ));
+    }
+
+    #[test]
+    fn text_of_a_large_value_is_cut_before_it_is_made() {
+        let payload =
+            json!({"l": vec![0; 200_000], "o": {"k": "x".repeat(1_000_000)}, "each": vec![1; 1_000]});
+        let lines = vec!["{$.l}{$.o | pairs}{$.l}"; 32];
+        let rules = json!([{"title": "{$.l}{$.o}", "body": lines, "url": "{$.o}", "icon": "{$.l}"}]);
+        let mapped = apply(json!({"rules": rules}), &payload);
+        let request = first(mapped.expect("fits"));
+        let body = request["content"]["body"].as_str().expect("a body");
+        assert_eq!(body.len(), MAX_BODY);
+        assert!(body.starts_with("[0,0,0"), "{body:.20}");
+        too_much(apply(json!({"each": "$.each[*]", "rules": rules}), &payload));
+    }
+
+    #[test]
+    fn data_that_is_too_much_is_left_out_and_the_rest_is_sent() {
+        let payload = json!({"large": "x".repeat(40_000), "many": vec![1; 10_000], "ok": 7});
+        let request = first(
+            apply(
+                json!({"rules": [{"title": "t", "data": {"ok": "{ok}"}}]}),
+                &payload,
+            )
+            .expect("fits"),
+        );
+        assert_eq!(request["content"]["data"], json!({"ok": 7}));
+        let request = first(
+            apply(
+                json!({"rules": [{"title": "t", "data": {"a": "{large}", "ok": "{ok}"}}]}),
+                &payload,
+            )
+            .expect("fits"),
+        );
+        assert_eq!(request["content"], json!({"title": "t"}));
+    }
+
+    #[test]
+    fn more_targets_than_a_notification_has_are_not_collected() {
+        let items: Vec<Value> = (0..1_000)
+            .map(|n| {
+                (0..300)
+                    .map(|m| (format!("a{m}"), Value::from(format!("u{m}-{n}"))))
+                    .collect()
+            })
+            .collect();
+        let trees: Vec<Value> = (0..300)
+            .map(|m| json!({"user": format!("{{$.items[*].a{m}}}")}))
+            .collect();
+        let payload = json!({"items": items});
+        let request =
+            first(apply(json!({"rules": [{"title": "t", "targets": trees}]}), &payload).expect("fits"));
+        let targets = request["targets"].as_array().expect("targets");
+        assert_eq!(targets.len(), MAX_TARGETS + 1, "so that it is refused");
+        assert_eq!(targets[0], json!({"user": "u0-0"}));
+        // Nobody is named twice.
+        let twice = json!([{"user": "{$.who[*]}"}, {"user": "{$.who[0]}"}, {"topic": "t"}]);
+        let request = first(
+            apply(
+                json!({"rules": [{"title": "t", "targets": twice}]}),
+                &json!({"who": ["ada", "bob", "ada"]}),
+            )
+            .expect("fits"),
+        );
+        assert_eq!(
+            request["targets"],
+            json!([{"user": "ada"}, {"user": "bob"}, {"topic": "t"}])
+        );
+    }
+
+    #[test]
+    fn colours_for_terminals_are_left_out_of_texts() {
+        let payload = json!({"t": "\u{1b}[31mred", "b": "a\u{0}\u{1b}[0m\tb\r\nc"});
+        let request =
+            first(apply(json!({"rules": [{"title": "{t}", "body": "{b}"}]}), &payload).expect("fits"));
+        assert_eq!(request["content"]["title"], " [31mred");
+        assert_eq!(request["content"]["body"], "a[0m\tb\r\nc");
+    }
 }

@@ -6,6 +6,7 @@
 //! idempotency keys, so that a tool which is not sure of an answer may send again.
 
 mod bounces;
+mod budget;
 mod condition;
 mod credentials;
 mod kind;

@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr};
 use http::HeaderMap;
 use serde_json::Value;
 
+use super::budget::Budget;
+
 /// The longest path.
 const MAX_PATH: usize = 256;
 /// The most values that one path gives.
@@ -42,6 +44,8 @@ pub(super) struct Scene<'a> {
     pub(super) payload: &'a Value,
     /// What one notification is made of: a part of the payload, or all of it.
     pub(super) item: &'a Value,
+    /// What may still be made of the payload.
+    pub(super) budget: &'a Budget,
 }
 
 /// What a path found.
@@ -68,6 +72,9 @@ impl Path {
                 .flat_map(|value| step.of(value))
                 .take(MAX_VALUES)
                 .collect();
+            if !scene.budget.visit(1 + values.len()) {
+                return Found::Values(Vec::new());
+            }
         }
         Found::Values(values)
     }
@@ -247,10 +254,12 @@ mod tests {
         let payload = json!({"name": "all", "items": [{"a.b": 1, "n": [{"m": "x"}, {"m": "y"}, {}]}]});
         let mut headers = HeaderMap::new();
         headers.insert("x-kind", http::HeaderValue::from_static("push"));
+        let budget = Budget::new();
         let scene = Scene {
             headers: &headers,
             payload: &payload,
             item: &payload["items"][0],
+            budget: &budget,
         };
         let find = |text: &str| match text.parse::<Path>().expect(text).find(scene) {
             Found::Values(values) => values.into_iter().cloned().collect::<Vec<_>>(),

@@ -4,7 +4,7 @@
 //! `{{` and `}}` are braces. Filters: `line` (the first line), `short` (the first 7 characters), `branch` (without
 //! `refs/heads/` or `refs/tags/`), `pairs` (an object as `a=1, b=2`), `list` (several, with commas).
 
-use std::str::FromStr;
+use std::{io, str::FromStr};
 
 use serde_json::Value;
 
@@ -12,6 +12,8 @@ use super::path::{Found, NoPath, Path, Scene};
 
 /// The longest pattern.
 const MAX_PATTERN: usize = 2_048;
+/// The largest value that is taken as it is, in bytes of memory: more than what may be carried along ever takes.
+const MAX_VALUE: usize = 512 * 1024;
 
 /// Text with places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,16 @@ enum Filter {
 }
 
 impl Pattern {
+    /// Whether it reads headers of the request.
+    pub(super) fn reads_headers(&self) -> bool {
+        self.0.iter().any(|part| match part {
+            Part::Text(_) => false,
+            Part::Place { choices, .. } => choices
+                .iter()
+                .any(|choice| matches!(choice, Choice::Path(path) if path.header().is_some())),
+        })
+    }
+
     /// The text, at most about `most` bytes of it.
     ///
     /// # Errors
@@ -49,10 +61,12 @@ impl Pattern {
     pub(super) fn render(&self, scene: Scene<'_>, most: usize) -> Result<String, &Path> {
         let mut out = String::new();
         for part in &self.0 {
+            let before = out.len();
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Place { choices, filters } => fill(choices, filters, scene, most, &mut out)?,
             }
+            scene.budget.pay(out.len() - before);
             // Bounded while it grows: a short pattern can name a long text many times.
             if out.len() > most {
                 out.truncate(out.floor_char_boundary(most));
@@ -62,17 +76,22 @@ impl Pattern {
         Ok(out)
     }
 
-    /// The value itself where the pattern is one place alone, so that numbers stay numbers; else the text.
+    /// The value itself where the pattern is one place alone, so that numbers stay numbers; else the text. Nothing where
+    /// the value is too large to be carried along.
     pub(super) fn value(&self, scene: Scene<'_>, most: usize) -> Option<Value> {
         if let [Part::Place { choices, filters }] = self.0.as_slice()
             && filters.is_empty()
             && let [Choice::Path(path)] = choices.as_slice()
             && let Found::Values(values) = path.find(scene)
         {
+            let mut most = MAX_VALUE;
             return match values.as_slice() {
                 [] => None,
-                [one] => Some((*one).clone()),
-                several => Some(several.iter().map(|value| (*value).clone()).collect()),
+                [one] => scene.budget.copy(one, &mut most),
+                several => several
+                    .iter()
+                    .map(|value| scene.budget.copy(value, &mut most))
+                    .collect(),
             };
         }
         self.render(scene, most).ok().map(Value::String)
@@ -96,8 +115,8 @@ fn fill<'p>(
             }
             Choice::Path(path) => {
                 match path.find(scene) {
-                    Found::Header(text) => push(text, filters, out),
-                    Found::Values(values) => several(&values, filters, before + most, out),
+                    Found::Header(text) => push(text, filters, before + most, out),
+                    Found::Values(values) => several(&values, filters, scene, before + most, out),
                 }
                 if out.len() > before {
                     return Ok(());
@@ -109,7 +128,7 @@ fn fill<'p>(
     missing.map_or(Ok(()), Err)
 }
 
-fn several(values: &[&Value], filters: &[Filter], most: usize, out: &mut String) {
+fn several(values: &[&Value], filters: &[Filter], scene: Scene<'_>, most: usize, out: &mut String) {
     let separator = if filters.contains(&Filter::List) {
         ", "
     } else {
@@ -122,20 +141,33 @@ fn several(values: &[&Value], filters: &[Filter], most: usize, out: &mut String)
             out.push_str(separator);
         }
         let start = out.len();
+        // To write the beginning of it, much of it is looked at.
+        if !scene.budget.look(value) {
+            return;
+        }
         match value {
             Value::Null => {}
-            Value::String(text) => push(text, filters, out),
+            Value::String(text) => push(text, filters, most, out),
             Value::Object(members) if filters.contains(&Filter::Pairs) => {
-                let pairs: Vec<String> = members
-                    .iter()
-                    .map(|(name, value)| match value {
-                        Value::String(text) => format!("{name}={text}"),
-                        other => format!("{name}={other}"),
-                    })
-                    .collect();
-                out.push_str(&pairs.join(", "));
+                for (index, (name, value)) in members.iter().enumerate() {
+                    if out.len() > most {
+                        break;
+                    }
+                    out.push_str(if index == 0 { "" } else { ", " });
+                    out.push_str(beginning(name, most));
+                    out.push('=');
+                    match value {
+                        Value::String(text) => out.push_str(beginning(text, most)),
+                        other => print(other, most, out),
+                    }
+                }
             }
-            other => push(&other.to_string(), filters, out),
+            Value::Array(_) | Value::Object(_) => {
+                let mut text = String::new();
+                print(value, most, &mut text);
+                push(&text, filters, most, out);
+            }
+            other => push(&other.to_string(), filters, most, out),
         }
         if out.len() == start {
             out.truncate(at);
@@ -146,7 +178,38 @@ fn several(values: &[&Value], filters: &[Filter], most: usize, out: &mut String)
     }
 }
 
-fn push(text: &str, filters: &[Filter], out: &mut String) {
+/// Writes a value as JSON, about as far as `most` bytes.
+fn print(value: &Value, most: usize, out: &mut String) {
+    struct Bounded<'o>(&'o mut Vec<u8>, usize);
+    impl io::Write for Bounded<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.1.saturating_sub(self.0.len()));
+            if taken == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.0.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut json = Vec::new();
+    // It fails only where it is cut off, which is meant.
+    let _ = serde_json::to_writer(Bounded(&mut json, most), value);
+    let whole = match std::str::from_utf8(&json) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&json[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    out.push_str(whole);
+}
+
+/// What of a text can be shown: a little more than `most`, so that it is seen that there was more.
+fn beginning(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most.saturating_add(1))]
+}
+
+fn push(text: &str, filters: &[Filter], most: usize, out: &mut String) {
     let text = filters.iter().fold(text.trim(), |text, filter| match filter {
         Filter::Line => text.lines().next().unwrap_or_default().trim_end(),
         Filter::Short => text.get(..text.floor_char_boundary(7)).unwrap_or(text),
@@ -156,7 +219,7 @@ fn push(text: &str, filters: &[Filter], out: &mut String) {
             .unwrap_or(text),
         Filter::Pairs | Filter::List => text,
     });
-    out.push_str(text);
+    out.push_str(beginning(text, most));
 }
 
 /// Why text is no pattern.
@@ -243,14 +306,16 @@ mod tests {
     use http::HeaderMap;
     use serde_json::json;
 
-    use super::*;
+    use super::{super::budget::Budget, *};
 
     fn render(pattern: &str, payload: &Value, most: usize) -> Result<String, String> {
         let headers = HeaderMap::new();
+        let budget = Budget::new();
         let scene = Scene {
             headers: &headers,
             payload,
             item: payload,
+            budget: &budget,
         };
         let pattern: Pattern = pattern.parse().expect(pattern);
         pattern.render(scene, most).map_err(ToString::to_string)

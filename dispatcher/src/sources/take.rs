@@ -110,11 +110,21 @@ pub(crate) async fn take(
     {
         return Err(TakeError::Refused(Problem::unauthorized()));
     }
-    let payload = parse(&body)?;
     let (kind, settings) = read_settings(&row)?;
-    let mapping = settings.mapping(kind).map_err(|errors| unmappable(&errors))?;
-    let mapped = mapping.apply(&headers, &payload, &settings.base(name.as_str()));
-    let taken = accept(dispatcher, &tenant, name, mapped.map_err(TakeError::Unfit)?).await?;
+    let category = name.clone();
+    let is_signed = signed.is_some();
+    let mapped = dispatcher.workshop.run(move || {
+        let payload = parse(&body)?;
+        let mapping = settings.mapping(kind).map_err(|errors| unmappable(&errors))?;
+        let mapped = mapping.apply(&headers, &payload, &settings.base(category.as_str()));
+        let mut mapped = mapped.map_err(TakeError::Unfit)?;
+        if is_signed {
+            mapping.bind_keys(&body, &mut mapped);
+        }
+        Ok::<_, TakeError>(mapped)
+    });
+    let mapped = mapped.await.map_err(TakeError::Refused)??;
+    let taken = accept(dispatcher, &tenant, name, mapped).await?;
     let count = |result, number: usize| {
         metrics::counter!("carillon_dispatcher_source_events_total", "kind" => kind.as_str(), "result" => result)
             .increment(number as u64);

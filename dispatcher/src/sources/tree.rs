@@ -18,18 +18,21 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    /// The JSON. What finds nothing in the payload is left out of its list or object.
+    /// The JSON. What finds nothing in the payload is left out of its list or object, and so is what is too large.
     pub(super) fn render(&self, scene: Scene<'_>) -> Option<Value> {
+        if !scene.budget.visit(2) {
+            return None;
+        }
         match self {
             Self::Text(pattern) => pattern.value(scene, MAX_TEXT).filter(|value| !value.is_null()),
             Self::List(items) => Some(items.iter().filter_map(|item| item.render(scene)).collect()),
             Self::Object(members) => {
                 let rendered = members
                     .iter()
-                    .filter_map(|(name, member)| Some((name.clone(), member.render(scene)?)));
+                    .filter_map(|(name, member)| Some((named(name, scene)?, member.render(scene)?)));
                 Some(Value::Object(rendered.collect::<Map<_, _>>()))
             }
-            Self::Plain(value) => Some(value.clone()),
+            Self::Plain(value) => scene.budget.copy(value, &mut { usize::MAX }),
         }
     }
 
@@ -39,7 +42,7 @@ impl Tree {
             Self::List(items) => items.iter().map(|item| item.render_whole(scene)).collect(),
             Self::Object(members) => members
                 .iter()
-                .map(|(name, member)| Some((name.clone(), member.render_whole(scene)?)))
+                .map(|(name, member)| Some((named(name, scene)?, member.render_whole(scene)?)))
                 .collect::<Option<Map<_, _>>>()
                 .map(Value::Object),
             Self::Text(_) | Self::Plain(_) => self.render(scene),
@@ -61,6 +64,11 @@ impl Tree {
             plain => Self::Plain(plain),
         })
     }
+}
+
+/// A member's name, paid for.
+fn named(name: &str, scene: Scene<'_>) -> Option<String> {
+    scene.budget.pay(name.len()).then(|| name.to_owned())
 }
 
 impl<'de> Deserialize<'de> for Tree {

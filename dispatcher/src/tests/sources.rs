@@ -271,6 +271,9 @@ async fn github_events_ring_once_per_delivery_when_the_signature_fits() {
         assert_eq!(node.show(id).await["content"]["title"], title);
         let again = github(&node, event, &delivery, SECRET, &payload).await;
         assert_eq!(again.body["data"][0]["id"], id, "the same delivery");
+        // The signature covers neither header: what was seen once rings under no other id, and as no other event.
+        let replayed = github(&node, event, "invented", SECRET, &payload).await;
+        assert_eq!(replayed.body["data"][0]["id"], id, "the same body");
         let forged = github(&node, event, "another", "not-the-secret-of-it", &payload).await;
         assert_eq!(forged.status, 401);
     }
@@ -470,7 +473,8 @@ async fn a_storm_of_alerts_is_taken_in_and_its_end_is_told() {
     assert_eq!(answer.body["ignored"][0]["pointer"], "/alerts/1000");
 }
 
-/// The port's in-process version: a line `failed ID` or `dead ID` for each recipient, the id as JSON text.
+/// The port's in-process version: a line `failed ID` or `dead ID` for each recipient, the id as JSON text, of
+/// `ada@example.org` unless an address follows.
 pub(super) struct Lines;
 
 impl Bounces for Lines {
@@ -481,8 +485,10 @@ impl Bounces for Lines {
                 .trim_matches('"')
                 .split_once(' ')
                 .ok_or(Invalid("it has no id"))?;
+            let (id, address) = id.split_once(' ').unwrap_or((id, "Ada@example.org"));
             Ok(Bounce {
                 delivery: id.parse().ok(),
+                address: address.to_owned(),
                 failed: word != "delayed",
                 hard: word == "dead",
                 detail: Some(word.to_owned()),
@@ -547,6 +553,14 @@ async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
     assert_eq!(
         (delayed.status.as_u16(), &delayed.body["ignored"]),
         (200, &json!(["it is no failure"]))
+    );
+    // Who got it and forwards it elsewhere sends us the bounces of there.
+    let forwarded = say(format!("dead {} bob@dead.example", row.id)).await;
+    assert_eq!(
+        forwarded.body["data"],
+        json!([{"delivery_id": row.id, "suppressed": false}]),
+        "{:?}",
+        forwarded.body
     );
     for _ in 0..2 {
         let dead = say(format!("dead {}", row.id)).await;

@@ -11,6 +11,8 @@ pub trait Bounces: Send + Sync + 'static {
 pub struct Bounce {
     /// Which delivery, where the message says so.
     pub delivery: Option<DeliveryId>,
+    /// Whose mailbox it is about: of a forwarded copy, not the delivery's own address.
+    pub address: String,
     /// Whether it is lost; else it is delayed, or arrived.
     pub failed: bool,
     /// Whether its address is dead: writing to it again is of no use.
