@@ -8,16 +8,25 @@
 )]
 
 mod accept;
+mod bare;
 mod connect;
+mod costs;
+mod deliveries;
+mod emails;
 mod fanout;
+mod far_end;
 mod floor;
 mod http;
 mod latency;
 mod memory;
+mod neighbours;
 mod process;
+mod receiver;
 mod report;
+mod sink;
 mod sockets;
 mod startup;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -44,7 +53,12 @@ enum Command {
         /// Rounds of each pair; the median counts.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
+        /// These scenarios alone, by words of their names, separated by commas. Then no report is written.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
     },
+    /// The barest client: sends the same delivery again and again. Started by `bench`.
+    Bare(bare::Bare),
     /// The barest server: accepts, answers 101 and sends prepared frames. Started by `bench`.
     Floor {
         /// The port on 127.0.0.1 to listen on.
@@ -56,20 +70,27 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Floor { port } => floor::serve(port),
+        Command::Bare(bare) => bare::run(&bare),
         Command::Bench {
             server,
             report,
             rounds,
+            only,
         } => {
-            let mut figures = report::Report::new(&server)?;
-            figures.scenario("start-up and idle memory", || startup::measure(&server, rounds))?;
-            figures.scenario("durable accepts", || accept::measure(&server, rounds))?;
-            figures.scenario("POST to SSE frame", || latency::measure(&server))?;
-            figures.scenario("memory per idle connection", || memory::measure(&server))?;
-            figures.scenario("fan-out to 1,000 sockets", || fanout::measure(&server, rounds))?;
-            figures.write(&report)?;
+            let mut figures = report::Report::new(&server, rounds, &only)?;
+            figures.scenario("start-up and idle memory", startup::measure)?;
+            figures.scenario("durable accepts", accept::measure)?;
+            figures.scenario("POST to SSE frame", |server, _| latency::measure(server))?;
+            figures.scenario("memory per idle connection", |server, _| memory::measure(server))?;
+            figures.scenario("fan-out to 1,000 sockets", fanout::measure)?;
+            figures.scenario("webhook deliveries", webhooks::measure)?;
+            figures.scenario("email deliveries", emails::measure)?;
+            figures.scenario("neighbours of a bad host", neighbours::measure)?;
             println!("{}", figures.table());
-            eprintln!("report: {}", report.display());
+            if only.is_empty() {
+                figures.write(&report)?;
+                eprintln!("report: {}", report.display());
+            }
             Ok(())
         }
     }

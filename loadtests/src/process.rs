@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::http;
 
@@ -20,6 +20,8 @@ pub(crate) struct Server {
     child: Child,
     /// Where it listens on 127.0.0.1.
     pub(crate) port: u16,
+    /// Where its metrics are; 0 for the floor.
+    metrics: u16,
     /// An API key with every ordinary scope; empty for the floor.
     pub(crate) key: String,
     /// From `exec` until it answered.
@@ -32,17 +34,46 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-fn pinned(program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", SERVER_CORE]).arg(program);
+/// A command that runs on the servers' core and ends with the thread that starts it, however that ends.
+pub(crate) fn pinned(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "taskset", "-c", SERVER_CORE])
+        .arg(program);
+    command
+}
+
+/// CPU time of all threads of this process so far.
+pub(crate) fn own_cpu() -> Result<Duration> {
+    cpu_of("self")
+}
+
+/// From the scheduler's own accounts (nanoseconds, not sampled).
+fn cpu_of(process: &str) -> Result<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        nanos += text
+            .split(' ')
+            .next()
+            .and_then(|field| field.parse().ok())
+            .unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 impl Server {
     /// Starts Carillon on embedded storage in a new folder, with its defaults, and makes a key.
     pub(crate) fn carillon(program: &Path) -> Result<Self> {
+        Self::carillon_with(program, &[])
+    }
+
+    /// The same with settings: environment variables without `CARILLON_`.
+    pub(crate) fn carillon_with(program: &Path, settings: &[(&str, String)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = free_port()?;
+        let (port, metrics) = (free_port()?, free_port()?);
         let data = folder.path().join("data");
         let key = Command::new(program)
             .args(["keys", "create", "--name", "bench", "--data"])
@@ -58,6 +89,12 @@ impl Server {
             .arg(&data)
             .env("CARILLON_LOG__FILTER", "warn")
             .env("CARILLON_DISPATCHER__TOPICS__LIVE_ONLY_PREFIXES", "live.")
+            .env("CARILLON_INTERNAL__LISTEN", format!("127.0.0.1:{metrics}"))
+            .envs(
+                settings
+                    .iter()
+                    .map(|(key, value)| (format!("CARILLON_{key}"), value)),
+            )
             .stdout(Stdio::null())
             .stderr(Stdio::from(fs::File::create(folder.path().join("log"))?))
             .spawn()
@@ -65,6 +102,7 @@ impl Server {
         let mut server = Self {
             child,
             port,
+            metrics,
             key: String::from_utf8(key.stdout)?.trim().to_owned(),
             started_in: Duration::ZERO,
             folder,
@@ -87,6 +125,7 @@ impl Server {
         let mut server = Self {
             child,
             port,
+            metrics: 0,
             key: String::new(),
             started_in: Duration::ZERO,
             folder,
@@ -100,8 +139,7 @@ impl Server {
     fn wait(&mut self, begin: Instant, ready: impl Fn(u16) -> bool) -> Result<()> {
         while !ready(self.port) {
             if let Some(status) = self.child.try_wait()? {
-                let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-                bail!("the server ended with {status}: {log}");
+                bail!("the server ended with {status}: {}", self.log());
             }
             if begin.elapsed() > Duration::from_secs(30) {
                 bail!("the server did not get ready within 30 s");
@@ -112,20 +150,29 @@ impl Server {
         Ok(())
     }
 
-    /// CPU time of all its threads so far, from the scheduler's own accounts (nanoseconds, not sampled).
+    /// CPU time of all its threads so far, kernel included.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let mut nanos = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
-                continue;
-            };
-            nanos += text
-                .split(' ')
-                .next()
-                .and_then(|field| field.parse().ok())
-                .unwrap_or(0);
-        }
-        Ok(Duration::from_nanos(nanos))
+        cpu_of(&self.child.id().to_string())
+    }
+
+    /// The sum of a counter's samples whose labels hold all of `labels`.
+    pub(crate) fn counter(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let (status, body) = http::get(self.metrics, "/metrics")?;
+        ensure!(status == 200, "/metrics: {status}");
+        let text = String::from_utf8(body)?;
+        let samples = text.lines().filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        Ok(samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+
+    /// What it said on standard error so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     /// Its anonymous memory in bytes, shared pages counted by share (`Pss_Anon`).

@@ -1,8 +1,17 @@
 //! What was measured, as a table.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+
+/// How long a scenario may take: several times what each needs. One that hangs ends the run and names itself.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// One figure beside its floor.
 pub(crate) struct Figure {
@@ -18,13 +27,17 @@ pub(crate) struct Figure {
 
 /// All figures of one run.
 pub(crate) struct Report {
+    server: PathBuf,
+    rounds: usize,
+    only: Vec<String>,
     machine: String,
     figures: Vec<Figure>,
 }
 
 impl Report {
-    /// Notes where and with what it is measured.
-    pub(crate) fn new(server: &Path) -> Result<Self> {
+    /// Notes where and with what it is measured. Scenarios are those whose names have a word of `only`; all when it is
+    /// empty.
+    pub(crate) fn new(server: &Path, rounds: usize, only: &[String]) -> Result<Self> {
         let version = std::process::Command::new(server).arg("--version").output()?;
         let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?
@@ -47,9 +60,13 @@ impl Report {
             .unwrap_or(0)
             / (1024 * 1024);
         let machine = format!(
-            "{version}; {online} cores (server on core 0, client on core {client}), {memory} GiB, Linux {kernel}"
+            "{version}; {online} cores (server on core 0, client on core {client}), {memory} GiB, Linux {kernel}; rounds: \
+             {rounds}"
         );
         Ok(Self {
+            server: server.to_owned(),
+            rounds,
+            only: only.to_vec(),
             machine,
             figures: Vec::new(),
         })
@@ -58,20 +75,36 @@ impl Report {
     /// Runs a scenario and adds its figures.
     ///
     /// # Errors
-    /// The scenario's, by its name.
-    pub(crate) fn scenario(
-        &mut self,
-        name: &'static str,
-        measure: impl FnOnce() -> Result<Vec<Figure>>,
-    ) -> Result<()> {
+    /// The scenario's, by its name; and when it takes too long. Its servers end with this process.
+    pub(crate) fn scenario<M>(&mut self, name: &'static str, measure: M) -> Result<()>
+    where
+        M: FnOnce(&Path, usize) -> Result<Vec<Figure>> + Send + 'static,
+    {
+        if !self.only.is_empty() && !self.only.iter().any(|word| name.contains(word.as_str())) {
+            return Ok(());
+        }
         eprintln!("{name}");
-        let figures = measure().with_context(|| format!("the scenario \"{name}\" failed"))?;
+        let begin = Instant::now();
+        let (server, rounds) = (self.server.clone(), self.rounds);
+        let (sender, done) = mpsc::channel();
+        let scenario = std::thread::spawn(move || {
+            // Nobody waits any more when it took too long.
+            let _ = sender.send(measure(&server, rounds));
+        });
+        let figures = match done.recv_timeout(LIMIT) {
+            Ok(figures) => figures.with_context(|| format!("the scenario \"{name}\" failed"))?,
+            Err(RecvTimeoutError::Timeout) => bail!("the scenario \"{name}\" did not end within {LIMIT:?}"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the scenario \"{name}\" panicked"),
+        };
+        // It has answered, so it ends now.
+        let _ = scenario.join();
         for figure in &figures {
             eprintln!(
                 "  {}: {} | {} | {}",
                 figure.name, figure.carillon, figure.floor, figure.ratio
             );
         }
+        eprintln!("  took {:.0} s", begin.elapsed().as_secs_f64());
         self.figures.extend(figures);
         Ok(())
     }

@@ -1,0 +1,153 @@
+//! Whether a bad host slows its neighbours down: the time from when a POST should have left to the arrival of its webhook
+//! at healthy hosts, while another host is well, fails at once, or never answers. It gets the same load in all three.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use hdrhistogram::Histogram;
+
+use crate::{
+    far_end::FarEnd,
+    http::Client,
+    process::Server,
+    receiver::{MARK, Manner, Receiver},
+    report::{Figure, median, spread},
+    webhooks::{may_call, users},
+};
+
+const HEALTHY: usize = 4;
+/// Notifications for healthy hosts per second, and for the other one.
+const PER_SECOND: u64 = 250;
+const OTHERS_PER_SECOND: u64 = 50;
+/// What comes before is sent but not counted.
+const WARM_UP: Duration = Duration::from_millis(1_000);
+const MEASURED: Duration = Duration::from_secs(3);
+/// Fewer pairs say too little about a p99.
+const LEAST_PAIRS: usize = 3;
+/// So short that attempts on a host that hangs end, and its breaker opens, while it is measured.
+const ATTEMPT: &str = "1s";
+/// How long the last one may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
+    let pairs = rounds.max(LEAST_PAIRS);
+    let (mut well, mut fails, mut hangs) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 1..=pairs {
+        for (manner, into) in [
+            (Manner::Well, &mut well),
+            (Manner::Fails, &mut fails),
+            (Manner::Hangs, &mut hangs),
+        ] {
+            into.push(p99(program, manner).with_context(|| format!("beside a host that {manner:?}"))?);
+        }
+        let last = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
+        eprintln!(
+            "  pair {pair} of {pairs}: p99 {:.2} ms, beside a failing host {:.2} ms, beside a hanging one {:.2} ms",
+            last(&well),
+            last(&fails),
+            last(&hangs)
+        );
+    }
+    let figure = |name, bad: Vec<f64>| Figure {
+        name,
+        ratio: spread(bad.iter().zip(&well).map(|(bad, well)| bad / well).collect()),
+        carillon: format!("{:.2} ms", median(bad)),
+        floor: format!("{:.2} ms, while that host is well", median(well.clone())),
+    };
+    Ok(vec![
+        figure("POST to webhook at healthy hosts, p99, another host fails", fails),
+        figure("POST to webhook at healthy hosts, p99, another host hangs", hangs),
+    ])
+}
+
+/// In milliseconds.
+fn p99(program: &Path, manner: Manner) -> Result<f64> {
+    let manners = [vec![Manner::Well; HEALTHY], vec![manner]].concat();
+    let mut far_end = FarEnd::listen(HEALTHY + 1, Receiver::with(manners))?;
+    let ports = far_end.ports()?;
+    let mut settings = may_call(&ports);
+    settings.push(("OUTBOUND__TOTAL", ATTEMPT.to_owned()));
+    settings.push(("OUTBOUND__CONNECT", ATTEMPT.to_owned()));
+    let server = Server::carillon_with(program, &settings)?;
+    users(&server, &ports)?;
+    let begin = Instant::now() + Duration::from_millis(100);
+    let count = (WARM_UP + MEASURED).as_millis() as u64 * PER_SECOND / 1_000;
+    let others = (WARM_UP + MEASURED).as_millis() as u64 * OTHERS_PER_SECOND / 1_000;
+    std::thread::scope(|scope| {
+        let sender = |even: u64| {
+            send(
+                &server,
+                begin,
+                PER_SECOND,
+                (0..count).filter(move |n| n % 2 == even),
+                |n| (n as usize % HEALTHY, format!("{MARK}{n} of {count}")),
+            )
+        };
+        let senders = [
+            scope.spawn(move || sender(0)),
+            scope.spawn(move || sender(1)),
+            scope.spawn(|| {
+                send(&server, begin, OTHERS_PER_SECOND, 0..others, |_| {
+                    (HEALTHY, "Build failed".to_owned())
+                })
+            }),
+        ];
+        // It sleeps while nothing comes, so that the senders are on time.
+        while far_end.service.marks.len() < count as usize {
+            ensure!(
+                begin.elapsed() < WARM_UP + MEASURED + PATIENCE,
+                "{} of {count} arrived in time: {}",
+                far_end.service.marks.len(),
+                server.log()
+            );
+            far_end.turn(Duration::from_millis(100))?;
+        }
+        for sender in senders {
+            sender.join().ok().context("a sender panicked")??;
+        }
+        Ok(())
+    })?;
+    let mut histogram = Histogram::<u64>::new(3)?;
+    for (number, arrival) in &far_end.service.marks {
+        let due = due(begin, *number, PER_SECOND);
+        if due >= begin + WARM_UP {
+            histogram.record(u64::try_from(arrival.saturating_duration_since(due).as_nanos())?)?;
+        }
+    }
+    Ok(histogram.value_at_quantile(0.99) as f64 / 1e6)
+}
+
+fn due(begin: Instant, number: u64, per_second: u64) -> Instant {
+    begin + Duration::from_micros(number * 1_000_000 / per_second)
+}
+
+/// Sends each notification when it is due: to which user, and its title.
+fn send(
+    server: &Server,
+    begin: Instant,
+    per_second: u64,
+    numbers: impl Iterator<Item = u64>,
+    item: impl Fn(u64) -> (usize, String),
+) -> Result<()> {
+    let mut client = Client::connect(server.port, &server.key)?;
+    for number in numbers {
+        let (user, title) = item(number);
+        let request = client.prepare(
+            "/v1/notifications",
+            &format!(
+                r#"{{"targets":[{{"user":"user{user}"}}],"channels":["webhook"],"content":{{"title":"{title}"}}}}"#
+            ),
+        );
+        std::thread::sleep(due(begin, number, per_second).saturating_duration_since(Instant::now()));
+        let (status, answer) = client.exchange(&request)?;
+        ensure!(
+            status == 202,
+            "POST: {status} {}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    Ok(())
+}
