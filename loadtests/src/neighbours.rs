@@ -14,7 +14,7 @@ use crate::{
     http::Client,
     process::Server,
     receiver::{MARK, Manner, Receiver},
-    report::{Figure, median, spread},
+    report::Figure,
     webhooks::{may_call, users},
 };
 
@@ -23,48 +23,78 @@ const HEALTHY: usize = 4;
 const PER_SECOND: u64 = 250;
 const OTHERS_PER_SECOND: u64 = 50;
 /// What comes before is sent but not counted.
-const WARM_UP: Duration = Duration::from_millis(1_000);
-const MEASURED: Duration = Duration::from_secs(3);
-/// Fewer pairs say too little about a p99.
-const LEAST_PAIRS: usize = 3;
+const WARM_UP: Duration = Duration::from_millis(500);
+const MEASURED: Duration = Duration::from_secs(2);
+/// Fewer pairs say too little about a p99, more take too long.
+const PAIRS: usize = 3;
 /// So short that attempts on a host that hangs end, and its breaker opens, while it is measured.
 const ATTEMPT: &str = "1s";
 /// How long the last one may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
-    let pairs = rounds.max(LEAST_PAIRS);
+pub(crate) fn measure(program: &Path, _: usize) -> Result<Vec<Figure>> {
     let (mut well, mut fails, mut hangs) = (Vec::new(), Vec::new(), Vec::new());
-    for pair in 1..=pairs {
+    for pair in 1..=PAIRS {
         for (manner, into) in [
             (Manner::Well, &mut well),
             (Manner::Fails, &mut fails),
             (Manner::Hangs, &mut hangs),
         ] {
-            into.push(p99(program, manner).with_context(|| format!("beside a host that {manner:?}"))?);
+            into.push(times(program, manner).with_context(|| format!("beside a host: {manner:?}"))?);
         }
-        let last = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
+        let last = |times: &[Times]| times.last().map_or(f64::NAN, p99);
         eprintln!(
-            "  pair {pair} of {pairs}: p99 {:.2} ms, beside a failing host {:.2} ms, beside a hanging one {:.2} ms",
+            "  pair {pair} of {PAIRS}: p99 {:.2} ms, beside a failing host {:.2} ms, beside a hanging one {:.2} ms",
             last(&well),
             last(&fails),
             last(&hangs)
         );
     }
-    let figure = |name, bad: Vec<f64>| Figure {
-        name,
-        ratio: spread(bad.iter().zip(&well).map(|(bad, well)| bad / well).collect()),
-        carillon: format!("{:.2} ms", median(bad)),
-        floor: format!("{:.2} ms, while that host is well", median(well.clone())),
-    };
     Ok(vec![
-        figure("POST to webhook at healthy hosts, p99, another host fails", fails),
-        figure("POST to webhook at healthy hosts, p99, another host hangs", hangs),
+        figure(
+            "POST to webhook at healthy hosts, p99, another host fails",
+            &fails,
+            &well,
+        )?,
+        figure(
+            "POST to webhook at healthy hosts, p99, another host hangs",
+            &hangs,
+            &well,
+        )?,
     ])
 }
 
+/// From when a POST should have left to the arrival of its webhook, in nanoseconds.
+type Times = Histogram<u64>;
+
 /// In milliseconds.
-fn p99(program: &Path, manner: Manner) -> Result<f64> {
+fn p99(times: &Times) -> f64 {
+    times.value_at_quantile(0.99) as f64 / 1e6
+}
+
+/// The p99 of all pairs together; the ratio's spread is that of the pairs.
+fn figure(name: &'static str, bad: &[Times], well: &[Times]) -> Result<Figure> {
+    let together = |times: &[Times]| -> Result<f64> {
+        let mut all = Times::new(3)?;
+        for times in times {
+            all.add(times)?;
+        }
+        Ok(p99(&all))
+    };
+    let (ours, floor) = (together(bad)?, together(well)?);
+    let ratios = bad.iter().zip(well).map(|(bad, well)| p99(bad) / p99(well));
+    let (least, most) = ratios.fold((f64::INFINITY, 0.0_f64), |(least, most), ratio| {
+        (least.min(ratio), most.max(ratio))
+    });
+    Ok(Figure {
+        name,
+        carillon: format!("{ours:.2} ms"),
+        floor: format!("{floor:.2} ms, while that host is well"),
+        ratio: format!("{:.2} ({least:.2}-{most:.2})", ours / floor),
+    })
+}
+
+fn times(program: &Path, manner: Manner) -> Result<Times> {
     let manners = [vec![Manner::Well; HEALTHY], vec![manner]].concat();
     let mut far_end = FarEnd::listen(HEALTHY + 1, Receiver::with(manners))?;
     let ports = far_end.ports()?;
@@ -110,14 +140,14 @@ fn p99(program: &Path, manner: Manner) -> Result<f64> {
         }
         Ok(())
     })?;
-    let mut histogram = Histogram::<u64>::new(3)?;
+    let mut histogram = Times::new(3)?;
     for (number, arrival) in &far_end.service.marks {
         let due = due(begin, *number, PER_SECOND);
         if due >= begin + WARM_UP {
             histogram.record(u64::try_from(arrival.saturating_duration_since(due).as_nanos())?)?;
         }
     }
-    Ok(histogram.value_at_quantile(0.99) as f64 / 1e6)
+    Ok(histogram)
 }
 
 fn due(begin: Instant, number: u64, per_second: u64) -> Instant {

@@ -64,6 +64,22 @@ fn cpu_of(process: &str) -> Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// Runs a command of the command line on a data folder that no server has open; answers what it printed.
+fn prepare(program: &Path, data: &Path, command: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(command)
+        .arg("--data")
+        .arg(data)
+        .output()
+        .with_context(|| format!("carillon {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "carillon {command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 impl Server {
     /// Starts Carillon on embedded storage in a new folder, with its defaults, and makes a key.
     pub(crate) fn carillon(program: &Path) -> Result<Self> {
@@ -75,14 +91,8 @@ impl Server {
         let folder = tempfile::tempdir()?;
         let (port, metrics) = (free_port()?, free_port()?);
         let data = folder.path().join("data");
-        let key = Command::new(program)
-            .args(["keys", "create", "--name", "bench", "--data"])
-            .arg(&data)
-            .output()
-            .context("carillon keys create")?;
-        if !key.status.success() {
-            bail!("carillon keys create: {}", String::from_utf8_lossy(&key.stderr));
-        }
+        prepare(program, &data, &["migrate"])?;
+        let key = prepare(program, &data, &["keys", "create", "--name", "bench"])?;
         let begin = Instant::now();
         let child = pinned(program)
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
@@ -103,7 +113,7 @@ impl Server {
             child,
             port,
             metrics,
-            key: String::from_utf8(key.stdout)?.trim().to_owned(),
+            key: key.trim().to_owned(),
             started_in: Duration::ZERO,
             folder,
         };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{
     bare::{self, Speech},
@@ -18,10 +18,13 @@ use crate::{
 
 const DELIVERIES: usize = 10_000;
 const HOSTS: usize = 16;
+/// At the most: one takes some seconds.
+const ROUNDS: usize = 3;
 
 pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
     let mut many = Costs::default();
     let mut one = Costs::default();
+    let rounds = rounds.min(ROUNDS);
     for round in 1..=rounds {
         measure_over(program, HOSTS, &mut many)?;
         measure_over(program, 1, &mut one)?;
@@ -44,18 +47,12 @@ pub(crate) fn may_call(ports: &[u16]) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A user for each port, whose one address is an endpoint there.
+/// A user for each port, who has an endpoint there: that is his address.
 pub(crate) fn users(server: &Server, ports: &[u16]) -> Result<()> {
     let mut client = Client::connect(server.port, &server.key)?;
     for (number, port) in ports.iter().enumerate() {
         let body = format!(r#"{{"url":"http://127.0.0.1:{port}/hook","user":"user{number}"}}"#);
-        let made = client.post("/v1/webhooks/endpoints", &body)?;
-        let id = made["endpoint"]["id"]
-            .as_str()
-            .or(made["id"].as_str())
-            .with_context(|| format!("an endpoint's id in {made}"))?;
-        let addresses = format!(r#"{{"addresses":[{{"channel":"webhook","address":"{id}"}}]}}"#);
-        client.put(&format!("/v1/users/user{number}"), &addresses)?;
+        client.post("/v1/webhooks/endpoints", &body)?;
     }
     Ok(())
 }

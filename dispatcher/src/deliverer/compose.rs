@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
 
 use carillon_domain::{
-    Content, ExternalUserId, TenantId, UserId,
+    ExternalUserId, TenantId, UserId,
     ports::{
         Directory, Forms, Message, NotificationMessage, Rendered, Seal, SigningKey, TemplateSource,
         Templates, Unavailable, Work,
@@ -40,11 +40,40 @@ pub(crate) struct Composer {
 }
 
 /// Users' own names.
-pub(crate) type Names = HashMap<(TenantId, UserId), ExternalUserId>;
+type Names = HashMap<(TenantId, UserId), ExternalUserId>;
+
+/// What a batch's work is made of, each part read once.
+pub(crate) struct Parts {
+    sources: Sources,
+    names: Names,
+    /// What signs, by endpoint as in [`Sources::secrets`]; none where it cannot be opened.
+    keys: HashMap<(TenantId, String), Option<Vec<SigningKey>>>,
+}
 
 impl Composer {
+    /// Everything that the work of these deliveries is made of.
+    pub(crate) async fn parts(
+        &self,
+        deliveries: &[Arc<LeasedDelivery>],
+        sources: Sources,
+    ) -> Result<Parts, Unavailable> {
+        let keys = sources
+            .secrets
+            .iter()
+            .map(|(owner, secrets)| {
+                let opened = secrets.iter().map(|secret| self.opened(owner, secret).ok());
+                (owner.clone(), opened.collect())
+            })
+            .collect();
+        Ok(Parts {
+            names: self.names(deliveries).await?,
+            sources,
+            keys,
+        })
+    }
+
     /// The names of those whom the deliveries are for; plain addresses and erased users have none.
-    pub(crate) async fn names(&self, deliveries: &[Arc<LeasedDelivery>]) -> Result<Names, Unavailable> {
+    async fn names(&self, deliveries: &[Arc<LeasedDelivery>]) -> Result<Names, Unavailable> {
         let mut users: BTreeMap<TenantId, Vec<UserId>> = BTreeMap::new();
         for delivery in deliveries {
             if let Some(user) = delivery.user {
@@ -66,12 +95,8 @@ impl Composer {
     }
 
     /// The work of one attempt.
-    pub(crate) fn work(
-        &self,
-        delivery: &LeasedDelivery,
-        sources: &Sources,
-        names: &Names,
-    ) -> Result<Work, ComposeError> {
+    pub(crate) fn work(&self, delivery: &LeasedDelivery, parts: &Parts) -> Result<Work, ComposeError> {
+        let Parts { sources, names, .. } = parts;
         let tenant = &delivery.key.tenant;
         let message = match delivery.brings {
             Brings::Event(id) => {
@@ -104,7 +129,7 @@ impl Composer {
                 }))
             }
         };
-        let (address, secrets) = self.far_end(delivery, sources)?;
+        let (address, keys) = far_end(delivery, parts)?;
         let id = delivery.id;
         #[cfg(feature = "planted-bugs")]
         let id = if crate::planted::is(crate::planted::ID_PER_ATTEMPT) {
@@ -122,7 +147,7 @@ impl Composer {
             message,
             created_at: delivery.created_at,
             expires_at: delivery.expires_at,
-            keys: secrets,
+            keys,
         })
     }
 
@@ -158,7 +183,7 @@ impl Composer {
             let form = own
                 .map(|stored| localized(stored, code.locale.as_deref()))
                 .transpose()?;
-            return code.said(seal, tenant, id, self.templates.as_deref().zip(form.as_ref()));
+            return code.said(seal, tenant, id, self.templates.as_deref().zip(form));
         }
         if let (Some((name, version)), Some(templates)) = (&source.template, &self.templates) {
             let key = (delivery.key.tenant.clone(), name.clone(), *version);
@@ -167,48 +192,19 @@ impl Composer {
             let data = source.data.as_deref().unwrap_or("{}");
             let data = serde_json::from_str(data).map_err(|_| ComposeError::Unreadable)?;
             return templates
-                .render(&form, &data)
+                .render(form, &data)
                 .map_err(|fault| ComposeError::Template(fault.to_string()));
         }
-        let content: Content = serde_json::from_str(&source.content).map_err(|_| ComposeError::Unreadable)?;
+        let content = source.content.as_ref().ok_or(ComposeError::Unreadable)?;
         Ok(Rendered {
-            content: Arc::new(content),
+            content: Arc::clone(content),
             forms: Forms::default(),
         })
     }
 
-    /// Where a registered endpoint is, and what signs for it.
-    fn far_end(
-        &self,
-        delivery: &LeasedDelivery,
-        sources: &Sources,
-    ) -> Result<(carillon_domain::Address, Vec<SigningKey>), ComposeError> {
-        let tenant = &delivery.key.tenant;
-        let registered = delivery
-            .address
-            .as_str()
-            .parse::<carillon_domain::EndpointId>()
-            .is_ok();
-        let name = if registered { delivery.address.as_str() } else { "" };
-        let key = (tenant.clone(), name.to_owned());
-        let address = if registered {
-            let endpoint = sources.endpoints.get(&key).ok_or(ComposeError::NoEndpoint)?;
-            endpoint.url.parse().map_err(|_| ComposeError::Unreadable)?
-        } else {
-            delivery.address.clone()
-        };
-        let secrets = sources.secrets.get(&key).map_or(&[][..], Vec::as_slice);
-        let keys = secrets
-            .iter()
-            .map(|secret| self.opened(tenant, name, secret))
-            .collect::<Result<_, _>>()?;
-        Ok((address, keys))
-    }
-
     fn opened(
         &self,
-        tenant: &TenantId,
-        endpoint: &str,
+        (tenant, endpoint): &(TenantId, String),
         secret: &SealedSecret,
     ) -> Result<SigningKey, ComposeError> {
         let seal = self.seal.as_ref().ok_or(ComposeError::Secret)?;
@@ -221,20 +217,47 @@ impl Composer {
     }
 }
 
+/// Where it goes: a registered endpoint's URL, else its own address; and what signs for it.
+fn far_end(
+    delivery: &LeasedDelivery,
+    parts: &Parts,
+) -> Result<(carillon_domain::Address, Vec<SigningKey>), ComposeError> {
+    let text = delivery.address.as_str();
+    let registered = text.parse::<carillon_domain::EndpointId>().is_ok();
+    let name = if registered { text } else { "" };
+    let key = (delivery.key.tenant.clone(), name.to_owned());
+    let address = if registered {
+        let endpoint = parts
+            .sources
+            .endpoints
+            .get(&key)
+            .ok_or(ComposeError::NoEndpoint)?;
+        endpoint.url.parse().map_err(|_| ComposeError::Unreadable)?
+    } else {
+        delivery.address.clone()
+    };
+    match parts.keys.get(&key) {
+        None => Ok((address, Vec::new())),
+        Some(keys) => Ok((address, keys.clone().ok_or(ComposeError::Secret)?)),
+    }
+}
+
 /// What a signing secret's seal is bound to; whoever stores one seals it for the same place.
 pub(crate) fn secret_place(tenant: &TenantId, endpoint: &str, id: &str) -> String {
     format!("endpoint_secrets/{tenant}/{endpoint}/{id}")
 }
 
 /// The form for a locale: the same, else of its language, else the default's.
-fn localized(stored: &StoredTemplate, locale: Option<&str>) -> Result<TemplateSource, ComposeError> {
-    let mut forms: HashMap<String, TemplateSource> =
-        serde_json::from_str(&stored.locales).map_err(|_| ComposeError::Unreadable)?;
+fn localized<'a>(
+    stored: &'a StoredTemplate,
+    locale: Option<&str>,
+) -> Result<&'a TemplateSource, ComposeError> {
+    let forms = stored.locales.as_ref().ok_or(ComposeError::Unreadable)?;
     let language = locale.and_then(|locale| locale.split('-').next());
     locale
         .into_iter()
         .chain(language)
         .chain([stored.default_locale.as_str()])
-        .find_map(|locale| forms.remove(locale))
+        .find_map(|locale| forms.get(locale))
         .ok_or(ComposeError::Gone)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use carillon_domain::{
     ChannelKind, Clock, Fault, Outcome, Timestamp,
-    ports::{Channel, Directory, Lane, Report, Unavailable},
+    ports::{Channel, Directory, Lane, Report},
 };
 use carillon_sql::StoreError;
 use parking_lot::Mutex;
@@ -49,6 +49,8 @@ const EXPIRY: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(100);
 /// After a store that did not answer.
 const AWAY: Duration = Duration::from_secs(1);
+/// How long an end waits for others, while some are under way, so that one commit serves many.
+const GATHERED: Duration = Duration::from_millis(2);
 /// A channel ends by itself within its patience; this much later it is cut off.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
@@ -93,18 +95,17 @@ impl Deliverer {
             if stopping && engine.out.is_empty() && engine.heard.is_empty() {
                 return;
             }
-            let pause = match engine.turn(stopping).await {
-                Ok(pause) => pause,
+            match engine.turn(stopping).await {
+                Ok(pause) => engine.wait(&stop, pause).await,
                 Err(error) => {
                     metrics::counter!("carillon_delivery_failures_total").increment(1);
                     tracing::error!(
                         error = &error as &dyn Error,
                         "deliveries could not be handed out or settled; it is tried again"
                     );
-                    AWAY
+                    tokio::time::sleep(AWAY).await;
                 }
-            };
-            engine.wait(&stop, pause).await;
+            }
         }
     }
 
@@ -149,6 +150,8 @@ struct Engine<'a> {
     sends: JoinSet<Report>,
     out: HashMap<Id, Out>,
     heard: Vec<Heard>,
+    /// When the first of them was.
+    heard_since: Option<Instant>,
     full: FullLanes,
     expired: Option<Instant>,
 }
@@ -195,6 +198,7 @@ impl<'a> Engine<'a> {
             sends: JoinSet::new(),
             out: HashMap::new(),
             heard: Vec::new(),
+            heard_since: None,
             full: FullLanes::default(),
             expired: None,
         }
@@ -204,11 +208,17 @@ impl<'a> Engine<'a> {
     async fn turn(&mut self, stopping: bool) -> Result<Duration, StoreError> {
         let poll = self.deliverer.config.poll.duration();
         self.gather();
-        self.settle().await?;
+        if stopping || self.is_gathered() {
+            self.settle().await?;
+        }
         if stopping {
             return Ok(poll);
         }
         self.expire().await?;
+        if !self.deliverer.schedule.lock().has_slot() {
+            // Ends give slots back, and they are waited for.
+            return Ok(poll.min(EXPIRY));
+        }
         if self.hand_out().await? {
             return Ok(Duration::ZERO);
         }
@@ -217,22 +227,40 @@ impl<'a> Engine<'a> {
         Ok(next.map_or(poll, |next| next.since(now).max(BREATH).min(poll)))
     }
 
-    /// Waits for an end, a wake-up, or the time.
+    /// Waits for ends, a wake-up, or the time. Ends come together; but nobody waits for them where something new is to be
+    /// handed out.
     async fn wait(&mut self, stop: &CancellationToken, pause: Duration) {
         if pause.is_zero() {
             // What ended meanwhile is settled with the next turn.
             return tokio::task::yield_now().await;
         }
         let (deliverer, never) = (self.deliverer, CancellationToken::new());
-        tokio::select! {
-            ended = self.sends.join_next_with_id(), if !self.sends.is_empty() => {
-                if let Some(ended) = ended {
-                    self.hear(ended);
+        let until = Instant::now() + pause;
+        while !self.is_gathered() {
+            let until = self
+                .heard_since
+                .map_or(until, |since| until.min(since + GATHERED));
+            tokio::select! {
+                ended = self.sends.join_next_with_id(), if !self.sends.is_empty() => {
+                    if let Some(ended) = ended {
+                        self.hear(ended);
+                    }
+                    self.gather();
                 }
+                () = stop.cancelled(), if !stop.is_cancelled() => return,
+                _ = deliverer.wake.wait(&never, &*deliverer.clock, None, until.saturating_duration_since(Instant::now())) => return,
             }
-            () = stop.cancelled(), if !stop.is_cancelled() => {}
-            _ = deliverer.wake.wait(&never, &*deliverer.clock, None, pause) => {}
         }
+    }
+
+    /// Whether what was heard is settled now: there is enough of it, it waited, or nothing else can come.
+    fn is_gathered(&self) -> bool {
+        let Some(since) = self.heard_since else {
+            return false;
+        };
+        self.sends.is_empty()
+            || self.heard.len() >= self.deliverer.config.batch
+            || since.elapsed() >= GATHERED
     }
 
     /// Everything that ended by now.
@@ -260,6 +288,7 @@ impl<'a> Engine<'a> {
     fn told(&mut self, out: Out, report: Report) {
         let health = Health::of(&report.outcome);
         let settlement = self.deliverer.settlement(&out.delivery, report);
+        self.heard_since.get_or_insert_with(Instant::now);
         self.heard.push(Heard {
             out,
             settlement,
@@ -287,12 +316,15 @@ impl<'a> Engine<'a> {
                 Err(error) if is_away(&error) => return Err(error),
                 Err(_) => one_by_one(deliverer, now, &batch).await?,
             };
-            deliverer.after(&settled).await;
-            let mut schedule = deliverer.schedule.lock();
-            for heard in self.heard.drain(..count) {
-                schedule.end(&heard.out.due, heard.out.pass, heard.health, now, rand::random());
+            {
+                let mut schedule = deliverer.schedule.lock();
+                for heard in self.heard.drain(..count) {
+                    schedule.end(&heard.out.due, heard.out.pass, heard.health, now, rand::random());
+                }
             }
+            deliverer.after(&settled).await;
         }
+        self.heard_since = None;
         Ok(())
     }
 
@@ -423,13 +455,12 @@ impl<'a> Engine<'a> {
         let read = async {
             let mut sources = deliverer.store.load_work(now, &deliveries).await?;
             deliverer.endpoints.resolve(&deliveries, &mut sources).await?;
-            let names = deliverer.composer.names(&deliveries).await?;
-            Ok::<_, Unavailable>((sources, names))
+            deliverer.composer.parts(&deliveries, sources).await
         };
         let read = read.await;
         for out in out {
             let composed = match &read {
-                Ok((sources, names)) => deliverer.composer.work(&out.delivery, sources, names),
+                Ok(parts) => deliverer.composer.work(&out.delivery, parts),
                 Err(error) => {
                     tracing::warn!(
                         error = error as &dyn Error,

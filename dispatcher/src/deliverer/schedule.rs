@@ -227,6 +227,11 @@ impl Schedule {
         self.under_way
     }
 
+    /// Whether any lane could be dealt a slot.
+    pub(crate) fn has_slot(&self) -> bool {
+        self.under_way < self.config.total_width
+    }
+
     /// Whether a lane could be leased from at `now`.
     pub(crate) fn has_room(&self, channel: &ChannelKind, lane: &Lane, now: Timestamp) -> bool {
         let taken = self

@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use carillon_domain::{
-    ChannelKind, Timestamp,
-    ports::{Unavailable, Work},
-};
+use carillon_domain::{ChannelKind, Timestamp, ports::Work};
 use carillon_runtime::http::Served;
 use tokio::time::Instant;
 
@@ -231,15 +228,14 @@ impl Remote {
         let now = self.clock.now();
         let read = async {
             let sources = self.store.load_work(now, &deliveries).await?;
-            let names = self.composer.names(&deliveries).await?;
-            Ok::<_, Unavailable>((sources, names))
+            self.composer.parts(&deliveries, sources).await
         };
         let read = read.await;
         let mut handings = Vec::with_capacity(deliveries.len());
         let mut failed = Vec::new();
         for delivery in deliveries {
             let report = match &read {
-                Ok((sources, names)) => match self.composer.work(&delivery, sources, names) {
+                Ok(parts) => match self.composer.work(&delivery, parts) {
                     Ok(work) => {
                         handings.push(Handing {
                             work,

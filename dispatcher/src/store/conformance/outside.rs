@@ -1,7 +1,8 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use carillon_domain::{
-    Address, ChannelKind, DeliveryId, EndpointId, EventId, NotificationId, TenantId, Timestamp, ports,
+    Address, ChannelKind, Content, DeliveryId, EndpointId, EventId, NotificationId, TenantId, Timestamp,
+    ports,
 };
 use carillon_sql::Database;
 use sqlx::AssertSqlSafe;
@@ -883,7 +884,8 @@ pub(super) async fn what_messages_are_made_of_is_loaded_together(f: Fixture) {
     assert_eq!(out.len(), 2);
     let sources = f.store.load_work(f.now(), &out).await.expect("reads");
     let notification = &sources.notifications[&(f.tenant.clone(), sent.id)];
-    assert_eq!(notification.content, sent.content);
+    let content: Content = serde_json::from_str(&sent.content).expect("content");
+    assert_eq!(notification.content.as_deref(), Some(&content));
     assert_eq!(&*sources.events[&(f.tenant.clone(), event)].kind, "delivery.dead");
     assert_eq!(
         sources.endpoints[&(f.tenant.clone(), id.to_string())].url,

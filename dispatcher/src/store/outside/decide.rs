@@ -126,6 +126,8 @@ pub(in crate::store) struct Effects {
     gone_endpoints: BTreeSet<EndpointKey>,
     /// Endpoints that begin to fail, or no longer do.
     pub(in crate::store) failing: BTreeMap<EndpointKey, Option<Timestamp>>,
+    /// Since when they failed before.
+    failed_before: BTreeMap<EndpointKey, Option<Timestamp>>,
     pub(in crate::store) ended: Vec<Ended>,
     /// What follows.
     pub(in crate::store) told: Told,
@@ -342,6 +344,7 @@ impl Effects {
             return;
         };
         let key = (leased.key.tenant.clone(), id);
+        self.failed_before.insert(key.clone(), endpoint.failing_since);
         match settlement.verdict {
             Verdict::Skipped | Verdict::Gone => {}
             Verdict::Done { .. } => {
@@ -359,12 +362,15 @@ impl Effects {
         }
     }
 
-    /// Those who answered well in between stay enabled.
+    /// Those who answered well in between stay enabled. What stands already is not written again: an endpoint that is well
+    /// costs nothing.
     pub(in crate::store) fn spare_the_well(&mut self) {
         let failing = &self.failing;
         let gone = &self.gone_endpoints;
         self.disabled
             .retain(|key, _| gone.contains(key) || !matches!(failing.get(key), Some(None)));
+        let before = &self.failed_before;
+        self.failing.retain(|key, since| before.get(key) != Some(&*since));
     }
 
     /// A registered endpoint is disabled; every other address is suppressed.

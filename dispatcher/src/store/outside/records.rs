@@ -3,9 +3,9 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use carillon_domain::{
-    Address, Category, ChannelKind, CollapseKey, DeliveryId, DeviceId, EndpointId, EventId, NotificationId,
-    Priority, RedriveId, TenantId, Timestamp, UserId,
-    ports::{Lane, Operation},
+    Address, Category, ChannelKind, CollapseKey, Content, DeliveryId, DeviceId, EndpointId, EventId,
+    NotificationId, Priority, RedriveId, TenantId, Timestamp, UserId,
+    ports::{Lane, Operation, TemplateSource},
 };
 
 /// A strand of a tenant's lane: what deliveries are handed out by. The strand is empty where nothing must stay in
@@ -301,8 +301,8 @@ pub(crate) struct NotificationSource {
     pub(crate) category: Category,
     pub(crate) priority: Priority,
     pub(crate) collapse_key: Option<CollapseKey>,
-    /// [`carillon_domain::Content`] as JSON.
-    pub(crate) content: Arc<str>,
+    /// None where what is stored cannot be read.
+    pub(crate) content: Option<Arc<Content>>,
     pub(crate) template: Option<(String, i64)>,
     /// The request's data, JSON.
     pub(crate) data: Option<String>,
@@ -312,8 +312,8 @@ pub(crate) struct NotificationSource {
 #[derive(Debug, Clone)]
 pub(crate) struct StoredTemplate {
     pub(crate) default_locale: String,
-    /// JSON: locale to [`carillon_domain::ports::TemplateSource`].
-    pub(crate) locales: String,
+    /// By locale. None where what is stored cannot be read.
+    pub(crate) locales: Option<HashMap<String, TemplateSource>>,
 }
 
 /// An event as endpoints are told it.

@@ -327,7 +327,7 @@ impl Sources {
                 _ => Priority::Normal,
             },
             collapse_key: collapse.as_deref().map(word).transpose()?,
-            content: Arc::from(content),
+            content: serde_json::from_str(&content).ok().map(Arc::new),
             template: template.zip(version),
             data,
         };
@@ -355,7 +355,7 @@ impl Sources {
         let (tenant, name, version, default_locale, locales) = row;
         let template = StoredTemplate {
             default_locale,
-            locales,
+            locales: serde_json::from_str(&locales).ok(),
         };
         self.templates
             .insert((word(&tenant)?, name, version), Arc::new(template));
