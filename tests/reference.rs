@@ -121,6 +121,7 @@ fn the_api_s_description_has_every_route_beyond_the_inbox() {
         "post /v1/templates/{name}/preview",
         "get /v1/channels",
         "put /v1/channels/{kind}",
+        "delete /v1/channels/{kind}",
         "post /v1/channels/{kind}/pull",
         "get /v1/channels/{kind}/stream",
         "post /v1/channels/{kind}/outcomes",

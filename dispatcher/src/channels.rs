@@ -56,7 +56,7 @@ impl Channels {
         }
     }
 
-    /// What was announced here counts here at once: for this tenant, or for all of them.
+    /// What was announced or taken back here counts here at once: for this tenant, or for all of them.
     pub(crate) async fn changed(&self, tenant: Option<&TenantId>) {
         match tenant {
             Some(tenant) => self.announced.invalidate(tenant).await,

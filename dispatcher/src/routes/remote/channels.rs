@@ -179,7 +179,9 @@ pub(super) async fn withdraw(
     IdPath(kind): IdPath<ChannelKind>,
 ) -> Result<StatusCode, Problem> {
     let served = worker(&dispatcher, &principal, &kind)?;
-    let withdrawn = dispatcher.store.withdraw_channel(tenant_of(&served), &kind).await;
+    let tenant = tenant_of(&served);
+    let withdrawn = dispatcher.store.withdraw_channel(tenant, &kind).await;
+    dispatcher.channels.changed(tenant).await;
     if withdrawn.map_err(Unavailable::from)? {
         Ok(StatusCode::NO_CONTENT)
     } else {
