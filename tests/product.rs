@@ -5,6 +5,7 @@ mod crash;
 mod e2e;
 mod harness;
 mod imports;
+mod mta;
 mod reference;
 mod sync;
 mod tools;

@@ -82,7 +82,7 @@ impl fmt::Display for Verdict {
             "{} kills, {} accepted, {} indeterminate and settled, seed {}, {:.0} s: lost {}, dup_visible {}, \
              dup_wire {}, reorder {}, silent_gap {}, announced_gap {}, phantom {}, contradiction {}, stuck {}, \
              unacknowledged {}, broken {}; {} deliveries by email and webhook, {} of them refused for good: lost {}, phantom {}, \
-             unstable {}, repeats {}",
+             unstable {}, repeats {}; {} withdrawn, {} of them too late",
             self.kills,
             self.accepted,
             self.indeterminate,
@@ -105,6 +105,8 @@ impl fmt::Display for Verdict {
             self.outside.phantom,
             self.outside.unstable,
             self.outside.repeats,
+            self.outside.withdrawn,
+            self.outside.late,
         )?;
         if self.is_clean() {
             let bound = |n: u64| 300.0 / n.max(1) as f64;
@@ -231,7 +233,8 @@ fn compare(
             }
         }
     }
-    let known: HashSet<&String> = state.accepted.values().collect();
+    let withdrawn = state.withdrawn.iter().map(|(_, id)| id);
+    let known: HashSet<&String> = state.accepted.values().chain(withdrawn).collect();
     for id in states.keys().filter(|id| !known.contains(id)) {
         verdict.phantom += 1;
         example(format!("phantom: nobody was told of {id}"));

@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) intents: HashMap<Number, Vec<usize>>,
     /// Each accepted number with its id.
     pub(super) accepted: HashMap<Number, String>,
+    /// What was withdrawn right after it was accepted: number and id.
+    pub(super) withdrawn: Vec<(Number, String)>,
     /// Requests, for asking again: key, path, body, ids.
     pub(super) requests: Vec<Request>,
     /// By user and reader.

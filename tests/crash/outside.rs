@@ -37,6 +37,10 @@ pub(super) struct Counts {
     pub(super) phantom: u64,
     /// Attempts of one delivery that differ in id or bytes.
     pub(super) unstable: u64,
+    /// Withdrawn right after they were accepted.
+    pub(super) withdrawn: u64,
+    /// Of them: at a receiver nevertheless, because it was too late.
+    pub(super) late: u64,
     /// Taken more than once: allowed, receivers drop them by the id.
     pub(super) repeats: u64,
 }
@@ -97,6 +101,18 @@ impl Outside {
 
     fn gone(&self, number: Number) -> String {
         self.hooks.url(&format!("/gone?n={number}"))
+    }
+
+    /// A notification that goes outside alone.
+    pub(super) fn to_withdraw(&self, number: Number) -> Value {
+        json!({
+            "targets": [{"address": {"channel": "webhook", "to": self.withdrawn(number)}}],
+            "content": {"title": format!("number {number}"), "data": {"n": number}}
+        })
+    }
+
+    fn withdrawn(&self, number: Number) -> String {
+        self.hooks.url(&format!("/withdrawn?n={number}"))
     }
 
     /// What a notification's request says beside users and content.
@@ -173,6 +189,26 @@ impl Outside {
                 }
             }
         }
+        let withdrawn = ledger.state().withdrawn.clone();
+        for (number, id) in &withdrawn {
+            let address = self.withdrawn(*number);
+            let record = records
+                .remove(&("webhook", address.clone(), *number))
+                .unwrap_or_default();
+            let key = ("webhook".to_owned(), address);
+            let mut delivery = found(api, id).await.remove(&key);
+            while delivery.as_ref().is_some_and(is_tried) && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                delivery = found(api, id).await.remove(&key);
+            }
+            let before = (counts.lost, counts.phantom, counts.unstable);
+            counts.weigh_withdrawn(delivery.as_ref(), &record);
+            if before != (counts.lost, counts.phantom, counts.unstable) {
+                examples.push(format!(
+                    "outside: {number} {id}, withdrawn: {delivery:?}, at the receiver {record:?}"
+                ));
+            }
+        }
         // A request whose answer was lost was accepted in the end: what is left was never asked for.
         counts.phantom += records.len() as u64;
         examples.extend(
@@ -220,6 +256,28 @@ impl Counts {
         self.lost + self.phantom + self.unstable == 0
     }
 
+    /// Withdrawn before it was planned, while it waited, or too late; what a receiver took, the attempts must tell.
+    fn weigh_withdrawn(&mut self, delivery: Option<&Value>, record: &Record) {
+        self.withdrawn += 1;
+        self.late += u64::from(record.taken > 0);
+        let Some(delivery) = delivery else {
+            self.phantom += u64::from(record.seen > 0);
+            return;
+        };
+        let attempts = delivery["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+        let told = |outcome: &str| attempts.iter().any(|attempt| attempt["outcome"] == outcome);
+        match delivery["state"].as_str() {
+            Some("delivered") => self.lost += u64::from(record.taken == 0),
+            Some("cancelled") => {
+                self.lost += u64::from(told("delivered") && record.taken == 0);
+                self.phantom += u64::from(record.seen > 0 && !told("delivered") && !told("lost"));
+            }
+            _ => self.lost += 1,
+        }
+        let id = delivery["id"].as_str().expect("an id");
+        self.unstable += u64::from(record.bodies.len() > 1 || record.ids.iter().any(|found| found != id));
+    }
+
     fn weigh(&mut self, delivery: Option<&Value>, record: &Record, dies: bool) {
         self.repeats += record.taken.saturating_sub(1);
         let Some(delivery) = delivery else {
@@ -239,6 +297,15 @@ impl Counts {
         let is_stable = record.bodies.len() <= 1 && record.ids.iter().all(|found| found == id);
         self.unstable += u64::from(!is_stable);
     }
+}
+
+/// Whether an attempt is under way, or its process ended and nobody said so yet.
+fn is_tried(delivery: &Value) -> bool {
+    let attempts = delivery["attempts"].as_array();
+    attempts
+        .into_iter()
+        .flatten()
+        .any(|attempt| attempt["outcome"].is_null())
 }
 
 fn email(user: usize) -> String {

@@ -56,6 +56,14 @@ impl Plan {
                 senders_stop.clone(),
             ));
         }
+        let seed = senders::split(&mut random);
+        sending.spawn(senders::withdraw(
+            api.clone(),
+            ledger.clone(),
+            outside.clone(),
+            seed,
+            senders_stop.clone(),
+        ));
         let mut reading = JoinSet::new();
         for (user, (caller, epoch)) in users.iter().enumerate() {
             let reader = || Reader {

@@ -20,6 +20,9 @@ use crate::harness::Api;
 /// How many mailboxes there are.
 pub(super) const USERS: usize = 8;
 
+/// The first number of what is withdrawn: far from the others.
+const WITHDRAWN: Number = 1 << 40;
+
 pub(super) fn user(index: usize) -> String {
     format!("user{index}")
 }
@@ -64,6 +67,39 @@ pub(super) async fn send(
         if random.random_bool(0.03) {
             again(&api, &ledger, &request).await;
         }
+    }
+}
+
+/// Posts what goes outside alone, and withdraws it a moment later, until told to stop.
+pub(super) async fn withdraw(
+    api: Api,
+    ledger: Arc<Ledger>,
+    outside: Arc<Outside>,
+    seed: u64,
+    stop: watch::Receiver<bool>,
+) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut number = WITHDRAWN;
+    while !*stop.borrow() {
+        let (path, key) = ("/v1/notifications", format!("withdrawn-{number}"));
+        let body = outside.to_withdraw(number);
+        let id = until_answered(&api, &ledger, path, &key, &body).await.remove(0);
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
+        let cancel = format!("{path}/{id}/cancel");
+        loop {
+            let request = api
+                .request(Method::POST, &cancel)
+                .timeout(Duration::from_secs(10))
+                .json(&json!({}));
+            match request.send().await.map(|answer| answer.status().as_u16()) {
+                Ok(200) => break,
+                Ok(503) | Err(_) => tokio::time::sleep(Duration::from_millis(25)).await,
+                Ok(status) => panic!("{cancel}: {status}"),
+            }
+        }
+        ledger.state().withdrawn.push((number, id));
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..100))).await;
     }
 }
 

@@ -120,6 +120,8 @@ stage_mail() {
   trap "mail_down '$folder'" EXIT
   mail_up "$folder"
   "$(executable mail)"
+  on_sqlite
+  product mta::
 }
 
 stage_e2e_sqlite() { on_sqlite; product e2e::; }

@@ -30,6 +30,9 @@ async fn report(api: &Api, dsn: String) -> Value {
 async fn a_bounce_suppresses_the_address_before_the_next_attempt_of_whatever_waits() {
     let outside = Outside::start().await;
     let api = &outside.api;
+    outside
+        .endpoint("/events", json!({"events": ["delivery.bounced"]}))
+        .await;
     let address = "gone@example.net";
     let send = |title: &'static str| async move {
         api.notify(
@@ -77,6 +80,9 @@ async fn a_bounce_suppresses_the_address_before_the_next_attempt_of_whatever_wai
         (&row["address"], &row["reason"], &row["delivery_id"]),
         (&json!(address), &json!("bounced"), &json!(delivery))
     );
+
+    let told = outside.hooks.wait_kind("/events", "delivery.bounced", 1).await;
+    assert_eq!(told[0].json()["data"]["delivery_id"], delivery.as_str());
 
     // The same report again, and one about somebody else, change nothing.
     report(api, bounce(&mail, address)).await;

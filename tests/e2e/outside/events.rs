@@ -93,3 +93,20 @@ async fn a_tenants_endpoint_hears_what_becomes_of_notifications() {
         .await;
     assert_eq!(told[0].json()["data"]["notification_id"], second.as_str());
 }
+
+#[tokio::test]
+async fn a_users_own_endpoint_gets_his_notifications_and_nobody_elses() {
+    let outside = Outside::start().await;
+    let api = &outside.api;
+    let request = json!({"url": outside.hooks.url("/ada"), "user": "ada"});
+    let made = api.post("/v1/webhooks/endpoints", &request).await.expect(201);
+    let (endpoint, key) = (text(&made["id"]), text(&made["secrets"][0]["secret"]));
+    assert!(endpoint.starts_with("whe_"));
+    let targets = json!([{"user": "ada"}, {"user": "bob"}]);
+    let id = api.notify(over(&["webhook"], targets, "For both")).await;
+    let hook = outside.hooks.wait("/ada", 1).await.remove(0);
+    assert_eq!(hook.signatures("v1"), [hmac(&key, &hook)]);
+    assert_eq!(hook.json()["type"], "notification.created");
+    assert_eq!(hook.json()["data"]["notification_id"], id.as_str());
+    assert_eq!(hook.json()["data"]["user"], "ada");
+}

@@ -2,6 +2,7 @@
 
 mod arriving;
 mod bounces;
+mod coming_back;
 mod dead_letters;
 mod endpoints;
 mod events;
