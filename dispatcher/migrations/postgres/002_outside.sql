@@ -25,6 +25,10 @@ ALTER TABLE deliveries ADD COLUMN collapse TEXT;
 -- The last outcome's word; `reason` says why.
 ALTER TABLE deliveries ADD COLUMN outcome TEXT;
 ALTER TABLE deliveries ADD COLUMN ended_at BIGINT;
+-- When a redrive or a resend last made it pending: its time to live counts from there.
+ALTER TABLE deliveries ADD COLUMN revived_at BIGINT;
+-- What the far end told before the attempt's own outcome was written: delivered, or why it failed.
+ALTER TABLE deliveries ADD COLUMN news TEXT;
 CREATE UNIQUE INDEX deliveries_outside ON deliveries (tenant, id) WHERE channel <> 'in_app';
 -- What an endpoint was told, newest first.
 CREATE INDEX deliveries_endpoint ON deliveries (tenant, address, id) WHERE channel = 'webhook';
@@ -55,6 +59,8 @@ CREATE TABLE delivery_queue (
     lease BIGINT NOT NULL DEFAULT 0,
     -- Attempts made before this row: their numbers go on, the waits between them begin anew.
     earlier BIGINT NOT NULL DEFAULT 0,
+    -- The state that a resend came from, which stands should it not arrive; null for everything else.
+    stands TEXT,
     PRIMARY KEY (tenant, delivery)
 );
 CREATE INDEX delivery_queue_due ON delivery_queue (tenant, channel, lane, strand, due_at);
@@ -216,7 +222,7 @@ CREATE TABLE redrives (
     id TEXT NOT NULL,
     -- JSON: which dead letters.
     filter TEXT NOT NULL,
-    -- running, done, cancelled
+    -- running, done
     state TEXT NOT NULL,
     -- Dead letters up to this one are done.
     cursor TEXT,

@@ -3,7 +3,7 @@ use carillon_runtime::http::{FieldError, Problem};
 use carillon_sql::StoreError;
 use http::StatusCode;
 
-use crate::store::outside::DeliveryState;
+use crate::store::outside::{DeliveryState, NotResendable};
 
 /// Why something about an endpoint could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +26,9 @@ pub(crate) enum EndpointError {
     /// It is told nothing.
     #[error("the endpoint is disabled")]
     Disabled,
-    /// It did not end with an attempt.
+    /// It did not end, it is taken back, or its sender took its notification back.
     #[error("the delivery cannot be sent again")]
-    NotResendable(DeliveryState),
+    NotResendable(NotResendable),
     /// The store, the seal or the directory did not do what it should.
     #[error(transparent)]
     Unavailable(Unavailable),
@@ -56,10 +56,16 @@ impl From<EndpointError> for Problem {
                 "No other secret signs for this endpoint without an end. Make another one first.".to_owned(),
             ),
             EndpointError::Disabled => conflict("The endpoint is disabled. Enable it first.".to_owned()),
-            EndpointError::NotResendable(DeliveryState::Pending) => {
+            EndpointError::NotResendable(NotResendable::Recalled) => {
+                conflict("The delivery is being taken back.".to_owned())
+            }
+            EndpointError::NotResendable(NotResendable::Cancelled) => conflict(
+                "Its notification was cancelled: what its sender took back is not sent again.".to_owned(),
+            ),
+            EndpointError::NotResendable(NotResendable::State(DeliveryState::Pending)) => {
                 conflict("The delivery is still being tried.".to_owned())
             }
-            EndpointError::NotResendable(state) => conflict(format!(
+            EndpointError::NotResendable(NotResendable::State(state)) => conflict(format!(
                 "Only what was delivered, accepted or is dead can be sent again; this delivery is {}.",
                 state.as_str()
             )),

@@ -311,7 +311,7 @@ impl Endpoints {
                 Ok(())
             }
             Resent::NotFound => Err(EndpointError::NotFound),
-            Resent::Conflict(state) => Err(EndpointError::NotResendable(state)),
+            Resent::Conflict(bar) => Err(EndpointError::NotResendable(bar)),
         }
     }
 

@@ -25,7 +25,8 @@ pub(crate) struct Holder {
 
 /// A delivery that a worker has.
 pub(super) struct Held {
-    pub(super) token: u32,
+    /// Of its attempt.
+    pub(super) number: u32,
     /// Which schedule its slot is of.
     pub(super) served: Option<TenantId>,
     pub(super) due: Due,
@@ -92,17 +93,23 @@ impl Holdings {
     }
 
     /// An attempt ended, by an answer; leases that another node handed out are not known here.
-    pub(super) fn end(&mut self, key: &(TenantId, DeliveryId), token: u32, verdict: Verdict, now: Timestamp) {
-        if self.held.get(key).is_some_and(|held| held.token == token)
+    pub(super) fn end(
+        &mut self,
+        key: &(TenantId, DeliveryId),
+        number: u32,
+        verdict: Verdict,
+        now: Timestamp,
+    ) {
+        if self.held.get(key).is_some_and(|held| held.number == number)
             && let Some(held) = self.held.remove(key)
         {
             self.give_back(&held, verdict, now);
         }
     }
 
-    pub(super) fn extend(&mut self, key: &(TenantId, DeliveryId), token: u32, until: Timestamp) {
+    pub(super) fn extend(&mut self, key: &(TenantId, DeliveryId), number: u32, until: Timestamp) {
         if let Some(held) = self.held.get_mut(key)
-            && held.token == token
+            && held.number == number
         {
             held.until = until;
         }
@@ -163,7 +170,7 @@ mod tests {
         let pick = round.picks.first().expect("a slot");
         let key = (TenantId::default(), DeliveryId::at(NOW));
         let held = Held {
-            token: 1,
+            number: 1,
             served: None,
             due: due(),
             pass: pick.pass,
@@ -187,7 +194,7 @@ mod tests {
         assert_eq!(
             holdings.room(holder(Some(stream)), 10, 2),
             1,
-            "an old token ends nothing"
+            "an old attempt ends nothing"
         );
         holdings.end(&first, 1, Verdict::Well, NOW);
         assert_eq!(holdings.room(holder(Some(stream)), 10, 2), 2);

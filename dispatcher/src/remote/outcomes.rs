@@ -149,7 +149,7 @@ impl Remote {
             for (settlement, outcome) in settlements.iter().zip(&outcomes) {
                 let delivery = &settlement.delivery;
                 let key = (delivery.key.tenant.clone(), delivery.id);
-                holdings.end(&key, delivery.token, Health::of(outcome), now);
+                holdings.end(&key, delivery.number(), Health::of(outcome), now);
             }
         }
         self.wake.tell();
@@ -166,7 +166,7 @@ impl Remote {
         Ok(held
             .into_iter()
             .map(|delivery| {
-                let key = (delivery.key.tenant.clone(), delivery.id, delivery.token);
+                let key = (delivery.key.tenant.clone(), delivery.id, delivery.number());
                 (key, Arc::new(delivery))
             })
             .collect())

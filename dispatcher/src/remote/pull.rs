@@ -28,8 +28,8 @@ const SEEN: Duration = Duration::from_secs(30);
 pub(crate) struct Handing {
     /// What the attempt is to send.
     pub(crate) work: Work,
-    /// The lease's token.
-    pub(crate) token: u32,
+    /// The attempt's number.
+    pub(crate) number: u32,
     /// When the lease ends.
     pub(crate) until: Timestamp,
 }
@@ -201,7 +201,7 @@ impl Remote {
                 };
                 *left = left.saturating_sub(1);
                 let held = Held {
-                    token: delivery.token,
+                    number: delivery.number(),
                     served: tenant.cloned(),
                     due: pick.due.clone(),
                     pass: pick.pass,
@@ -239,7 +239,7 @@ impl Remote {
                     Ok(work) => {
                         handings.push(Handing {
                             work,
-                            token: delivery.token,
+                            number: delivery.number(),
                             until,
                         });
                         continue;

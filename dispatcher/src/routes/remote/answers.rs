@@ -231,8 +231,8 @@ pub(super) async fn extend(
         .iter()
         .enumerate()
         .filter_map(|(place, item)| {
-            let (tenant, token) = parse_lease(&served, &item.lease)?;
-            Some((place, (tenant, item.delivery, token)))
+            let (tenant, number) = parse_lease(&served, &item.lease)?;
+            Some((place, (tenant, item.delivery, number)))
         })
         .unzip();
     let extended = dispatcher.remote.extend(&kind, &leases).await?;
@@ -293,7 +293,7 @@ fn fault(item: &OutcomeItem) -> Option<(&'static str, &'static str)> {
 
 /// As the deliverer has it; none for a lease that was never this worker's.
 fn answer(served: &Served, item: OutcomeItem) -> Option<Answer> {
-    let (tenant, token) = parse_lease(served, &item.lease)?;
+    let (tenant, number) = parse_lease(served, &item.lease)?;
     let word = item.outcome;
     let reason = item
         .reason
@@ -316,7 +316,7 @@ fn answer(served: &Served, item: OutcomeItem) -> Option<Answer> {
         OutcomeWord::Skipped => Outcome::Skipped { reason },
     };
     Some(Answer {
-        lease: (tenant, item.delivery, token),
+        lease: (tenant, item.delivery, number),
         report: Report {
             outcome,
             status: item.status,

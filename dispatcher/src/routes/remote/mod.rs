@@ -70,21 +70,21 @@ fn item_tenant(served: &Served, named: Option<TenantId>) -> Result<TenantId, &'s
     }
 }
 
-/// A lease as workers see it: opaque to them.
-fn lease_text(token: u32, tenant: &TenantId) -> String {
-    format!("{token}.{tenant}")
+/// A lease as workers see it: opaque to them. The attempt's number fences.
+fn lease_text(number: u32, tenant: &TenantId) -> String {
+    format!("{number}.{tenant}")
 }
 
-/// The token and the tenant of a lease; none for what we did not give to this worker.
+/// The tenant of a lease and its attempt's number; none for what we did not give to this worker.
 fn parse_lease(served: &Served, text: &str) -> Option<(TenantId, u32)> {
-    let (token, tenant) = text.split_once('.')?;
+    let (number, tenant) = text.split_once('.')?;
     let tenant: TenantId = tenant.parse().ok()?;
     let allowed = match served {
         Served::All => true,
         Served::Tenant(own) => *own == tenant,
     };
-    let token = token.parse().ok()?;
-    allowed.then_some((tenant, token))
+    let number = number.parse().ok()?;
+    allowed.then_some((tenant, number))
 }
 
 impl From<RemoteError> for Problem {

@@ -124,7 +124,7 @@ impl WorkItem {
             },
         };
         Self {
-            lease: lease_text(handing.token, &work.tenant),
+            lease: lease_text(handing.number, &work.tenant),
             tenant: work.tenant,
             delivery: work.delivery,
             lease_until: handing.until,

@@ -265,7 +265,7 @@ pub(super) async fn what_ended_is_sent_again_last_in_its_strand(f: Fixture) {
     let again = |id| f.store.resend(f.now(), &f.tenant, id);
     assert_eq!(
         again(first).await.expect("answers"),
-        Resent::Conflict(DeliveryState::Pending)
+        Resent::Conflict(NotResendable::State(DeliveryState::Pending))
     );
     let out = leased(&f).await;
     delivered(&f, &out[0]).await;

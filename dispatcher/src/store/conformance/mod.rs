@@ -1,6 +1,7 @@
 //! One suite over both stores.
 
 mod acknowledgements;
+mod again;
 mod catalog;
 mod endpoints;
 mod fixture;
@@ -117,4 +118,12 @@ on_both!(
     outside::what_was_withdrawn_is_not_tried_and_its_end_stands,
     outside::a_row_that_cannot_be_read_does_not_stop_its_neighbours,
     outside::what_messages_are_made_of_is_loaded_together,
+    again::attempts_are_numbered_on_after_one_was_lost,
+    again::a_late_answer_of_before_a_redrive_is_refused,
+    again::a_recall_gives_way_to_a_redrive_of_what_never_arrived,
+    again::what_is_sent_again_in_vain_stays_what_it_was,
+    again::what_was_to_replace_still_does_and_nothing_else,
+    again::a_redrive_gives_the_first_time_to_live_again,
+    again::what_its_sender_took_back_is_not_sent_again,
+    again::work_that_cannot_be_read_is_a_dead_letter_and_in_nobodys_way,
 );

@@ -11,16 +11,16 @@ use super::fixture::Fixture;
 use crate::store::outside::*;
 
 /// How long the tests lease.
-const LEASE: Duration = Duration::from_secs(60);
+pub(super) const LEASE: Duration = Duration::from_secs(60);
 /// How long the tests park.
-const PARK: Duration = Duration::from_secs(2);
+pub(super) const PARK: Duration = Duration::from_secs(2);
 
-fn webhook() -> ChannelKind {
+pub(super) fn webhook() -> ChannelKind {
     "webhook".parse().expect("a channel")
 }
 
 /// A delivery of a notification that nobody planned, to a host.
-fn delivery(f: &Fixture, host: &str) -> OutsideRow {
+pub(super) fn delivery(f: &Fixture, host: &str) -> OutsideRow {
     let now = f.now();
     OutsideRow {
         tenant: f.tenant.clone(),
@@ -41,12 +41,12 @@ fn delivery(f: &Fixture, host: &str) -> OutsideRow {
     }
 }
 
-fn address(text: &str) -> Address {
+pub(super) fn address(text: &str) -> Address {
     text.parse().expect("an address")
 }
 
 /// Opens deliveries the way that planning does.
-async fn open(f: &Fixture, rows: &[OutsideRow]) {
+pub(super) async fn open(f: &Fixture, rows: &[OutsideRow]) {
     open_in(f, rows, "").await;
 }
 
@@ -59,12 +59,12 @@ async fn open_in(f: &Fixture, rows: &[OutsideRow], strand: &str) {
     f.store.open_work(rows, &work).await.expect("commits");
 }
 
-async fn lease(f: &Fixture, most: u32) -> Vec<Arc<LeasedDelivery>> {
+pub(super) async fn lease(f: &Fixture, most: u32) -> Vec<Arc<LeasedDelivery>> {
     handed(f, most).await.leased.into_iter().map(Arc::new).collect()
 }
 
 /// Leases from every lane that is due.
-async fn handed(f: &Fixture, most: u32) -> Handed {
+pub(super) async fn handed(f: &Fixture, most: u32) -> Handed {
     let due = f
         .store
         .due_lanes(f.now(), &[webhook()], 1_000)
@@ -84,7 +84,7 @@ async fn handed(f: &Fixture, most: u32) -> Handed {
         .expect("leases")
 }
 
-fn said(f: &Fixture, delivery: &Arc<LeasedDelivery>, verdict: Verdict) -> Settlement {
+pub(super) fn said(f: &Fixture, delivery: &Arc<LeasedDelivery>, verdict: Verdict) -> Settlement {
     let outcome = match verdict {
         Verdict::Done { accepted: false } => "delivered",
         Verdict::Done { accepted: true } => "accepted",
@@ -105,41 +105,41 @@ fn said(f: &Fixture, delivery: &Arc<LeasedDelivery>, verdict: Verdict) -> Settle
     }
 }
 
-const DONE: Verdict = Verdict::Done { accepted: false };
+pub(super) const DONE: Verdict = Verdict::Done { accepted: false };
 
-async fn settle(f: &Fixture, settlements: &[Settlement]) -> Settled {
+pub(super) async fn settle(f: &Fixture, settlements: &[Settlement]) -> Settled {
     f.store.settle(f.now(), settlements).await.expect("commits")
 }
 
-async fn shown(f: &Fixture, id: DeliveryId) -> (OutsideDetail, Vec<AttemptDetail>) {
+pub(super) async fn shown(f: &Fixture, id: DeliveryId) -> (OutsideDetail, Vec<AttemptDetail>) {
     let shown = f.store.delivery(&f.tenant, id).await.expect("reads");
     shown.expect("is there")
 }
 
-async fn state(f: &Fixture, id: DeliveryId) -> DeliveryState {
+pub(super) async fn state(f: &Fixture, id: DeliveryId) -> DeliveryState {
     shown(f, id).await.0.state
 }
 
-fn outcomes(attempts: &[AttemptDetail]) -> Vec<&str> {
+pub(super) fn outcomes(attempts: &[AttemptDetail]) -> Vec<&str> {
     attempts
         .iter()
         .map(|attempt| attempt.outcome.as_deref().unwrap_or("runs"))
         .collect()
 }
 
-async fn next_due(f: &Fixture) -> Option<Timestamp> {
+pub(super) async fn next_due(f: &Fixture) -> Option<Timestamp> {
     f.store.next_lane_due(&[webhook()]).await.expect("reads")
 }
 
 /// States add up, and everything pending has work.
-async fn balanced(f: &Fixture) -> OutsideTally {
+pub(super) async fn balanced(f: &Fixture) -> OutsideTally {
     let tally = f.store.tally_outside().await.expect("counts");
     assert_eq!(tally.stranded, 0, "{tally:?}");
     tally
 }
 
 /// Runs a statement of the test's own.
-async fn run(f: &Fixture, statement: String) {
+pub(super) async fn run(f: &Fixture, statement: String) {
     match &f.database {
         Database::Sqlite(sqlite) => {
             let mut tx = sqlite.begin_system("a test prepares").await.expect("begins");
@@ -161,7 +161,7 @@ async fn run(f: &Fixture, statement: String) {
 }
 
 /// A registered endpoint.
-async fn endpoint(f: &Fixture, fifo: bool) -> EndpointId {
+pub(super) async fn endpoint(f: &Fixture, fifo: bool) -> EndpointId {
     let id = EndpointId::at(f.now());
     run(
         f,

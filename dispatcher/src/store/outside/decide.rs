@@ -10,7 +10,8 @@ use crate::store::listeners::Told;
 use carillon_domain::{DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
 
 use super::records::{
-    DeliveryState, Ended, LaneKey, LeasedDelivery, Settlement, SuppressionRow, Verdict, WorkRow,
+    DeliveryState, Ended, LaneKey, LeasedDelivery, NotResendable, Settlement, SuppressionRow, Verdict,
+    WorkRow,
 };
 
 /// Said of what is not sent because its address is suppressed.
@@ -20,7 +21,7 @@ const DISABLED: &str = "the endpoint is disabled";
 /// Said of what could not be delivered in time.
 const EXPIRED: &str = "its time to live ended";
 /// Said of what holds text that no code of ours wrote.
-const UNREADABLE: &str = "the stored delivery cannot be read";
+pub(in crate::store) const UNREADABLE: &str = "the stored delivery cannot be read";
 
 /// A row of `delivery_queue`.
 pub(in crate::store) type QueueKey = (TenantId, DeliveryId);
@@ -48,7 +49,12 @@ pub(in crate::store) struct CandidateDelivery {
     pub(in crate::store) reason: Option<String>,
     pub(in crate::store) suppressed: bool,
     pub(in crate::store) disabled: bool,
+    /// The state that stands should a resend not arrive.
+    pub(in crate::store) stands: Option<DeliveryState>,
 }
+
+/// The tenant and the delivery of work that no code of ours wrote, as they are stored.
+pub(in crate::store) type Unreadable = (String, String);
 
 impl Candidate {
     fn key(&self) -> QueueKey {
@@ -60,6 +66,8 @@ impl Candidate {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Found {
     pub(in crate::store) state: DeliveryState,
+    /// The state that stands should a resend not arrive.
+    pub(in crate::store) stands: Option<DeliveryState>,
     /// The registered endpoint that it is for.
     pub(in crate::store) endpoint: Option<FoundEndpoint>,
 }
@@ -114,6 +122,8 @@ pub(in crate::store) struct Effects {
     /// Attempts whose process ended before they did.
     pub(in crate::store) lost: Vec<(QueueKey, u32)>,
     pub(in crate::store) attempt_ends: Vec<AttemptEnd>,
+    /// Work that cannot be read: a dead letter, so that it stands in nobody's way.
+    pub(in crate::store) unreadable: Vec<Unreadable>,
     pub(in crate::store) changes: Vec<DeliveryChange>,
     /// Work that is over.
     pub(in crate::store) gone: Vec<QueueKey>,
@@ -136,6 +146,21 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) stale: u64,
     /// Settlements whose lease was not the last one.
     pub(in crate::store) refused: Vec<QueueKey>,
+}
+
+/// Why a delivery is not sent again: its state, the operation that is open for it, its notification's state.
+pub(in crate::store) fn not_resendable(
+    state: DeliveryState,
+    open: Option<&str>,
+    notification: Option<&str>,
+) -> Option<NotResendable> {
+    match state {
+        _ if notification == Some("cancelled") => Some(NotResendable::Cancelled),
+        // A recall of what never arrived gives way.
+        DeliveryState::Dead => None,
+        DeliveryState::Accepted | DeliveryState::Delivered => open.map(|_| NotResendable::Recalled),
+        state => Some(NotResendable::State(state)),
+    }
 }
 
 /// Whether a delivery in this state is what the operation is about.
@@ -173,13 +198,34 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
             effects.gone.push(candidate.key());
         } else if leased.expires_at <= now {
             let reason = too_late(delivery.reason.as_deref());
-            effects.end(now, leased, Some(DeliveryState::Dead), Some(reason), false);
+            effects.end(
+                now,
+                leased,
+                delivery.stands,
+                Some(DeliveryState::Dead),
+                Some(reason),
+                false,
+            );
         } else if delivery.suppressed {
             let reason = Some(Cow::Borrowed(SUPPRESSED));
-            effects.end(now, leased, Some(DeliveryState::Skipped), reason, false);
+            effects.end(
+                now,
+                leased,
+                delivery.stands,
+                Some(DeliveryState::Skipped),
+                reason,
+                false,
+            );
         } else if delivery.disabled {
             let reason = Some(Cow::Borrowed(DISABLED));
-            effects.end(now, leased, Some(DeliveryState::Dead), reason, false);
+            effects.end(
+                now,
+                leased,
+                delivery.stands,
+                Some(DeliveryState::Dead),
+                reason,
+                false,
+            );
         } else {
             effects.leased.push(LeasedDelivery {
                 token: candidate.token.saturating_add(1),
@@ -279,7 +325,7 @@ pub(in crate::store) fn settle(
         None if given_up => Some(Cow::Borrowed(DISABLED)),
         reason => reason.clone().map(Cow::Owned),
     };
-    effects.end(now, leased, state, reason, gone);
+    effects.end(now, leased, found.stands, state, reason, gone);
     if let Some(change) = effects.changes.last_mut() {
         change.outcome = told.outcome;
         change.attempts = told.attempts;
@@ -288,11 +334,13 @@ pub(in crate::store) fn settle(
 }
 
 impl Effects {
-    /// The work is over. Without a state it was a recall that did not come about.
+    /// The work is over. Without a state it was a recall that did not come about. What `stands` is where a resend came
+    /// from: should it not arrive again, it arrived nevertheless.
     fn end(
         &mut self,
         now: Timestamp,
         leased: &LeasedDelivery,
+        stands: Option<DeliveryState>,
         state: Option<DeliveryState>,
         reason: Option<Cow<'static, str>>,
         gone: bool,
@@ -308,6 +356,19 @@ impl Effects {
         };
         let key = (leased.key.tenant.clone(), leased.id);
         self.gone.push(key.clone());
+        if let (Some(stands), Some(DeliveryState::Dead | DeliveryState::Skipped)) = (stands, state) {
+            let reason = reason.map(|reason| Cow::Owned(format!("not sent again: {reason}")));
+            self.changes.push(DeliveryChange {
+                state: Some(stands),
+                reason,
+                ..unchanged(key, Some(now))
+            });
+            return;
+        }
+        let state = match (stands, state) {
+            (Some(DeliveryState::Delivered), Some(DeliveryState::Accepted)) => stands,
+            _ => state,
+        };
         if let Some(state) = state {
             self.ended.push(Ended {
                 tenant: key.0.clone(),

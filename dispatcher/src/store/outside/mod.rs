@@ -20,7 +20,8 @@ use carillon_sql::StoreError;
 use super::records::PlanJob;
 
 pub(super) use decide::{
-    Candidate, Effects, Found, FoundEndpoint, QueueKey, by_lane, expire, hand_out, settle,
+    Candidate, Effects, Found, FoundEndpoint, QueueKey, UNREADABLE, Unreadable, by_lane, expire, hand_out,
+    not_resendable, settle,
 };
 pub(super) use follow::{follow, may_follow, tell_bounce};
 pub(crate) use planning::Bars;
@@ -121,7 +122,8 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<bool, StoreError>;
 
-    /// Makes a delivery that ended pending again, last in its strand and with as much time to live as it had.
+    /// Makes a delivery that ended pending again, last in its strand and with as much time to live as it had at first.
+    /// What arrived before and does not arrive again stays what it was.
     async fn resend(&self, now: Timestamp, tenant: &TenantId, id: DeliveryId) -> Result<Resent, StoreError>;
 
     /// Redrives that run, of all tenants, the one first that waited the longest.

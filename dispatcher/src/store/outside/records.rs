@@ -191,7 +191,7 @@ pub(crate) struct LeasedDelivery {
     pub(crate) locale: Option<Arc<str>>,
     pub(crate) operation: Operation,
     pub(crate) provider_id: Option<String>,
-    /// Fences: only the last one handed out may settle. Also how many attempts its retry policy has seen.
+    /// How many attempts its retry policy has seen with this one.
     pub(crate) token: u32,
     /// Attempts before this work was opened.
     pub(crate) earlier: u32,
@@ -200,7 +200,7 @@ pub(crate) struct LeasedDelivery {
 }
 
 impl LeasedDelivery {
-    /// The attempt's number, from 1.
+    /// The attempt's number, from 1. Fences: only the last one handed out may settle.
     pub(crate) fn number(&self) -> u32 {
         self.earlier.saturating_add(self.token)
     }
@@ -428,8 +428,19 @@ pub(crate) struct SuppressionQuery {
 pub(crate) enum Resent {
     Done,
     NotFound,
-    /// It is not one that ended with an attempt.
-    Conflict(DeliveryState),
+    /// Why not.
+    Conflict(NotResendable),
+}
+
+/// Why a delivery is not sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotResendable {
+    /// It is being tried, or ended without arriving and is no dead letter.
+    State(DeliveryState),
+    /// It is being taken back.
+    Recalled,
+    /// Its sender took its notification back.
+    Cancelled,
 }
 
 /// A row of `redrives`.
@@ -440,7 +451,8 @@ pub(crate) struct RedriveRow {
     pub(crate) is_done: bool,
     /// Dead letters that matched when it began.
     pub(crate) total: u64,
-    /// Dead letters that are pending again.
+    /// Dead letters that it made pending again. Fewer than `total` where a resend was first, or their notification was
+    /// cancelled meanwhile.
     pub(crate) done: u64,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,

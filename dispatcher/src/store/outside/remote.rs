@@ -90,7 +90,7 @@ pub(crate) enum FormName {
     Short,
 }
 
-/// A delivery and the token of its lease.
+/// A delivery and the number of its attempt, which fences: it never comes again, whatever is redriven.
 pub(crate) type LeaseKey = (TenantId, DeliveryId, u32);
 
 /// News from the far end about one delivery.

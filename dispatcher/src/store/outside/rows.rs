@@ -7,7 +7,7 @@ use carillon_sql::StoreError;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{
-    decide::{Candidate, CandidateDelivery},
+    decide::{Candidate, CandidateDelivery, Unreadable},
     planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
     records::{
         AttemptDetail, Brings, DeliveryState, DueLane, EndpointSource, EventSource, LaneKey, LeasedDelivery,
@@ -22,6 +22,18 @@ use crate::store::{
 };
 
 pub(in crate::store) type LaneColumns = (String, String, String, String, i64);
+
+/// Lanes; one that cannot be read is left out, so that its neighbours are looked at.
+pub(in crate::store) fn due_lanes(rows: Vec<LaneColumns>) -> Vec<DueLane> {
+    let readable = |row| match due_lane(row) {
+        Ok(lane) => Some(lane),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a lane cannot be read");
+            None
+        }
+    };
+    rows.into_iter().filter_map(readable).collect()
+}
 
 pub(in crate::store) fn due_lane(row: LaneColumns) -> Result<DueLane, StoreError> {
     let (tenant, channel, lane, strand, due) = row;
@@ -39,7 +51,7 @@ pub(in crate::store) fn due_lane(row: LaneColumns) -> Result<DueLane, StoreError
 /// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s` and an endpoint `e`.
 pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
     c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
-    d.created_at, d.reason, s.reason, e.state";
+    d.created_at, d.reason, s.reason, e.state, c.stands";
 
 /// What [`CANDIDATE`] needs joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
@@ -56,6 +68,7 @@ pub(in crate::store) struct CandidateColumns {
     reason: Option<String>,
     suppressed: Option<String>,
     endpoint: Option<String>,
+    stands: Option<String>,
 }
 
 impl<'r, R> FromRow<'r, R> for CandidateColumns
@@ -90,11 +103,36 @@ where
             reason: row.try_get(16)?,
             suppressed: row.try_get(17)?,
             endpoint: row.try_get(18)?,
+            stands: row.try_get(19)?,
         })
     }
 }
 
-pub(in crate::store) fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
+/// Candidates, and what cannot be read: one of a thousand must not keep its neighbours from being handed out.
+pub(in crate::store) fn candidates(
+    rows: impl IntoIterator<Item = CandidateColumns>,
+) -> (Vec<Candidate>, Vec<Unreadable>) {
+    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    for row in rows {
+        let [tenant, delivery, ..] = &row.lane;
+        let key = (tenant.clone(), delivery.clone());
+        match candidate(row) {
+            Ok(candidate) => readable.push(candidate),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    tenant = key.0,
+                    delivery = key.1,
+                    "work cannot be read; it is a dead letter now"
+                );
+                unreadable.push(key);
+            }
+        }
+    }
+    (readable, unreadable)
+}
+
+fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
     let [tenant, delivery, channel, lane, strand] = &row.lane;
     let [expires, token, earlier] = row.numbers;
     let key = LaneKey {
@@ -138,6 +176,7 @@ pub(in crate::store) fn candidate(row: CandidateColumns) -> Result<Candidate, St
                 reason: row.reason,
                 suppressed: row.suppressed.is_some(),
                 disabled: row.endpoint.as_deref().is_some_and(|state| state != "enabled"),
+                stands: row.stands.as_deref().map(delivery_state).transpose()?,
             })
         }
         _ => None,
@@ -166,7 +205,8 @@ fn time(stored: Option<i64>) -> Option<Timestamp> {
 
 /// The columns of [`outside_detail`]: of a delivery `d`.
 pub(in crate::store) const DETAIL: &str = "d.id, d.notification, d.user_id, d.channel, d.address, d.lane, d.state, \
-    d.reason, d.outcome, d.attempts, d.created_at, d.expires_at, d.ended_at";
+    d.reason, d.outcome, (SELECT COUNT(*) FROM attempts a WHERE a.tenant = d.tenant AND a.delivery = d.id), \
+    d.created_at, d.expires_at, d.ended_at";
 
 pub(in crate::store) type DetailColumns = (
     String,

@@ -9,7 +9,9 @@ use super::{
     lanes::lanes_of_new_work,
 };
 use crate::store::endpoints::EventRow;
-use crate::store::outside::{DeliveryState, Effects, OutsideRow, SuppressionRow, WorkRow};
+use crate::store::outside::{
+    DeliveryState, Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
+};
 
 impl PostgresStore {
     pub(super) async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError> {
@@ -195,6 +197,7 @@ pub(super) async fn apply(
         .await?;
     }
     queue(tx, until, effects).await?;
+    condemn(tx, now, &effects.unreadable).await?;
     write_events(tx, &effects.told.events).await?;
     write_new(tx, &effects.told.outside, &effects.told.work).await
 }
@@ -253,6 +256,35 @@ async fn attempts(tx: &mut PgConnection, now: Timestamp, effects: &Effects) -> R
         .execute(tx)
         .await?;
     }
+    Ok(())
+}
+
+/// Ends work that cannot be read.
+async fn condemn(tx: &mut PgConnection, now: Timestamp, rows: &[Unreadable]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let tenants = column!(rows, (tenant, _) => tenant.as_str());
+    let ids = column!(rows, (_, id) => id.as_str());
+    sqlx::query(
+        "UPDATE deliveries d SET state = 'dead', reason = $3, ended_at = $4 \
+         FROM UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
+         WHERE d.tenant = v.tenant AND d.id = v.id AND d.channel <> 'in_app'",
+    )
+    .bind(&tenants)
+    .bind(&ids)
+    .bind(UNREADABLE)
+    .bind(now.as_micros())
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "DELETE FROM delivery_queue q USING UNNEST($1::text[], $2::text[]) AS v(tenant, delivery) \
+         WHERE q.tenant = v.tenant AND q.delivery = v.delivery",
+    )
+    .bind(&tenants)
+    .bind(&ids)
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

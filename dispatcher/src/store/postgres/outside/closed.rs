@@ -9,7 +9,9 @@ use super::{
     apply::apply,
     lanes::{hold_with, lock_changes, not_held, refresh},
 };
-use crate::store::outside::{self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, LaneKey};
+use crate::store::outside::{
+    self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, LaneKey, Unreadable,
+};
 
 /// What waits for endpoints that are not enabled; what is being tried ends by itself.
 const CLOSED: &str = "SELECT q.tenant, q.channel, q.lane, q.strand, q.delivery FROM endpoints x JOIN delivery_queue q ON q.tenant = x.tenant \
@@ -59,7 +61,9 @@ impl PostgresStore {
                 tx.rollback().await?;
                 continue;
             }
-            let mut effects = outside::hand_out(now, candidates(&mut tx, now, &rows).await?);
+            let (candidates, unreadable) = candidates(&mut tx, now, &rows).await?;
+            let mut effects = outside::hand_out(now, candidates);
+            effects.unreadable = unreadable;
             // Whoever was enabled in between keeps what waits.
             effects.leased.clear();
             self.tell(&mut tx, now, &mut effects).await?;
@@ -86,7 +90,7 @@ async fn candidates(
     tx: &mut PgConnection,
     now: Timestamp,
     rows: &[ClosedColumns],
-) -> Result<Vec<Candidate>, StoreError> {
+) -> Result<(Vec<Candidate>, Vec<Unreadable>), StoreError> {
     let statement = format!(
         "SELECT {CANDIDATE} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($1::text[], $2::text[]) \
          AS k(tenant, delivery) ON k.tenant = q.tenant AND k.delivery = q.delivery \
@@ -100,5 +104,5 @@ async fn candidates(
         .bind(now.as_micros())
         .fetch_all(tx)
         .await?;
-    rows.into_iter().map(outside::candidate).collect()
+    Ok(outside::candidates(rows))
 }

@@ -29,7 +29,7 @@ impl PostgresStore {
         .bind(limit as i64)
         .fetch_all(&mut *read)
         .await?;
-        rows.into_iter().map(outside::due_lane).collect()
+        Ok(outside::due_lanes(rows))
     }
 
     pub(super) async fn next_lane_due(
@@ -64,7 +64,7 @@ impl PostgresStore {
         .bind(limit as i64)
         .fetch_all(&mut *read)
         .await?;
-        rows.into_iter().map(outside::due_lane).collect()
+        Ok(outside::due_lanes(rows))
     }
 
     pub(super) async fn park(&self, lanes: &[ParkedLane]) -> Result<(), StoreError> {

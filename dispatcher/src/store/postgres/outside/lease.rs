@@ -13,6 +13,7 @@ use super::{
 use crate::store::Fingerprints;
 use crate::store::outside::{
     self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Effects, Ended, Handed, LaneKey, LanePick,
+    Unreadable,
 };
 
 impl PostgresStore {
@@ -35,9 +36,10 @@ impl PostgresStore {
                 tx.rollback().await?;
                 continue;
             }
-            let mut candidates = candidates(&mut tx, now, picks).await?;
+            let (mut candidates, unreadable) = candidates(&mut tx, now, picks).await?;
             mark_erased(&mut tx, &self.prints, &mut candidates).await?;
             let mut effects = outside::hand_out(now, candidates);
+            effects.unreadable = unreadable;
             self.tell(&mut tx, now, &mut effects).await?;
             let late = not_held(&effects, &lanes);
             if told.is_empty() && !late.is_empty() {
@@ -94,17 +96,18 @@ impl PostgresStore {
             if rows.is_empty() {
                 return Ok(Vec::new());
             }
-            let lanes: BTreeSet<LaneKey> = rows
+            let lanes: BTreeSet<LaneKey> = outside::due_lanes(rows)
                 .into_iter()
-                .map(|row| outside::due_lane(row).map(|lane| lane.key))
-                .collect::<Result<_, _>>()?;
+                .map(|lane| lane.key)
+                .collect();
             if !hold_with(&mut tx, now, &lanes, &told, make).await? {
                 make = true;
                 tx.rollback().await?;
                 continue;
             }
-            let candidates = late(&mut tx, now, limit, &lanes).await?;
+            let (candidates, unreadable) = late(&mut tx, now, limit, &lanes).await?;
             let mut effects = outside::expire(now, candidates);
+            effects.unreadable = unreadable;
             self.tell(&mut tx, now, &mut effects).await?;
             let late = not_held(&effects, &lanes);
             if told.is_empty() && !late.is_empty() {
@@ -158,7 +161,7 @@ async fn candidates(
     tx: &mut PgConnection,
     now: Timestamp,
     picks: &[LanePick],
-) -> Result<Vec<Candidate>, StoreError> {
+) -> Result<(Vec<Candidate>, Vec<Unreadable>), StoreError> {
     let (strands, lanes): (Vec<&LanePick>, Vec<&LanePick>) =
         picks.iter().partition(|pick| !pick.key.strand.is_empty());
     let any = format!(
@@ -179,7 +182,7 @@ async fn candidates(
         if picks.is_empty() {
             continue;
         }
-        let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        let mut rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(now.as_micros())
             .bind(column!(picks, pick => pick.key.tenant.as_str()))
             .bind(column!(picks, pick => pick.key.channel.as_str()))
@@ -188,11 +191,9 @@ async fn candidates(
             .bind(column!(picks, pick => i64::from(pick.limit)))
             .fetch_all(&mut *tx)
             .await?;
-        for row in rows {
-            found.push(outside::candidate(row)?);
-        }
+        found.append(&mut rows);
     }
-    Ok(found)
+    Ok(outside::candidates(found))
 }
 
 /// Finds suppressed addresses of which only fingerprints are left.
@@ -224,7 +225,7 @@ async fn late(
     now: Timestamp,
     limit: usize,
     lanes: &BTreeSet<LaneKey>,
-) -> Result<Vec<Candidate>, StoreError> {
+) -> Result<(Vec<Candidate>, Vec<Unreadable>), StoreError> {
     let statement = format!(
         "SELECT {CANDIDATE} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($3::text[], $4::text[], \
              $5::text[], $6::text[]) AS l(tenant, channel, lane, strand) ON l.tenant = q.tenant \
@@ -241,5 +242,5 @@ async fn late(
         .bind(column!(lanes, key => &*key.strand))
         .fetch_all(tx)
         .await?;
-    rows.into_iter().map(outside::candidate).collect()
+    Ok(outside::candidates(rows))
 }

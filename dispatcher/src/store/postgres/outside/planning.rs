@@ -123,6 +123,9 @@ pub(in crate::store::postgres) async fn write_overtaken(
     .bind(column!(overtaken, (_, id) => id.to_string()))
     .fetch_all(&mut *tx)
     .await?;
+    let tenants = column!(overtaken, (tenant, _) => tenant.as_str());
+    let ids = column!(overtaken, (_, id) => id.to_string());
+    withdraw(tx, now, &tenants, &ids).await?;
     sqlx::query(
         "UPDATE deliveries SET collapse = NULL, \
          reason = CASE WHEN state = 'pending' THEN $3 ELSE reason END, \
@@ -131,8 +134,8 @@ pub(in crate::store::postgres) async fn write_overtaken(
          FROM UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
          WHERE deliveries.tenant = v.tenant AND deliveries.id = v.id AND deliveries.channel <> 'in_app'",
     )
-    .bind(column!(overtaken, (tenant, _) => tenant.as_str()))
-    .bind(column!(overtaken, (_, id) => id.to_string()))
+    .bind(tenants)
+    .bind(ids)
     .bind(OVERTAKEN)
     .bind(now.as_micros())
     .execute(tx)
@@ -236,8 +239,20 @@ pub(in crate::store::postgres) async fn cancel_outside(
     .bind(id.to_string())
     .fetch_one(&mut *tx)
     .await?;
+    let waiting: Vec<(String,)> = sqlx::query_as(
+        "SELECT id FROM deliveries WHERE tenant = $1 AND notification = $2 AND channel <> 'in_app' \
+         AND state = 'pending'",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .fetch_all(&mut *tx)
+    .await?;
+    let tenants = column!(waiting, _ => tenant.as_str());
+    let ids = column!(waiting, (id,) => id.clone());
+    withdraw(tx, now, &tenants, &ids).await?;
     let sent: Vec<outside::SentColumns> = sqlx::query_as(
-        "SELECT id, channel, lane, attempts FROM deliveries WHERE tenant = $1 AND notification = $2 \
+        "SELECT id, channel, lane, COALESCE((SELECT MAX(a.number) FROM attempts a WHERE a.tenant = deliveries.tenant \
+         AND a.delivery = deliveries.id), 0) FROM deliveries WHERE tenant = $1 AND notification = $2 \
          AND channel <> 'in_app' AND state IN ('accepted', 'delivered') AND lane IS NOT NULL",
     )
     .bind(tenant.as_str())
@@ -259,3 +274,36 @@ pub(in crate::store::postgres) async fn cancel_outside(
     .await?;
     number(in_flight)
 }
+
+/// Before what waits is withdrawn: what was being sent again is what it was before, and nobody waits in a strand behind
+/// what is not sent any more. What is being tried ends by itself.
+async fn withdraw(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    tenants: &[&str],
+    ids: &[String],
+) -> Result<(), StoreError> {
+    for statement in [FREED, NOT_SENT_AGAIN] {
+        sqlx::query(statement)
+            .bind(tenants)
+            .bind(ids)
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?;
+    }
+    sqlx::query(CLOSED).bind(tenants).bind(ids).execute(tx).await?;
+    Ok(())
+}
+
+const FREED: &str = "UPDATE lanes SET due_at = LEAST(due_at, $3) WHERE strand <> '' \
+    AND (tenant, channel, lane, strand) IN (SELECT q.tenant, q.channel, q.lane, q.strand \
+    FROM UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
+    JOIN delivery_queue q ON q.tenant = v.tenant AND q.delivery = v.id)";
+const NOT_SENT_AGAIN: &str = "UPDATE deliveries d SET state = q.stands, ended_at = $3 \
+    FROM UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
+    JOIN delivery_queue q ON q.tenant = v.tenant AND q.delivery = v.id AND q.stands IS NOT NULL \
+    WHERE d.tenant = q.tenant AND d.id = q.delivery AND d.state = 'pending' AND d.channel <> 'in_app'";
+const CLOSED: &str = "DELETE FROM delivery_queue q USING UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
+    WHERE q.tenant = v.tenant AND q.delivery = v.id AND (q.stands IS NOT NULL OR q.strand <> '' AND NOT EXISTS \
+    (SELECT 1 FROM attempts a WHERE a.tenant = q.tenant AND a.delivery = q.delivery \
+    AND a.number = q.earlier + q.lease AND a.outcome IS NULL))";

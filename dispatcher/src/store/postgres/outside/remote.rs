@@ -102,7 +102,7 @@ impl RemoteStore for PostgresStore {
         .bind(limit as i64)
         .fetch_all(&mut *read)
         .await?;
-        rows.into_iter().map(outside::due_lane).collect()
+        Ok(outside::due_lanes(rows))
     }
 
     async fn held(
@@ -113,8 +113,8 @@ impl RemoteStore for PostgresStore {
         let mut read = self.postgres.read_system(WORKERS).await?;
         let statement = format!(
             "SELECT {CANDIDATE} FROM (SELECT q.* FROM UNNEST($1::text[], $2::text[], $3::bigint[]) \
-             AS j(tenant, id, lease) JOIN delivery_queue q \
-             ON q.tenant = j.tenant AND q.delivery = j.id AND q.lease = j.lease \
+             AS j(tenant, id, number) JOIN delivery_queue q \
+             ON q.tenant = j.tenant AND q.delivery = j.id AND q.earlier + q.lease = j.number \
              WHERE q.channel = $4 AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = q.tenant \
              AND a.delivery = q.delivery AND a.number = q.earlier + q.lease AND a.outcome IS NULL)) c \
              {CANDIDATE_JOINS}"
@@ -122,16 +122,13 @@ impl RemoteStore for PostgresStore {
         let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(column!(leases, (tenant, _, _) => tenant.as_str()))
             .bind(column!(leases, (_, id, _) => id.to_string()))
-            .bind(column!(leases, (_, _, token) => i64::from(*token)))
+            .bind(column!(leases, (_, _, number) => i64::from(*number)))
             .bind(channel.as_str())
             .fetch_all(&mut *read)
             .await?;
-        let mut held = Vec::with_capacity(rows.len());
-        for row in rows {
-            let found = outside::candidate(row)?;
-            held.extend(found.delivery.and_then(|delivery| delivery.leased));
-        }
-        Ok(held)
+        let (found, _) = outside::candidates(rows);
+        let held = found.into_iter().filter_map(|found| found.delivery?.leased);
+        Ok(held.collect())
     }
 
     async fn extend_leases(
@@ -146,7 +143,7 @@ impl RemoteStore for PostgresStore {
         let mut extended = Vec::new();
         for lease in held {
             let updated = sqlx::query(
-                "UPDATE delivery_queue SET due_at = $4 WHERE tenant = $1 AND delivery = $2 AND lease = $3 \
+                "UPDATE delivery_queue SET due_at = $4 WHERE tenant = $1 AND delivery = $2 AND earlier + lease = $3 \
                  AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
                  AND a.delivery = delivery_queue.delivery \
                  AND a.number = delivery_queue.earlier + delivery_queue.lease \
@@ -154,7 +151,7 @@ impl RemoteStore for PostgresStore {
             )
             .bind(lease.key.tenant.as_str())
             .bind(lease.id.to_string())
-            .bind(i64::from(lease.token))
+            .bind(i64::from(lease.number()))
             .bind(until.as_micros())
             .bind(oldest.as_micros())
             .execute(&mut *tx)

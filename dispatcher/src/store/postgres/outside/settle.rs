@@ -65,20 +65,20 @@ impl PostgresStore {
 
 /// Where the deliveries stand whose leases still hold; such rows are locked.
 async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<Option<Found>>, StoreError> {
-    let rows: Vec<(i64, String, Option<String>, Option<i64>)> = sqlx::query_as(
-        "SELECT j.place, d.state, e.state, e.failing_since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
-         AS j(tenant, id, lease, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
+    let rows: Vec<(i64, String, Option<String>, Option<String>, Option<i64>)> = sqlx::query_as(
+        "SELECT j.place, d.state, q.stands, e.state, e.failing_since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
+         AS j(tenant, id, number, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
          JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
-         WHERE q.lease = j.lease ORDER BY d.tenant, d.id FOR UPDATE OF d, q",
+         WHERE q.earlier + q.lease = j.number ORDER BY d.tenant, d.id FOR UPDATE OF d, q",
     )
     .bind(column!(settlements, settlement => settlement.delivery.key.tenant.as_str()))
     .bind(column!(settlements, settlement => settlement.delivery.id.to_string()))
-    .bind(column!(settlements, settlement => i64::from(settlement.delivery.token)))
+    .bind(column!(settlements, settlement => i64::from(settlement.delivery.number())))
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (place, state, endpoint, failing) in rows {
+    for (place, state, stands, endpoint, failing) in rows {
         let state = outside::delivery_state(&state)?;
         if let Some(slot) = usize::try_from(place - 1)
             .ok()
@@ -86,6 +86,7 @@ async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<
         {
             *slot = Some(Found {
                 state,
+                stands: stands.as_deref().map(outside::delivery_state).transpose()?,
                 endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing),
             });
         }

@@ -8,7 +8,7 @@ use super::{
     lease::queue_keys,
 };
 use crate::store::endpoints::EventRow;
-use crate::store::outside::{Effects, OutsideRow, SuppressionRow, WorkRow};
+use crate::store::outside::{Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow};
 
 static OUTSIDE: Bulk = Bulk::new(
     "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, created_at, \
@@ -217,6 +217,7 @@ pub(super) async fn apply(
         .await?;
     }
     queue(tx, until, effects).await?;
+    condemn(tx, now, &effects.unreadable).await?;
     ATTEMPTS
         .run(tx, &effects.leased, |query, row| {
             query
@@ -229,6 +230,31 @@ pub(super) async fn apply(
         .await?;
     write_events(tx, &effects.told.events).await?;
     write_new(tx, &effects.told.outside, &effects.told.work).await
+}
+
+/// Ends work that cannot be read.
+async fn condemn(tx: &mut SqliteConnection, now: Timestamp, rows: &[Unreadable]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let keys = json_list(rows.iter())?;
+    sqlx::query(
+        "UPDATE deliveries SET state = 'dead', reason = $2, ended_at = $3 WHERE channel <> 'in_app' \
+         AND (tenant, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+    )
+    .bind(keys.as_str())
+    .bind(UNREADABLE)
+    .bind(now.as_micros())
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "DELETE FROM delivery_queue WHERE (tenant, delivery) IN \
+         (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+    )
+    .bind(keys)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 async fn queue(tx: &mut SqliteConnection, until: Timestamp, effects: &Effects) -> Result<(), StoreError> {

@@ -41,11 +41,9 @@ impl SqliteStore {
             tx.commit().await?;
             return Ok(Vec::new());
         }
-        let candidates = rows
-            .into_iter()
-            .map(outside::candidate)
-            .collect::<Result<_, _>>()?;
+        let (candidates, unreadable) = outside::candidates(rows);
         let mut effects = outside::hand_out(now, candidates);
+        effects.unreadable = unreadable;
         // Whoever was enabled in between keeps what waits.
         effects.leased.clear();
         let tenants = effects.ended.iter().map(|end| &end.tenant);

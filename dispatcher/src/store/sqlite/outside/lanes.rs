@@ -47,9 +47,7 @@ impl SqliteStore {
             .bind(limit as i64)
             .fetch_all(&mut *read)
             .await?;
-            for row in rows {
-                lanes.push(outside::due_lane(row)?);
-            }
+            lanes.append(&mut outside::due_lanes(rows));
         }
         lanes.sort_by_key(|lane| lane.due_at);
         Ok(lanes)
@@ -88,7 +86,7 @@ impl SqliteStore {
         .bind(limit as i64)
         .fetch_all(&mut *read)
         .await?;
-        rows.into_iter().map(outside::due_lane).collect()
+        Ok(outside::due_lanes(rows))
     }
 
     pub(super) async fn park(&self, lanes: &[ParkedLane]) -> Result<(), StoreError> {

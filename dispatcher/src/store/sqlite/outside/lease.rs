@@ -40,9 +40,10 @@ impl SqliteStore {
             .sqlite
             .begin_system("the deliverer serves all tenants")
             .await?;
-        let mut candidates = candidates(&mut tx, now, picks).await?;
+        let (mut candidates, unreadable) = outside::candidates(candidates(&mut tx, now, picks).await?);
         mark_erased(&mut tx, &self.prints, &mut candidates).await?;
         let mut effects = outside::hand_out(now, candidates);
+        effects.unreadable = unreadable;
         effects.lanes.extend(picks.iter().map(|pick| pick.key.clone()));
         let listeners = listeners(
             &mut tx,
@@ -83,11 +84,9 @@ impl SqliteStore {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let candidates = rows
-            .into_iter()
-            .map(outside::candidate)
-            .collect::<Result<_, _>>()?;
+        let (candidates, unreadable) = outside::candidates(rows);
         let mut effects = outside::expire(now, candidates);
+        effects.unreadable = unreadable;
         let listeners = listeners(
             &mut tx,
             effects.ended.iter().map(|end| &end.tenant),
@@ -138,7 +137,7 @@ async fn candidates(
     tx: &mut SqliteConnection,
     now: Timestamp,
     picks: &[LanePick],
-) -> Result<Vec<Candidate>, StoreError> {
+) -> Result<Vec<CandidateColumns>, StoreError> {
     let (strands, lanes): (Vec<_>, Vec<_>) = picks.iter().partition(|pick| !pick.key.strand.is_empty());
     let mut found = Vec::new();
     select(tx, &ANY_TEXTS, ANY, true, now, &lanes, &mut found).await?;
@@ -157,7 +156,7 @@ async fn select(
     limited: bool,
     now: Timestamp,
     picks: &[&LanePick],
-    found: &mut Vec<Candidate>,
+    found: &mut Vec<CandidateColumns>,
 ) -> Result<(), StoreError> {
     let texts = texts.get_or_init(|| {
         SIZES.map(|size| {
@@ -181,10 +180,8 @@ async fn select(
                     query = query.bind(i64::from(pick.limit));
                 }
             }
-            let rows: Vec<CandidateColumns> = query.fetch_all(&mut *tx).await?;
-            for row in rows {
-                found.push(outside::candidate(row)?);
-            }
+            let mut rows: Vec<CandidateColumns> = query.fetch_all(&mut *tx).await?;
+            found.append(&mut rows);
             rest = more;
         }
     }

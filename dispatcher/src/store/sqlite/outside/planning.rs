@@ -83,6 +83,8 @@ pub(in crate::store::sqlite) async fn write_overtaken(
     if overtaken.is_empty() {
         return Ok(());
     }
+    let keys = pairs(overtaken.iter().map(|(tenant, id)| (tenant, id)))?;
+    withdraw(tx, now, &keys).await?;
     sqlx::query(
         "UPDATE deliveries SET collapse = NULL, \
          reason = CASE WHEN state = 'pending' THEN $2 ELSE reason END, \
@@ -90,7 +92,7 @@ pub(in crate::store::sqlite) async fn write_overtaken(
          state = CASE WHEN state = 'pending' THEN 'superseded' ELSE state END \
          WHERE channel <> 'in_app' AND (tenant, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
     )
-    .bind(pairs(overtaken.iter().map(|(tenant, id)| (tenant, id)))?)
+    .bind(keys)
     .bind(OVERTAKEN)
     .bind(now.as_micros())
     .execute(tx)
@@ -115,8 +117,19 @@ pub(in crate::store::sqlite) async fn cancel_outside(
     .bind(id.to_string())
     .fetch_one(&mut *tx)
     .await?;
+    let waiting: Vec<(String,)> = sqlx::query_as(
+        "SELECT id FROM deliveries WHERE tenant = $1 AND notification = $2 AND channel <> 'in_app' \
+         AND state = 'pending'",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .fetch_all(&mut *tx)
+    .await?;
+    let keys = pairs(waiting.iter().map(|(id,)| (tenant, id)))?;
+    withdraw(tx, now, &keys).await?;
     let sent: Vec<outside::SentColumns> = sqlx::query_as(
-        "SELECT id, channel, lane, attempts FROM deliveries WHERE tenant = $1 AND notification = $2 \
+        "SELECT id, channel, lane, COALESCE((SELECT MAX(a.number) FROM attempts a WHERE a.tenant = deliveries.tenant \
+         AND a.delivery = deliveries.id), 0) FROM deliveries WHERE tenant = $1 AND notification = $2 \
          AND channel <> 'in_app' AND state IN ('accepted', 'delivered') AND lane IS NOT NULL",
     )
     .bind(tenant.as_str())
@@ -138,3 +151,29 @@ pub(in crate::store::sqlite) async fn cancel_outside(
     .await?;
     number(in_flight)
 }
+
+/// Before what waits is withdrawn: what was being sent again is what it was before, and nobody waits in a strand behind
+/// what is not sent any more. What is being tried ends by itself.
+async fn withdraw(tx: &mut SqliteConnection, now: Timestamp, keys: &str) -> Result<(), StoreError> {
+    for statement in [NOT_SENT_AGAIN, FREED] {
+        sqlx::query(statement)
+            .bind(keys)
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?;
+    }
+    sqlx::query(CLOSED).bind(keys).execute(tx).await?;
+    Ok(())
+}
+
+const NOT_SENT_AGAIN: &str = "UPDATE deliveries SET state = q.stands, ended_at = $2 FROM json_each($1) j \
+    CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 AND q.stands IS NOT NULL \
+    WHERE deliveries.tenant = q.tenant AND deliveries.id = q.delivery AND deliveries.state = 'pending' \
+    AND deliveries.channel <> 'in_app'";
+const FREED: &str = "UPDATE lanes SET due_at = MIN(due_at, $2) WHERE strand <> '' AND (tenant, channel, lane, strand) IN \
+    (SELECT q.tenant, q.channel, q.lane, q.strand FROM json_each($1) j CROSS JOIN delivery_queue q \
+    ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1)";
+const CLOSED: &str = "DELETE FROM delivery_queue WHERE (tenant, delivery) IN \
+    (SELECT value ->> 0, value ->> 1 FROM json_each($1)) AND (stands IS NOT NULL OR strand <> '' AND NOT EXISTS \
+    (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant AND a.delivery = delivery_queue.delivery \
+    AND a.number = delivery_queue.earlier + delivery_queue.lease AND a.outcome IS NULL))";

@@ -1,6 +1,6 @@
 use carillon_domain::{DeliveryId, RedriveId, TenantId, Timestamp};
 use carillon_sql::{StoreError, TenantScope};
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
     super::{SqliteStore, keys::json_list},
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::store::{
     ledger::encode,
-    outside::{self, DeadFilter, DeliveryState, RedriveRow, Resent},
+    outside::{self, DeadFilter, DeliveryState, NotResendable, RedriveRow, Resent},
     rows::json,
 };
 
@@ -85,18 +85,12 @@ impl SqliteStore {
         let ids: Vec<(String,)> = select.build_query_as().fetch_all(&mut *tx).await?;
         let more = ids.len() >= limit;
         let last = ids.last().map(|(id,)| id.clone()).or(cursor);
-        let done = ids.len() as i64;
-        if !ids.is_empty() {
-            let ids = json_list(ids.iter().map(|(id,)| id))?;
-            for statement in REVIVE {
-                sqlx::query(statement)
-                    .bind(tenant.as_str())
-                    .bind(ids.as_str())
-                    .bind(now.as_micros())
-                    .execute(&mut *tx)
-                    .await?;
-            }
-        }
+        // What another redrive or a resend opened, and what its sender took back, is left out.
+        let done = if ids.is_empty() {
+            0
+        } else {
+            revive(&mut tx, now, tenant, json_list(ids.iter().map(|(id,)| id))?).await?
+        };
         sqlx::query(
             "UPDATE redrives SET cursor = $3, done = done + $4, state = $5, updated_at = $6 \
              WHERE tenant = $1 AND id = $2",
@@ -120,38 +114,31 @@ impl SqliteStore {
         id: DeliveryId,
     ) -> Result<Resent, StoreError> {
         let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
-        let row: Option<(String, bool)> = sqlx::query_as(
-            "SELECT d.state, EXISTS (SELECT 1 FROM delivery_queue q WHERE q.tenant = d.tenant AND q.delivery = d.id) \
-             FROM deliveries d WHERE d.tenant = $1 AND d.id = $2 AND d.channel <> 'in_app'",
+        let row: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(
+            "SELECT d.state, q.operation, n.state FROM deliveries d \
+             LEFT JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id \
+             LEFT JOIN notifications n ON n.tenant = d.tenant AND n.id = d.notification \
+             WHERE d.tenant = $1 AND d.id = $2 AND d.channel <> 'in_app'",
         )
         .bind(tenant.as_str())
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((state, open)) = row else {
+        let Some((state, open, notification)) = row else {
             return Ok(Resent::NotFound);
         };
         let state = outside::delivery_state(&state)?;
-        // What is being taken back is not sent again.
-        if open
-            || !matches!(
-                state,
-                DeliveryState::Dead | DeliveryState::Accepted | DeliveryState::Delivered
-            )
-        {
-            return Ok(Resent::Conflict(state));
+        if let Some(bar) = outside::not_resendable(state, open.as_deref(), notification.as_deref()) {
+            return Ok(Resent::Conflict(bar));
         }
-        let ids = json_list([id].into_iter())?;
-        for statement in REVIVE {
-            sqlx::query(statement)
-                .bind(tenant.as_str())
-                .bind(ids.as_str())
-                .bind(now.as_micros())
-                .execute(&mut *tx)
-                .await?;
-        }
+        let revived = revive(&mut tx, now, tenant, json_list([id].into_iter())?).await?;
         tx.commit().await?;
-        Ok(Resent::Done)
+        Ok(if revived > 0 {
+            Resent::Done
+        } else {
+            // Somebody else was first.
+            Resent::Conflict(NotResendable::State(DeliveryState::Pending))
+        })
     }
 
     pub(super) async fn running_redrives(
@@ -211,22 +198,61 @@ impl SqliteStore {
     }
 }
 
-/// Makes what ended pending again: last in their strands, due now, with as much time to live as they had.
-const REVIVE: [&str; 3] = [
-    "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, expires_at, earlier) \
-     SELECT d.tenant, d.id, d.channel, COALESCE(e.lane, d.lane, ''), CASE WHEN e.fifo = 1 THEN e.id ELSE '' END, \
-     MAX($3, COALESCE((SELECT MAX(q.ord) + 1 FROM delivery_queue q WHERE q.tenant = d.tenant \
-     AND q.channel = d.channel AND q.lane = e.lane AND q.strand = e.id AND q.strand <> ''), 0)), \
-     CASE WHEN d.state = 'dead' AND d.provider_id IS NOT NULL THEN 'replace' ELSE 'deliver' END, $3, \
-     $3 + MAX(COALESCE(d.expires_at, 0) - d.created_at, 3600000000), d.attempts \
-     FROM json_each($2) j CROSS JOIN deliveries d ON d.tenant = $1 AND d.id = j.value AND d.channel <> 'in_app' \
-     LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address WHERE d.state IN ('dead', 'accepted', 'delivered') \
-     ON CONFLICT DO NOTHING",
+/// Makes what ended pending again: last in its strand, due now, with as much time to live as it had at first, an hour at
+/// the least. What is open stays as it is, but for a recall of what never arrived. Answers how many.
+async fn revive(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    tenant: &TenantId,
+    ids: String,
+) -> Result<i64, StoreError> {
+    let revived: Vec<(String,)> = sqlx::query_as(REVIVE)
+        .bind(tenant.as_str())
+        .bind(ids)
+        .bind(now.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+    let ids = json_list(revived.iter().map(|(id,)| id))?;
+    for statement in REVIVED {
+        sqlx::query(statement)
+            .bind(tenant.as_str())
+            .bind(ids.as_str())
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(revived.len() as i64)
+}
+
+/// Opens the work. It replaces an earlier message only where that is what it was planned to do and it never got through.
+const REVIVE: &str = "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, \
+    expires_at, earlier, stands) SELECT d.tenant, d.id, d.channel, COALESCE(e.lane, d.lane, ''), \
+    CASE WHEN e.fifo = 1 THEN e.id ELSE '' END, \
+    MAX($3, COALESCE((SELECT MAX(q.ord) + 1 FROM delivery_queue q WHERE q.tenant = d.tenant \
+    AND q.channel = d.channel AND q.lane = e.lane AND q.strand = e.id AND q.strand <> ''), 0)), \
+    CASE WHEN d.provider_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = d.tenant \
+    AND a.delivery = d.id AND a.outcome IN ('accepted', 'delivered')) THEN 'replace' ELSE 'deliver' END, $3, \
+    $3 + MAX(COALESCE(d.expires_at, 0) - COALESCE(d.revived_at, d.created_at), 3600000000), \
+    MAX(d.attempts, COALESCE((SELECT MAX(a.number) FROM attempts a WHERE a.tenant = d.tenant \
+    AND a.delivery = d.id), 0)), CASE WHEN d.state = 'dead' THEN NULL ELSE d.state END \
+    FROM json_each($2) j CROSS JOIN deliveries d ON d.tenant = $1 AND d.id = j.value AND d.channel <> 'in_app' \
+    LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
+    LEFT JOIN notifications n ON n.tenant = d.tenant AND n.id = d.notification \
+    WHERE d.state IN ('dead', 'accepted', 'delivered') AND COALESCE(n.state, '') <> 'cancelled' \
+    ON CONFLICT (tenant, delivery) DO UPDATE SET lane = excluded.lane, strand = excluded.strand, ord = excluded.ord, \
+    operation = excluded.operation, due_at = excluded.due_at, expires_at = excluded.expires_at, lease = 0, \
+    earlier = excluded.earlier, stands = NULL \
+    WHERE delivery_queue.operation = 'recall' AND excluded.stands IS NULL RETURNING delivery";
+
+/// What goes with the work that was opened. An attempt of a recall that was replaced has nothing to say any more.
+const REVIVED: [&str; 3] = [
+    "UPDATE attempts SET outcome = 'lost', ended_at = $3 WHERE tenant = $1 AND outcome IS NULL \
+     AND delivery IN (SELECT value FROM json_each($2))",
     "INSERT INTO lanes (tenant, channel, lane, strand, due_at) \
      SELECT DISTINCT q.tenant, q.channel, q.lane, q.strand, $3 FROM json_each($2) j \
      CROSS JOIN delivery_queue q ON q.tenant = $1 AND q.delivery = j.value WHERE TRUE \
      ON CONFLICT (tenant, channel, lane, strand) DO UPDATE SET due_at = MIN(lanes.due_at, excluded.due_at)",
-    "UPDATE deliveries SET state = 'pending', ended_at = NULL, \
-     expires_at = $3 + MAX(COALESCE(expires_at, 0) - created_at, 3600000000) \
-     WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2)) AND channel <> 'in_app' AND state IN ('dead', 'accepted', 'delivered')",
+    "UPDATE deliveries SET state = 'pending', ended_at = NULL, news = NULL, revived_at = $3, \
+     expires_at = $3 + MAX(COALESCE(expires_at, 0) - COALESCE(revived_at, created_at), 3600000000) \
+     WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2)) AND channel <> 'in_app'",
 ];

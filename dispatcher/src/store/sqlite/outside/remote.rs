@@ -100,7 +100,7 @@ impl RemoteStore for SqliteStore {
         .bind(limit as i64)
         .fetch_all(&mut *read)
         .await?;
-        rows.into_iter().map(outside::due_lane).collect()
+        Ok(outside::due_lanes(rows))
     }
 
     async fn held(
@@ -111,7 +111,7 @@ impl RemoteStore for SqliteStore {
         let mut read = self.sqlite.read_system(WORKERS).await?;
         let statement = format!(
             "SELECT {CANDIDATE} FROM (SELECT q.* FROM json_each($1) j CROSS JOIN delivery_queue q \
-             ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 AND q.lease = j.value ->> 2 \
+             ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 AND q.earlier + q.lease = j.value ->> 2 \
              WHERE q.channel = $2 AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = q.tenant \
              AND a.delivery = q.delivery AND a.number = q.earlier + q.lease AND a.outcome IS NULL)) c \
              {CANDIDATE_JOINS}"
@@ -120,17 +120,14 @@ impl RemoteStore for SqliteStore {
             .bind(json_list(
                 leases
                     .iter()
-                    .map(|(tenant, id, token)| (tenant.as_str(), id, token)),
+                    .map(|(tenant, id, number)| (tenant.as_str(), id, number)),
             )?)
             .bind(channel.as_str())
             .fetch_all(&mut *read)
             .await?;
-        let mut held = Vec::with_capacity(rows.len());
-        for row in rows {
-            let found = outside::candidate(row)?;
-            held.extend(found.delivery.and_then(|delivery| delivery.leased));
-        }
-        Ok(held)
+        let (found, _) = outside::candidates(rows);
+        let held = found.into_iter().filter_map(|found| found.delivery?.leased);
+        Ok(held.collect())
     }
 
     async fn extend_leases(
@@ -144,7 +141,7 @@ impl RemoteStore for SqliteStore {
         let mut lanes = std::collections::BTreeSet::new();
         for lease in held {
             let updated = sqlx::query(
-                "UPDATE delivery_queue SET due_at = $4 WHERE tenant = $1 AND delivery = $2 AND lease = $3 \
+                "UPDATE delivery_queue SET due_at = $4 WHERE tenant = $1 AND delivery = $2 AND earlier + lease = $3 \
                  AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
                  AND a.delivery = delivery_queue.delivery \
                  AND a.number = delivery_queue.earlier + delivery_queue.lease \
@@ -152,7 +149,7 @@ impl RemoteStore for SqliteStore {
             )
             .bind(lease.key.tenant.as_str())
             .bind(lease.id.to_string())
-            .bind(i64::from(lease.token))
+            .bind(i64::from(lease.number()))
             .bind(until.as_micros())
             .bind(oldest.as_micros())
             .execute(&mut *tx)

@@ -58,24 +58,25 @@ async fn found(
 ) -> Result<Vec<Option<Found>>, StoreError> {
     let keys = json_list(settlements.iter().map(|settlement| {
         let leased = &settlement.delivery;
-        (leased.key.tenant.as_str(), leased.id, leased.token)
+        (leased.key.tenant.as_str(), leased.id, leased.number())
     }))?;
-    let rows: Vec<(i64, String, Option<String>, Option<i64>)> = sqlx::query_as(
-        "SELECT j.key, d.state, e.state, e.failing_since FROM json_each($1) j \
+    let rows: Vec<(i64, String, Option<String>, Option<String>, Option<i64>)> = sqlx::query_as(
+        "SELECT j.key, d.state, q.stands, e.state, e.failing_since FROM json_each($1) j \
          CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
          CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
-         WHERE q.lease = j.value ->> 2",
+         WHERE q.earlier + q.lease = j.value ->> 2",
     )
     .bind(keys)
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (index, state, endpoint, failing) in rows {
+    for (index, state, stands, endpoint, failing) in rows {
         let state = outside::delivery_state(&state)?;
         if let Some(place) = usize::try_from(index).ok().and_then(|index| found.get_mut(index)) {
             *place = Some(Found {
                 state,
+                stands: stands.as_deref().map(outside::delivery_state).transpose()?,
                 endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing),
             });
         }

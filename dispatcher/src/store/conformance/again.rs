@@ -1,0 +1,316 @@
+//! Redrives and resends: what ended is tried again.
+
+use std::{sync::Arc, time::Duration};
+
+use carillon_domain::{DeliveryId, NotificationId, TenantId, ports::Operation};
+
+use super::{fixture::Fixture, outside::*};
+use crate::store::outside::*;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Redrives all dead letters; answers how many are pending again.
+async fn redrive(f: &Fixture) -> u64 {
+    let begun = f
+        .store
+        .begin_redrive(f.now(), &f.tenant, &DeadFilter::default())
+        .await
+        .expect("begins");
+    while f
+        .store
+        .redrive_page(f.now(), &f.tenant, begun.id, 10)
+        .await
+        .expect("redrives")
+    {}
+    let row = f.store.redrive(&f.tenant, begun.id).await.expect("reads");
+    row.expect("is there").done
+}
+
+async fn resend(f: &Fixture, id: DeliveryId) -> Resent {
+    f.store.resend(f.now(), &f.tenant, id).await.expect("commits")
+}
+
+/// A notification's row, in a state.
+async fn notification(f: &Fixture, id: NotificationId, state: &str) {
+    run(
+        f,
+        format!(
+            "INSERT INTO notifications (tenant, id, state, category, priority, content, targets, created_at, send_at, \
+             expires_at) VALUES ('default', '{id}', '{state}', 'news', 'normal', '{{}}', '[]', 0, 0, 0)"
+        ),
+    )
+    .await;
+}
+
+fn notification_of(row: &OutsideRow) -> NotificationId {
+    match row.brings {
+        Brings::Notification(id) => id,
+        Brings::Event(_) => panic!("a notification"),
+    }
+}
+
+/// A provider took it, and calls it so.
+fn accepted(f: &Fixture, out: &Arc<LeasedDelivery>, provider_id: &str) -> Settlement {
+    Settlement {
+        provider_id: Some(provider_id.to_owned()),
+        ..said(f, out, Verdict::Done { accepted: true })
+    }
+}
+
+async fn fail_late(f: &Fixture, id: DeliveryId) {
+    let news = News {
+        tenant: f.tenant.clone(),
+        about: About::Delivery(id),
+        says: Says::Failed("it never arrived".to_owned()),
+    };
+    f.store
+        .receive_news(f.now(), &webhook(), &[news])
+        .await
+        .expect("commits");
+}
+
+pub(super) async fn attempts_are_numbered_on_after_one_was_lost(f: Fixture) {
+    let row = delivery(&f, "a.example");
+    open(&f, std::slice::from_ref(&row)).await;
+    assert_eq!(lease(&f, 1).await.len(), 1);
+    // Its process dies, and its time to live ends before anybody tries again.
+    f.advance(2 * HOUR);
+    assert_eq!(
+        f.store.expire_deliveries(f.now(), 10).await.expect("ends").len(),
+        1
+    );
+    let (detail, attempts) = shown(&f, row.id).await;
+    assert_eq!((detail.state, detail.attempts), (DeliveryState::Dead, 1));
+    assert_eq!(outcomes(&attempts), ["lost"]);
+    assert_eq!(redrive(&f).await, 1);
+    let neighbour = OutsideRow {
+        tenant: "acme".parse::<TenantId>().expect("a tenant"),
+        ..delivery(&f, "b.example")
+    };
+    open(&f, std::slice::from_ref(&neighbour)).await;
+    let out = lease(&f, 9).await;
+    assert_eq!(out.len(), 2, "it and its neighbour");
+    let own = out.iter().find(|out| out.id == row.id).expect("is out");
+    assert_eq!((own.number(), own.token), (2, 1), "waits begin anew");
+    settle(&f, &[said(&f, own, Verdict::Dead)]).await;
+    assert_eq!(resend(&f, row.id).await, Resent::Done);
+    let again = lease(&f, 9).await;
+    assert_eq!(again[0].number(), 3);
+    let (detail, attempts) = shown(&f, row.id).await;
+    assert_eq!(
+        (detail.attempts, outcomes(&attempts)),
+        (3, vec!["lost", "rejected", "runs"])
+    );
+}
+
+pub(super) async fn a_late_answer_of_before_a_redrive_is_refused(f: Fixture) {
+    let row = delivery(&f, "a.example");
+    open(&f, std::slice::from_ref(&row)).await;
+    let hangs = lease(&f, 1).await.remove(0);
+    f.advance(2 * HOUR);
+    f.store.expire_deliveries(f.now(), 10).await.expect("ends");
+    redrive(&f).await;
+    let again = lease(&f, 1).await.remove(0);
+    assert_eq!(hangs.token, again.token);
+    let settled = settle(&f, &[said(&f, &hangs, DONE)]).await;
+    assert_eq!(settled.refused, [(f.tenant.clone(), row.id)]);
+    let key = |out: &LeasedDelivery| (f.tenant.clone(), row.id, out.number());
+    let held = f
+        .store
+        .held(&webhook(), &[key(&hangs), key(&again)])
+        .await
+        .expect("reads");
+    assert_eq!(
+        held.iter().map(LeasedDelivery::number).collect::<Vec<_>>(),
+        [again.number()]
+    );
+    let until = f.now().after(LEASE);
+    let extended = f
+        .store
+        .extend_leases(&[hangs], f.now(), until)
+        .await
+        .expect("commits");
+    assert!(extended.is_empty());
+    let settled = settle(&f, &[said(&f, &again, Verdict::Dead)]).await;
+    assert_eq!(settled.stale, 0);
+    assert_eq!(state(&f, row.id).await, DeliveryState::Dead);
+}
+
+pub(super) async fn a_recall_gives_way_to_a_redrive_of_what_never_arrived(f: Fixture) {
+    let row = delivery(&f, "a.example");
+    open(&f, std::slice::from_ref(&row)).await;
+    let out = lease(&f, 1).await.remove(0);
+    settle(&f, &[accepted(&f, &out, "p-1")]).await;
+    let work = WorkRow {
+        earlier: 1,
+        ..WorkRow::of(&row, Arc::from(""), Operation::Recall)
+    };
+    f.store.open_work(&[], &[work]).await.expect("commits");
+    assert_eq!(
+        resend(&f, row.id).await,
+        Resent::Conflict(NotResendable::Recalled)
+    );
+    let recalls = lease(&f, 1).await.remove(0);
+    assert_eq!(recalls.operation, Operation::Recall);
+    fail_late(&f, row.id).await;
+    assert_eq!(state(&f, row.id).await, DeliveryState::Dead);
+    assert_eq!(redrive(&f).await, 1);
+    balanced(&f).await;
+    let again = lease(&f, 1).await.remove(0);
+    assert_eq!((again.operation, again.number()), (Operation::Deliver, 3));
+    assert_eq!(settle(&f, &[said(&f, &recalls, DONE)]).await.stale, 1);
+    settle(&f, &[said(&f, &again, DONE)]).await;
+    assert_eq!(state(&f, row.id).await, DeliveryState::Delivered);
+    let (_, attempts) = shown(&f, row.id).await;
+    assert_eq!(outcomes(&attempts), ["accepted", "lost", "delivered"]);
+}
+
+pub(super) async fn what_is_sent_again_in_vain_stays_what_it_was(f: Fixture) {
+    let rows = [
+        delivery(&f, "a.example"),
+        delivery(&f, "b.example"),
+        delivery(&f, "c.example"),
+    ];
+    open(&f, &rows).await;
+    let settlements: Vec<_> = lease(&f, 1).await.iter().map(|out| said(&f, out, DONE)).collect();
+    settle(&f, &settlements).await;
+    for row in &rows {
+        assert_eq!(resend(&f, row.id).await, Resent::Done);
+        assert_eq!(
+            resend(&f, row.id).await,
+            Resent::Conflict(NotResendable::State(DeliveryState::Pending))
+        );
+    }
+    let out = lease(&f, 1).await;
+    let of = |row: &OutsideRow| Arc::clone(out.iter().find(|out| out.id == row.id).expect("is out"));
+    let settled = settle(
+        &f,
+        &[
+            said(&f, &of(&rows[0]), Verdict::Dead),
+            said(&f, &of(&rows[1]), Verdict::Done { accepted: true }),
+        ],
+    )
+    .await;
+    assert_eq!(
+        settled.ended.len(),
+        1,
+        "nobody is told of the one that changed nothing"
+    );
+    f.advance(2 * HOUR);
+    f.store.expire_deliveries(f.now(), 10).await.expect("ends");
+    for row in &rows {
+        assert_eq!(state(&f, row.id).await, DeliveryState::Delivered);
+    }
+    let (detail, attempts) = shown(&f, rows[0].id).await;
+    assert_eq!(detail.reason.as_deref(), Some("not sent again: it said rejected"));
+    assert_eq!(outcomes(&attempts), ["delivered", "rejected"]);
+    assert_eq!(balanced(&f).await.dead, 0);
+}
+
+pub(super) async fn what_was_to_replace_still_does_and_nothing_else(f: Fixture) {
+    let own = delivery(&f, "a.example");
+    let replaces = OutsideRow {
+        provider_id: Some("older".to_owned()),
+        ..delivery(&f, "b.example")
+    };
+    let work = [
+        WorkRow::of(&own, Arc::from(""), Operation::Deliver),
+        WorkRow::of(&replaces, Arc::from(""), Operation::Replace),
+    ];
+    f.store
+        .open_work(&[own.clone(), replaces.clone()], &work)
+        .await
+        .expect("commits");
+    for out in lease(&f, 1).await {
+        let settlement = if out.id == own.id {
+            accepted(&f, &out, "p-1")
+        } else {
+            said(&f, &out, Verdict::Dead)
+        };
+        settle(&f, &[settlement]).await;
+    }
+    fail_late(&f, own.id).await;
+    assert_eq!(redrive(&f).await, 2);
+    for out in lease(&f, 1).await {
+        let expected = if out.id == own.id {
+            Operation::Deliver
+        } else {
+            Operation::Replace
+        };
+        assert_eq!(out.operation, expected);
+    }
+}
+
+pub(super) async fn a_redrive_gives_the_first_time_to_live_again(f: Fixture) {
+    let row = OutsideRow {
+        expires_at: f.now().after(2 * HOUR),
+        ..delivery(&f, "a.example")
+    };
+    open(&f, std::slice::from_ref(&row)).await;
+    for _ in 0..3 {
+        f.advance(200 * HOUR);
+        f.store.expire_deliveries(f.now(), 10).await.expect("ends");
+        assert_eq!(redrive(&f).await, 1);
+        let (detail, _) = shown(&f, row.id).await;
+        assert_eq!(detail.expires_at, Some(f.now().after(2 * HOUR)));
+    }
+}
+
+pub(super) async fn what_its_sender_took_back_is_not_sent_again(f: Fixture) {
+    let rows = [delivery(&f, "a.example"), delivery(&f, "b.example")];
+    open(&f, &rows).await;
+    let settlements: Vec<_> = lease(&f, 1)
+        .await
+        .iter()
+        .map(|out| said(&f, out, Verdict::Dead))
+        .collect();
+    settle(&f, &settlements).await;
+    notification(&f, notification_of(&rows[0]), "cancelled").await;
+    notification(&f, notification_of(&rows[1]), "planned").await;
+    assert_eq!(
+        resend(&f, rows[0].id).await,
+        Resent::Conflict(NotResendable::Cancelled)
+    );
+    assert_eq!(redrive(&f).await, 1);
+    let out = lease(&f, 9).await;
+    assert_eq!(out.iter().map(|out| out.id).collect::<Vec<_>>(), [rows[1].id]);
+    assert_eq!(state(&f, rows[0].id).await, DeliveryState::Dead);
+}
+
+pub(super) async fn work_that_cannot_be_read_is_a_dead_letter_and_in_nobodys_way(f: Fixture) {
+    for late in [false, true] {
+        let rows: Vec<_> = ["a.example", "a.example", "b.example"]
+            .iter()
+            .map(|host| delivery(&f, host))
+            .collect();
+        open(&f, &rows).await;
+        run(
+            &f,
+            format!("UPDATE deliveries SET state = 'x' WHERE id = '{}'", rows[0].id),
+        )
+        .await;
+        run(
+            &f,
+            "INSERT INTO lanes (tenant, channel, lane, strand, due_at) VALUES ('default', '?!', '', '', 0)"
+                .to_owned(),
+        )
+        .await;
+        if late {
+            f.advance(2 * HOUR);
+            let ended = f.store.expire_deliveries(f.now(), 10).await.expect("ends");
+            assert_eq!(ended.len(), 2);
+        } else {
+            let out = lease(&f, 9).await;
+            assert_eq!(out.len(), 2);
+            let settlements: Vec<_> = out.iter().map(|out| said(&f, out, DONE)).collect();
+            settle(&f, &settlements).await;
+        }
+        let (detail, _) = shown(&f, rows[0].id).await;
+        assert_eq!(
+            (detail.state, detail.reason.as_deref()),
+            (DeliveryState::Dead, Some("the stored delivery cannot be read"))
+        );
+        assert_eq!(next_due(&f).await, None);
+        run(&f, "DELETE FROM lanes WHERE channel = '?!'".to_owned()).await;
+    }
+}
