@@ -23,7 +23,12 @@ use crate::{
     categories::Categories,
     channels::Channels,
     config::DispatcherConfig,
-    deliverer::{compose::Composer, engine::Deliverer, redrives::Redriver, schedule::Schedule},
+    deliverer::{
+        compose::{Composer, RENDERING},
+        engine::Deliverer,
+        redrives::Redriver,
+        schedule::Schedule,
+    },
     endpoints::{Closer, Endpoints},
     erasure::Eraser,
     intake::{Intake, batch_limits},
@@ -422,6 +427,7 @@ fn composer(ports: &DispatcherPorts) -> Composer {
         templates: ports.templates.clone(),
         seal: ports.seal.clone(),
         unsubscribe: UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref()),
+        rendering: Arc::new(Semaphore::new(RENDERING)),
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) async fn run(
                 Err(error) => tracing::warn!(error = &error as &dyn Error, "deliveries could not be counted"),
             }
         }
-        let mut lanes: Vec<_> = schedule.lock().standings(clock.now()).collect();
+        let mut lanes = schedule.lock().standings(clock.now());
         lanes.extend(remote.standings(None));
         breakers(lanes);
         if !never.wait(&stop, &*clock, None, EVERY).await {

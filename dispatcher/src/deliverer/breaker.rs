@@ -201,6 +201,11 @@ impl Breaker {
         }
     }
 
+    /// Whether attempts are made as ever.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
+    }
+
     /// Whether forgetting it loses nothing.
     pub(crate) fn is_untroubled(&self) -> bool {
         matches!(self.state, State::Closed { window: 0, .. })

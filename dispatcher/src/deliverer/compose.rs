@@ -10,6 +10,8 @@ use carillon_domain::{
     },
 };
 
+use tokio::sync::Semaphore;
+
 use crate::store::outside::{
     Brings, LeasedDelivery, NotificationSource, SealedSecret, Sources, StoredTemplate,
 };
@@ -37,7 +39,12 @@ pub(crate) struct Composer {
     pub(crate) templates: Option<Arc<dyn Templates>>,
     pub(crate) seal: Option<Arc<dyn Seal>>,
     pub(crate) unsubscribe: Option<UnsubscribeLinks>,
+    /// Templates that render at the same time.
+    pub(crate) rendering: Arc<Semaphore>,
 }
+
+/// Templates that one node renders at the same time for attempts.
+pub(crate) const RENDERING: usize = 4;
 
 /// Users' own names.
 type Names = HashMap<(TenantId, UserId), ExternalUserId>;
@@ -94,8 +101,39 @@ impl Composer {
         Ok(names)
     }
 
+    /// The work of one attempt. A template renders on a thread of its own, a few at a time: however long it takes, nobody
+    /// else's deliveries wait for it.
+    pub(crate) async fn made(
+        &self,
+        delivery: Arc<LeasedDelivery>,
+        parts: Arc<Parts>,
+    ) -> Result<Work, ComposeError> {
+        let renders = match delivery.brings {
+            Brings::Event(_) => false,
+            Brings::Notification(id) => {
+                let source = parts
+                    .sources
+                    .notifications
+                    .get(&(delivery.key.tenant.clone(), id));
+                source.is_some_and(|source| source.template.is_some())
+            }
+        };
+        if !renders {
+            return self.work(&delivery, &parts);
+        }
+        let permit = Arc::clone(&self.rendering).acquire_owned().await;
+        let composer = self.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            // Held until it is done, whether anybody still waits for it or not.
+            let _permit = permit;
+            composer.work(&delivery, &parts)
+        });
+        made.await
+            .unwrap_or_else(|_| Err(ComposeError::Template("it failed".to_owned())))
+    }
+
     /// The work of one attempt.
-    pub(crate) fn work(&self, delivery: &LeasedDelivery, parts: &Parts) -> Result<Work, ComposeError> {
+    fn work(&self, delivery: &LeasedDelivery, parts: &Parts) -> Result<Work, ComposeError> {
         let Parts { sources, names, .. } = parts;
         let tenant = &delivery.key.tenant;
         let message = match delivery.brings {
@@ -188,11 +226,15 @@ impl Composer {
         if let (Some((name, version)), Some(templates)) = (&source.template, &self.templates) {
             let key = (delivery.key.tenant.clone(), name.clone(), *version);
             let stored = sources.templates.get(&key).ok_or(ComposeError::Gone)?;
-            let form = localized(stored, delivery.locale.as_deref())?;
             let data = source.data.as_deref().unwrap_or("{}");
             let data = serde_json::from_str(data).map_err(|_| ComposeError::Unreadable)?;
-            return templates
-                .render(form, &data)
+            let own = templates.render(localized(stored, delivery.locale.as_deref())?, &data);
+            // As in the inbox: where the recipient's language fails, he gets the default's, which acceptance rendered.
+            return own
+                .or_else(|fault| match localized(stored, None) {
+                    Ok(form) if delivery.locale.is_some() => templates.render(form, &data),
+                    _ => Err(fault),
+                })
                 .map_err(|fault| ComposeError::Template(fault.to_string()));
         }
         let content = source.content.as_ref().ok_or(ComposeError::Unreadable)?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use carillon_domain::{
-    ChannelKind, Clock, Fault, Outcome, Timestamp,
+    ChannelKind, Clock, Fault, Outcome, TenantId, Timestamp,
     ports::{Channel, Directory, Lane, Report},
 };
 use carillon_sql::StoreError;
@@ -22,23 +22,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     breaker::{Pass, Verdict as Health},
-    compose::Composer,
+    compose::{Composer, Parts},
     config::DeliveryConfig,
     schedule::{Due, Parked, Pick, Schedule},
-    settlement::{after_ends, ours_to_retry, refused, settlement},
+    settlement::{Said, after_ends, ours_to_retry, settlement, unsent},
 };
 use crate::{
     endpoints::Endpoints,
     intake::is_away,
     store::{
         Store,
-        outside::{Ended, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement},
+        outside::{DueLane, Ended, Handed, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement},
     },
     wake::Wake,
 };
 
 /// Lanes that one look takes in of each channel.
 const LOOK: usize = 1_024;
+/// Tenants that a look takes in one after the other where more is due than it sees, and lanes of each per channel.
+const IN_TURN: (usize, usize) = (64, 16);
+/// How long a lane is left alone that nothing can be handed out of.
+const BROKEN: Duration = Duration::from_secs(30);
 /// Full lanes that are remembered, so that a slot that comes free is theirs; others come back when their parking ends.
 const REMEMBERED: usize = 16_384;
 /// When a lane that has more due than it has slots is looked at again, should no slot of it come free here before.
@@ -113,11 +117,9 @@ impl Deliverer {
     async fn run_without_channels(&self, stop: CancellationToken) {
         let never = Wake::default();
         loop {
-            if let Err(error) = Engine::new(self).expire().await {
-                tracing::error!(
-                    error = &error as &dyn Error,
-                    "deliveries that are too late could not be ended"
-                );
+            let more = Engine::new(self).expire().await;
+            if more && !stop.is_cancelled() {
+                continue;
             }
             let poll = self.config.poll.duration();
             if !never.wait(&stop, &*self.clock, None, poll).await {
@@ -134,8 +136,12 @@ impl Deliverer {
     }
 
     /// What follows of a report.
-    fn settlement(&self, delivery: &Arc<LeasedDelivery>, report: Report) -> Settlement {
-        settlement(&self.config.retry, self.clock.now(), delivery, report)
+    fn settlement(&self, delivery: &Arc<LeasedDelivery>, said: Said) -> Settlement {
+        let recalls = self
+            .channels
+            .get(&delivery.key.channel)
+            .is_some_and(|channel| channel.capabilities().recall);
+        settlement(&self.config.retry, self.clock.now(), delivery, said, recalls)
     }
 
     async fn after(&self, ended: &[Ended]) {
@@ -147,13 +153,15 @@ impl Deliverer {
 struct Engine<'a> {
     deliverer: &'a Deliverer,
     kinds: Vec<ChannelKind>,
-    sends: JoinSet<Report>,
+    sends: JoinSet<Said>,
     out: HashMap<Id, Out>,
     heard: Vec<Heard>,
     /// When the first of them was.
     heard_since: Option<Instant>,
     full: FullLanes,
     expired: Option<Instant>,
+    /// The tenant that was looked at last, where more is due than one look sees.
+    turn: Option<TenantId>,
 }
 
 /// Lanes that had more due than slots.
@@ -201,6 +209,7 @@ impl<'a> Engine<'a> {
             heard_since: None,
             full: FullLanes::default(),
             expired: None,
+            turn: None,
         }
     }
 
@@ -214,12 +223,13 @@ impl<'a> Engine<'a> {
         if stopping {
             return Ok(poll);
         }
-        self.expire().await?;
-        if !self.deliverer.schedule.lock().has_slot() {
+        // One batch, so that a million that are too late keep nobody from being settled and handed out.
+        let late = self.expire().await;
+        if !late && !self.deliverer.schedule.lock().has_slot() {
             // Ends give slots back, and they are waited for.
             return Ok(poll.min(EXPIRY));
         }
-        if self.hand_out().await? {
+        if self.hand_out().await? || late {
             return Ok(Duration::ZERO);
         }
         let next = self.deliverer.store.next_lane_due(&self.kinds).await?;
@@ -270,24 +280,24 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn hear(&mut self, ended: Result<(Id, Report), JoinError>) {
-        let (id, report) = match ended {
-            Ok((id, report)) => (id, report),
+    fn hear(&mut self, ended: Result<(Id, Said), JoinError>) {
+        let (id, said) = match ended {
+            Ok((id, said)) => (id, said),
             Err(error) => {
                 // It would fail again: its neighbours go on, and it can be redriven once the fault is mended.
                 tracing::error!(error = &error as &dyn Error, "a channel failed on a delivery");
                 let reason = "the channel failed on it".to_owned();
-                (error.id(), Report::new(Outcome::Rejected { reason }))
+                (error.id(), Said::sent(Report::new(Outcome::Rejected { reason })))
             }
         };
         if let Some(out) = self.out.remove(&id) {
-            self.told(out, report);
+            self.told(out, said);
         }
     }
 
-    fn told(&mut self, out: Out, report: Report) {
-        let health = Health::of(&report.outcome);
-        let settlement = self.deliverer.settlement(&out.delivery, report);
+    fn told(&mut self, out: Out, said: Said) {
+        let health = said.health();
+        let settlement = self.deliverer.settlement(&out.delivery, said);
         self.heard_since.get_or_insert_with(Instant::now);
         self.heard.push(Heard {
             out,
@@ -328,28 +338,53 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Ends what is too late and waits.
-    async fn expire(&mut self) -> Result<(), StoreError> {
+    /// Ends what is too late and waits, a batch of it. Answers whether there is more. What cannot be ended is tried again
+    /// later: it keeps nobody from being handed out.
+    async fn expire(&mut self) -> bool {
         if self.expired.is_some_and(|at| at.elapsed() < EXPIRY) {
-            return Ok(());
+            return false;
         }
-        self.expired = Some(Instant::now());
         let deliverer = self.deliverer;
-        loop {
-            let (now, batch) = (deliverer.clock.now(), deliverer.config.batch);
-            let ended = deliverer.store.expire_deliveries(now, batch).await?;
-            deliverer.after(&ended).await;
-            if ended.len() < batch {
-                return Ok(());
+        let (now, batch) = (deliverer.clock.now(), deliverer.config.batch);
+        match deliverer.store.expire_deliveries(now, batch).await {
+            Ok(ended) => {
+                deliverer.after(&ended).await;
+                let more = ended.len() >= batch;
+                self.expired = (!more).then(Instant::now);
+                more
+            }
+            Err(error) => {
+                self.expired = Some(Instant::now());
+                metrics::counter!("carillon_delivery_failures_total").increment(1);
+                tracing::error!(
+                    error = &error as &dyn Error,
+                    "deliveries that are too late could not be ended; it is tried again"
+                );
+                false
             }
         }
+    }
+
+    /// Lanes that are due: the longest due first. Where there are more than one look sees, some of each tenant's in turn
+    /// as well, so that one with many keeps nobody from being seen.
+    async fn due(&mut self, now: Timestamp) -> Result<Vec<DueLane>, StoreError> {
+        let store = &self.deliverer.store;
+        let mut lanes = store.due_lanes(now, &self.kinds, LOOK).await?;
+        if lanes.len() >= LOOK {
+            let (mut others, last) = store
+                .due_lanes_in_turn(now, &self.kinds, self.turn.as_ref(), IN_TURN)
+                .await?;
+            lanes.append(&mut others);
+            self.turn = last;
+        }
+        Ok(lanes)
     }
 
     /// One round. Answers whether another may hand out more at once.
     async fn hand_out(&mut self) -> Result<bool, StoreError> {
         let deliverer = self.deliverer;
         let now = deliverer.clock.now();
-        let lanes = deliverer.store.due_lanes(now, &self.kinds, LOOK).await?;
+        let lanes = self.due(now).await?;
         let (round, found) = {
             let mut schedule = deliverer.schedule.lock();
             let waiting = self
@@ -404,10 +439,15 @@ impl<'a> Engine<'a> {
         let until = now
             .after(patience.unwrap_or_default())
             .after(deliverer.config.lease_margin.duration());
-        let leased = deliverer
-            .store
-            .lease_deliveries(now, &wanted, until, now.after(AGAIN))
-            .await;
+        let again = now.after(AGAIN);
+        let leased = deliverer.store.lease_deliveries(now, &wanted, until, again).await;
+        let leased = match leased {
+            Err(error) if !is_away(&error) => {
+                metrics::counter!("carillon_delivery_failures_total").increment(1);
+                lane_by_lane(deliverer, now, &wanted, until).await
+            }
+            leased => leased,
+        };
         let handed = match leased {
             Ok(handed) => handed,
             Err(error) => {
@@ -457,46 +497,109 @@ impl<'a> Engine<'a> {
             deliverer.endpoints.resolve(&deliveries, &mut sources).await?;
             deliverer.composer.parts(&deliveries, sources).await
         };
-        let read = read.await;
-        for out in out {
-            let composed = match &read {
-                Ok(parts) => deliverer.composer.work(&out.delivery, parts),
-                Err(error) => {
-                    tracing::warn!(
-                        error = error as &dyn Error,
-                        "a delivery's content could not be read"
-                    );
+        let parts = match read.await {
+            Ok(parts) => Arc::new(parts),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "the content of deliveries could not be read"
+                );
+                for out in out {
                     self.told(out, ours_to_retry("its content could not be read"));
-                    continue;
                 }
-            };
+                return;
+            }
+        };
+        for out in out {
             let Some(channel) = deliverer.channels.get(&out.delivery.key.channel) else {
                 self.told(out, ours_to_retry("its channel is not there"));
                 continue;
             };
-            match composed {
-                Ok(work) => {
-                    let (channel, patience) = (Arc::clone(channel), channel.patience() + CUT_OFF);
-                    #[cfg(feature = "planted-bugs")]
-                    if crate::planted::is(crate::planted::SETTLE_BEFORE_SEND) {
-                        tokio::spawn(async move {
-                            tokio::time::sleep(BREATH).await;
-                            channel.attempt(&work).await
-                        });
-                        self.told(out, Report::new(Outcome::Accepted { provider_id: None }));
-                        continue;
-                    }
-                    let handle = self.sends.spawn(async move {
-                        tokio::time::timeout(patience, channel.attempt(&work))
-                            .await
-                            .unwrap_or_else(|_| too_slow())
+            let (channel, composer) = (Arc::clone(channel), deliverer.composer.clone());
+            let (delivery, parts) = (Arc::clone(&out.delivery), Arc::clone(&parts));
+            #[cfg(feature = "planted-bugs")]
+            if crate::planted::is(crate::planted::SETTLE_BEFORE_SEND) {
+                tokio::spawn(async move {
+                    tokio::time::sleep(BREATH).await;
+                    attempt(&*channel, &composer, delivery, parts).await
+                });
+                let outcome = Outcome::Accepted { provider_id: None };
+                self.told(out, Said::sent(Report::new(outcome)));
+                continue;
+            }
+            let handle = self
+                .sends
+                .spawn(async move { attempt(&*channel, &composer, delivery, parts).await });
+            self.out.insert(handle.id(), out);
+        }
+    }
+}
+
+/// One attempt. Whatever is slow about it, its message's making too, is its own time: the loop goes on.
+async fn attempt(
+    channel: &dyn Channel,
+    composer: &Composer,
+    delivery: Arc<LeasedDelivery>,
+    parts: Arc<Parts>,
+) -> Said {
+    let until = Instant::now() + channel.patience() + CUT_OFF;
+    let work = match tokio::time::timeout_at(until, composer.made(delivery, parts)).await {
+        Ok(Ok(work)) => work,
+        Ok(Err(error)) => return unsent(&error),
+        Err(_) => return ours_to_retry("its content could not be made in time"),
+    };
+    let report = tokio::time::timeout_at(until, channel.attempt(&work)).await;
+    Said::sent(report.unwrap_or_else(|_| too_slow()))
+}
+
+/// One of the lanes cannot be leased from: it must not keep its neighbours from it. It is looked at again later.
+async fn lane_by_lane(
+    deliverer: &Deliverer,
+    now: Timestamp,
+    wanted: &[LanePick],
+    until: Timestamp,
+) -> Result<Handed, StoreError> {
+    let mut all = Handed::default();
+    let mut parks = Vec::new();
+    for pick in wanted {
+        let leased = deliverer
+            .store
+            .lease_deliveries(now, std::slice::from_ref(pick), until, now.after(AGAIN))
+            .await;
+        match leased {
+            Ok(mut handed) => {
+                all.leased.append(&mut handed.leased);
+                all.ended.append(&mut handed.ended);
+                all.more.append(&mut handed.more);
+            }
+            Err(error) => {
+                // What was handed out already is sent, whatever the others do.
+                if !is_away(&error) {
+                    tracing::error!(
+                        error = &error as &dyn Error,
+                        tenant = %pick.key.tenant,
+                        channel = %pick.key.channel,
+                        lane = %pick.key.lane,
+                        "nothing can be handed out of a lane; it is tried again later"
+                    );
+                    parks.push(ParkedLane {
+                        key: pick.key.clone(),
+                        until: now.after(BROKEN),
                     });
-                    self.out.insert(handle.id(), out);
+                } else if all.leased.is_empty() {
+                    return Err(error);
+                } else {
+                    break;
                 }
-                Err(error) => self.told(out, refused(&error)),
             }
         }
     }
+    if !parks.is_empty()
+        && let Err(error) = deliverer.store.park(&parks).await
+    {
+        tracing::warn!(error = &error as &dyn Error, "lanes could not be put off");
+    }
+    Ok(all)
 }
 
 /// One of them cannot be settled: it must not keep its neighbours from it. Its lease ends, and it is tried again.

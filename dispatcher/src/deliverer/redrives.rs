@@ -7,7 +7,7 @@ use carillon_domain::Clock;
 use carillon_sql::StoreError;
 use tokio_util::sync::CancellationToken;
 
-use crate::{store::Store, wake::Wake};
+use crate::{intake::is_away, store::Store, wake::Wake};
 
 /// Redrives that take turns.
 const TURNS: usize = 16;
@@ -51,10 +51,21 @@ impl Redriver {
     async fn turn(&self) -> Result<bool, StoreError> {
         let mut more = false;
         for (tenant, id) in self.store.running_redrives(TURNS).await? {
-            more |= self
-                .store
-                .redrive_page(self.clock.now(), &tenant, id, self.page)
-                .await?;
+            let now = self.clock.now();
+            match self.store.redrive_page(now, &tenant, id, self.page).await {
+                Ok(goes_on) => more |= goes_on,
+                Err(error) if is_away(&error) => return Err(error),
+                // It goes to the end of the queue: the others have their turn.
+                Err(error) => {
+                    metrics::counter!("carillon_delivery_redrive_failures_total").increment(1);
+                    tracing::error!(
+                        error = &error as &dyn Error,
+                        redrive = %id,
+                        "a redrive could not go on; it is tried again"
+                    );
+                    self.store.put_off_redrive(now, &tenant, id).await?;
+                }
+            }
             self.deliverer.wake();
         }
         Ok(more)

@@ -1,9 +1,14 @@
 //! Schedule: whose turn it is. Due lanes go in, what to lease comes out; nothing is read or sent here.
 //!
 //! A lane is what fails together within a channel. It has a fixed width on this node, so that a slow one fills its own
-//! slots and nobody else's; its tenants get slots in turn, each tenant's strands in turn again; a strand has one
-//! delivery under way at a time. All lanes together have a width too, since their number has no bound: slots are dealt
-//! one at a time from lane to lane, and the last quarter goes only to lanes that have none.
+//! slots and nobody else's; a strand has one delivery under way at a time. All lanes together have a width too, since
+//! their number has no bound and a tenant makes as many as he likes: slots are dealt one at a time from tenant to tenant,
+//! each tenant's lanes in turn, each lane's strands in turn again. Of a lane that has too few, its tenants get slots in
+//! turn. A tenant holds at most seven times as many slots as are free, three times as many where the lane has some under
+//! way: whoever hangs, somebody else finds a slot.
+//!
+//! A breaker is the lane's, for all its tenants. Where callers choose the lane, by a URL, each tenant has a breaker of his
+//! own: one who has a host answer badly closes it for nobody else.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -23,6 +28,9 @@ const MAX_LANES: usize = 65_536;
 
 /// Tenants of a lane whose strands' turns are remembered at the most.
 const MAX_TURNS: usize = 4_096;
+
+/// Slots of one lane that one pass shares out: enough for turns, and little where there are many lanes.
+const PASS: usize = 4;
 
 /// How long a lane without work is remembered, for its turns.
 const IDLE: Duration = Duration::from_secs(600);
@@ -85,9 +93,11 @@ pub(crate) struct Round {
     pub(crate) parks: Vec<Park>,
 }
 
-/// One lane's breaker, for people and metrics.
+/// One breaker, for people and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LaneStanding {
+    /// Whose, where each tenant has his own, or where it was asked for one tenant.
+    pub(crate) tenant: Option<TenantId>,
     /// Which channel.
     pub(crate) channel: ChannelKind,
     /// Which lane.
@@ -105,15 +115,23 @@ pub(crate) struct Schedule {
     lanes: HashMap<(ChannelKind, Lane), LaneState>,
     /// Slots taken in all lanes.
     under_way: usize,
+    /// The same by tenant, where there are any.
+    tenants: HashMap<TenantId, usize>,
     /// The lane that was dealt to last.
     last: Option<(ChannelKind, Lane)>,
+    /// The tenant that was dealt to last.
+    last_tenant: Option<TenantId>,
     swept: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
 struct LaneState {
     breaker: Breaker,
+    /// Each tenant's own, where callers choose the lane; it is closed where there is none.
+    own: HashMap<TenantId, Breaker>,
     under_way: usize,
+    /// The same by tenant, where there are any.
+    tenants: HashMap<TenantId, usize>,
     /// Strands with a delivery under way.
     strands: HashSet<(TenantId, Arc<str>)>,
     /// The tenant that was dealt to last.
@@ -128,10 +146,23 @@ struct Table {
     key: (ChannelKind, Lane),
     /// Slots that it may still get.
     free: usize,
-    /// Tenants in turn, each with its strands in turn.
-    tenants: VecDeque<(TenantId, VecDeque<Arc<str>>)>,
+    /// Tenants in turn.
+    tenants: VecDeque<Waiting>,
     dealt: BTreeMap<(TenantId, Arc<str>), usize>,
 }
+
+/// One tenant's part of a lane's round.
+#[derive(Clone)]
+struct Waiting {
+    tenant: TenantId,
+    /// Slots that his breaker leaves him.
+    most: usize,
+    /// In turn.
+    strands: VecDeque<Arc<str>>,
+}
+
+/// What a tenant may be dealt, by the lane's place in the round.
+type Hand = VecDeque<(usize, VecDeque<Arc<str>>)>;
 
 impl Schedule {
     /// Nothing under way, all breakers closed.
@@ -140,7 +171,9 @@ impl Schedule {
             config,
             lanes: HashMap::new(),
             under_way: 0,
+            tenants: HashMap::new(),
             last: None,
+            last_tenant: None,
             swept: None,
         }
     }
@@ -175,7 +208,7 @@ impl Schedule {
             for ((tenant, strand), take) in table.dealt {
                 // A lease is longer than an attempt by the margin; after that the outcome is refused.
                 let deadline = now.after(patience(&table.key.0) + self.config.lease_margin.duration());
-                let pass = state.breaker.begin(deadline);
+                let pass = state.breaker_of(&table.key.0, &tenant).begin(deadline);
                 if !strand.is_empty() {
                     state.strands.insert((tenant.clone(), Arc::clone(&strand)));
                 }
@@ -210,6 +243,8 @@ impl Schedule {
         if state.under_way > 0 {
             state.under_way -= 1;
             self.under_way = self.under_way.saturating_sub(1);
+            less(&mut state.tenants, &due.tenant);
+            less(&mut self.tenants, &due.tenant);
         }
         if !due.strand.is_empty() {
             state
@@ -217,9 +252,8 @@ impl Schedule {
                 .remove(&(due.tenant.clone(), Arc::clone(&due.strand)));
         }
         state.used = now;
-        state
-            .breaker
-            .end(&self.config.breaker, pass, verdict, now, random);
+        let breaker = state.breaker_of(&due.channel, &due.tenant);
+        breaker.end(&self.config.breaker, pass, verdict, now, random);
     }
 
     /// Slots that are taken in all lanes.
@@ -232,30 +266,61 @@ impl Schedule {
         self.under_way < self.config.total_width
     }
 
-    /// Whether a lane could be leased from at `now`.
+    /// Whether a lane could be leased from at `now`, by some tenant.
     pub(crate) fn has_room(&self, channel: &ChannelKind, lane: &Lane, now: Timestamp) -> bool {
-        let taken = self
-            .lanes
-            .get(&(channel.clone(), Arc::clone(lane)))
-            .map_or(Ok(0), |state| {
-                match state.breaker.admits(&self.config.breaker, now) {
-                    Admits::Nothing(until) => Err(until),
-                    _ => Ok(state.under_way),
-                }
-            });
-        taken.is_ok_and(|taken| taken < self.config.width_of(channel))
+        let Some(state) = self.lanes.get(&(channel.clone(), Arc::clone(lane))) else {
+            return true;
+        };
+        let closed = matches!(
+            state.breaker.admits(&self.config.breaker, now),
+            Admits::Nothing(_)
+        );
+        !closed && state.under_way < self.config.width_of(channel)
     }
 
-    /// Lanes that this node remembers: all with something under way, and all whose breaker is not at ease.
-    pub(crate) fn standings(&self, now: Timestamp) -> impl Iterator<Item = LaneStanding> {
+    /// Breakers that this node remembers: all lanes with something under way, and all that are not at ease.
+    pub(crate) fn standings(&self, now: Timestamp) -> Vec<LaneStanding> {
+        let mut standings = Vec::with_capacity(self.lanes.len());
+        for ((channel, lane), state) in &self.lanes {
+            let standing = |tenant: Option<&TenantId>| self.standing(channel, lane, state, tenant, now);
+            if is_chosen(channel) {
+                let tenants: BTreeSet<_> = state.tenants.keys().chain(state.own.keys()).collect();
+                standings.extend(tenants.into_iter().map(|tenant| standing(Some(tenant))));
+            } else {
+                standings.push(standing(None));
+            }
+        }
+        standings
+    }
+
+    /// How the lanes stand for one tenant: with his own slots alone.
+    pub(crate) fn standings_of(&self, tenant: &TenantId, now: Timestamp) -> Vec<LaneStanding> {
         self.lanes
             .iter()
-            .map(move |((channel, lane), state)| LaneStanding {
-                channel: channel.clone(),
-                lane: Arc::clone(lane),
-                under_way: state.under_way,
-                breaker: state.breaker.standing(&self.config.breaker, now),
-            })
+            .map(|((channel, lane), state)| self.standing(channel, lane, state, Some(tenant), now))
+            .collect()
+    }
+
+    fn standing(
+        &self,
+        channel: &ChannelKind,
+        lane: &Lane,
+        state: &LaneState,
+        tenant: Option<&TenantId>,
+        now: Timestamp,
+    ) -> LaneStanding {
+        let own = tenant.filter(|_| is_chosen(channel));
+        let breaker = match own {
+            Some(tenant) => state.own.get(tenant).cloned().unwrap_or_default(),
+            None => state.breaker.clone(),
+        };
+        LaneStanding {
+            tenant: tenant.cloned(),
+            channel: channel.clone(),
+            lane: Arc::clone(lane),
+            under_way: tenant.map_or(state.under_way, |tenant| held(&state.tenants, tenant)),
+            breaker: breaker.standing(&self.config.breaker, now),
+        }
     }
 
     /// Sorts what is due by lane; parks what cannot be served now.
@@ -282,21 +347,29 @@ impl Schedule {
             let width = self.config.width_of(&key.0);
             let state = self.lanes.entry(key.clone()).or_default();
             state.used = now;
-            let room = width.saturating_sub(state.under_way);
-            let free = match state.breaker.admits(&self.config.breaker, now) {
-                Admits::All => room,
-                Admits::One => room.min(1),
-                Admits::Nothing(until) => {
-                    round.parks.extend(dues.into_iter().map(|due| Park {
-                        due,
-                        until,
-                        reason: Parked::Breaker,
-                    }));
-                    continue;
-                }
-            };
-            let mut tenants: BTreeMap<TenantId, BTreeSet<Arc<str>>> = BTreeMap::new();
+            let mut free = width.saturating_sub(state.under_way);
+            let mut tenants: BTreeMap<TenantId, (usize, BTreeSet<Arc<str>>)> = BTreeMap::new();
             for due in dues {
+                let breaker = state.breaker_for(&key.0, &due.tenant);
+                let most = match breaker.admits(&self.config.breaker, now) {
+                    Admits::All => usize::MAX,
+                    Admits::One => 1,
+                    Admits::Nothing(until) => {
+                        let is_open =
+                            matches!(breaker.standing(&self.config.breaker, now), Standing::Open { .. });
+                        round.parks.push(if is_open {
+                            let reason = Parked::Breaker;
+                            Park { due, until, reason }
+                        } else {
+                            // One attempt asks: its end frees the lane at once.
+                            Park::full(due, until.min(now.after(FULL)))
+                        });
+                        continue;
+                    }
+                };
+                if !is_chosen(&key.0) {
+                    free = free.min(most);
+                }
                 let taken = !due.strand.is_empty()
                     && state
                         .strands
@@ -304,7 +377,8 @@ impl Schedule {
                 if free == 0 || taken {
                     round.parks.push(Park::full(due, now.after(FULL)));
                 } else {
-                    tenants.entry(due.tenant).or_default().insert(due.strand);
+                    let waiting = tenants.entry(due.tenant).or_insert((most, BTreeSet::new()));
+                    waiting.1.insert(due.strand);
                 }
             }
             let tenants = in_turn(tenants, |(tenant, _)| {
@@ -314,10 +388,14 @@ impl Schedule {
                 key,
                 free,
                 tenants: tenants
-                    .map(|(tenant, strands)| {
+                    .map(|(tenant, (most, strands))| {
                         let last = state.last_strands.get(&tenant);
                         let strands = in_turn(strands, |strand| last.is_none_or(|last| strand > last));
-                        (tenant, strands.collect())
+                        Waiting {
+                            tenant,
+                            most,
+                            strands: strands.collect(),
+                        }
                     })
                     .collect(),
                 dealt: BTreeMap::new(),
@@ -328,47 +406,115 @@ impl Schedule {
         tables
     }
 
-    /// One slot for each lane in turn, until `left` are dealt or nobody may have more.
+    /// One slot for each tenant in turn, until `left` are dealt or nobody may have more.
     fn deal(&mut self, tables: &mut [Table], mut left: usize) {
-        let total = self.config.total_width;
-        let shared = total - total / 4;
-        let mut dealt = true;
-        while dealt {
-            dealt = false;
-            for table in tables.iter_mut() {
-                let Some(state) = self.lanes.get_mut(&table.key) else {
-                    continue;
-                };
-                let bound = if state.under_way == 0 { total } else { shared };
-                if left == 0 || table.free == 0 || self.under_way >= bound {
-                    continue;
+        // What one tenant may not have is another's in the next pass.
+        while left > 0 {
+            let hands = self.hands(tables, left);
+            let before = left;
+            let last = self.last_tenant.clone();
+            let mut turns: VecDeque<(TenantId, Hand)> = in_turn(hands, |(tenant, _)| {
+                last.as_ref().is_none_or(|last| tenant > last)
+            })
+            .collect();
+            while let Some((tenant, mut hand)) = turns.pop_front() {
+                if left == 0 {
+                    break;
                 }
-                let Some((tenant, mut strands)) = table.tenants.pop_front() else {
-                    continue;
-                };
-                if let Some(strand) = strands.pop_front() {
-                    // What has no order may have several; a strand has one.
-                    if strand.is_empty() {
-                        strands.push_back(Arc::clone(&strand));
+                while let Some((index, mut strands)) = hand.pop_front() {
+                    let (Some(table), Some(strand)) = (tables.get_mut(index), strands.pop_front()) else {
+                        continue;
+                    };
+                    if !self.may_have(&tenant, &table.key) {
+                        continue;
                     }
-                    *table
-                        .dealt
-                        .entry((tenant.clone(), Arc::clone(&strand)))
-                        .or_default() += 1;
-                    table.free -= 1;
-                    state.under_way += 1;
-                    self.under_way += 1;
+                    self.take(&tenant, table, &strand);
                     left -= 1;
-                    state.last = Some(tenant.clone());
-                    state.remember(&tenant, &strand);
-                    self.last = Some(table.key.clone());
-                    dealt = true;
-                }
-                if !strands.is_empty() {
-                    table.tenants.push_back((tenant, strands));
+                    if !strands.is_empty() {
+                        hand.push_back((index, strands));
+                    }
+                    turns.push_back((tenant, hand));
+                    break;
                 }
             }
+            if left == before {
+                return;
+            }
         }
+    }
+
+    /// Shares each lane's free slots out to its tenants in turn, at most `most` of them, and gathers what each gets.
+    fn hands(&self, tables: &[Table], most: usize) -> BTreeMap<TenantId, Hand> {
+        let mut hands: BTreeMap<TenantId, Hand> = BTreeMap::new();
+        for (index, table) in tables.iter().enumerate() {
+            let mut free = table.free.min(most).min(PASS);
+            let mut shares: BTreeMap<TenantId, VecDeque<Arc<str>>> = BTreeMap::new();
+            let mut waiting: VecDeque<Waiting> = table
+                .tenants
+                .iter()
+                .filter(|waiting| self.may_have(&waiting.tenant, &table.key))
+                .cloned()
+                .collect();
+            while free > 0
+                && let Some(mut one) = waiting.pop_front()
+            {
+                if one.most == 0 {
+                    continue;
+                }
+                let Some(strand) = one.strands.pop_front() else {
+                    continue;
+                };
+                free -= 1;
+                one.most -= 1;
+                // What has no order may have several; a strand has one.
+                if strand.is_empty() {
+                    one.strands.push_back(Arc::clone(&strand));
+                }
+                shares.entry(one.tenant.clone()).or_default().push_back(strand);
+                waiting.push_back(one);
+            }
+            for (tenant, strands) in shares {
+                hands.entry(tenant).or_default().push_back((index, strands));
+            }
+        }
+        hands
+    }
+
+    /// Whether a tenant may hold one slot more, in that lane.
+    fn may_have(&self, tenant: &TenantId, key: &(ChannelKind, Lane)) -> bool {
+        let free = self.config.total_width.saturating_sub(self.under_way);
+        let is_idle = self.lanes.get(key).is_none_or(|state| state.under_way == 0);
+        held(&self.tenants, tenant) < free.saturating_mul(if is_idle { 7 } else { 3 })
+    }
+
+    /// Gives a slot away.
+    fn take(&mut self, tenant: &TenantId, table: &mut Table, strand: &Arc<str>) {
+        table.free -= 1;
+        let place = table.tenants.iter().position(|waiting| waiting.tenant == *tenant);
+        if let Some(mut waiting) = place.and_then(|place| table.tenants.remove(place)) {
+            waiting.most = waiting.most.saturating_sub(1);
+            waiting.strands.retain(|waits| waits != strand);
+            // What has no order may have several; a strand has one.
+            if strand.is_empty() {
+                waiting.strands.push_back(Arc::clone(strand));
+            }
+            // The next turn is another's.
+            table.tenants.push_back(waiting);
+        }
+        *table
+            .dealt
+            .entry((tenant.clone(), Arc::clone(strand)))
+            .or_default() += 1;
+        self.under_way += 1;
+        *self.tenants.entry(tenant.clone()).or_default() += 1;
+        if let Some(state) = self.lanes.get_mut(&table.key) {
+            state.under_way += 1;
+            *state.tenants.entry(tenant.clone()).or_default() += 1;
+            state.last = Some(tenant.clone());
+            state.remember(tenant, strand);
+        }
+        self.last = Some(table.key.clone());
+        self.last_tenant = Some(tenant.clone());
     }
 
     /// Forgets lanes that had no work for a while.
@@ -385,19 +531,63 @@ impl Schedule {
         let longest = config.longest.duration();
         self.lanes.retain(|_, state| {
             let idle = now.since(state.used);
-            let forgotten = idle >= IDLE && (state.breaker.is_untroubled() || idle >= IDLE + 2 * longest);
+            let is_untroubled =
+                state.breaker.is_untroubled() && state.own.values().all(Breaker::is_untroubled);
+            let forgotten = idle >= IDLE && (is_untroubled || idle >= IDLE + 2 * longest);
             state.under_way > 0 || !forgotten
         });
     }
 }
 
 impl LaneState {
+    /// The breaker that counts for a tenant.
+    fn breaker_for(&self, channel: &ChannelKind, tenant: &TenantId) -> Breaker {
+        if is_chosen(channel) {
+            self.own.get(tenant).cloned().unwrap_or_default()
+        } else {
+            self.breaker.clone()
+        }
+    }
+
+    /// The same, to be told.
+    fn breaker_of(&mut self, channel: &ChannelKind, tenant: &TenantId) -> &mut Breaker {
+        if !is_chosen(channel) {
+            return &mut self.breaker;
+        }
+        // Beyond that many, those at ease begin anew.
+        if self.own.len() >= MAX_TURNS && !self.own.contains_key(tenant) {
+            self.own.retain(|_, breaker| !breaker.is_closed());
+            if self.own.len() >= MAX_TURNS {
+                self.own.clear();
+            }
+        }
+        self.own.entry(tenant.clone()).or_default()
+    }
+
     fn remember(&mut self, tenant: &TenantId, strand: &Arc<str>) {
         // Beyond that many, turns begin anew: each still gets one.
         if self.last_strands.len() >= MAX_TURNS && !self.last_strands.contains_key(tenant) {
             self.last_strands.clear();
         }
         self.last_strands.insert(tenant.clone(), Arc::clone(strand));
+    }
+}
+
+/// Whether callers choose the lanes of a channel: by the host of a URL that they write.
+fn is_chosen(channel: &ChannelKind) -> bool {
+    channel.as_str() == ChannelKind::WEBHOOK
+}
+
+fn held(slots: &HashMap<TenantId, usize>, tenant: &TenantId) -> usize {
+    slots.get(tenant).copied().unwrap_or(0)
+}
+
+fn less(slots: &mut HashMap<TenantId, usize>, tenant: &TenantId) {
+    if let Some(count) = slots.get_mut(tenant) {
+        *count -= 1;
+        if *count == 0 {
+            slots.remove(tenant);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use carillon_domain::{
 };
 
 use super::{
+    breaker::Verdict as Health,
     compose::ComposeError,
     config::RetryConfig,
     retry::{self, Next},
@@ -18,13 +19,50 @@ use crate::store::outside::{Ended, LeasedDelivery, Settlement, Verdict};
 /// The longest reason and excerpt that are kept, in bytes.
 const KEPT: usize = 1_024;
 
-/// What follows of a report at `now`. Draws the wait before the next attempt.
+/// What an attempt came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    pub(crate) report: Report,
+    /// Whether anything was sent. What was not says nothing about the far end.
+    pub(crate) is_sent: bool,
+}
+
+impl Said {
+    /// The far end's answer, or its silence.
+    pub(crate) fn sent(report: Report) -> Self {
+        Self {
+            report,
+            is_sent: true,
+        }
+    }
+
+    fn unsent(outcome: Outcome) -> Self {
+        Self {
+            report: Report::new(outcome),
+            is_sent: false,
+        }
+    }
+
+    /// What it says about its lane.
+    pub(crate) fn health(&self) -> Health {
+        if self.is_sent {
+            Health::of(&self.report.outcome)
+        } else {
+            Health::Unknown
+        }
+    }
+}
+
+/// What follows of what an attempt came to at `now`; `recalls`: its channel can take back what it delivered. Draws the
+/// wait before the next attempt.
 pub(crate) fn settlement(
     config: &RetryConfig,
     now: Timestamp,
     delivery: &Arc<LeasedDelivery>,
-    report: Report,
+    said: Said,
+    recalls: bool,
 ) -> Settlement {
+    let Said { report, is_sent } = said;
     let outcome = report.outcome.as_str();
     let (verdict, provider_id, reason) = match report.outcome {
         Outcome::Delivered { provider_id } => (Verdict::Done { accepted: false }, provider_id, None),
@@ -60,6 +98,8 @@ pub(crate) fn settlement(
         excerpt: report.excerpt.map(kept),
         provider_id,
         verdict,
+        is_sent,
+        recalls,
     }
 }
 
@@ -86,19 +126,23 @@ pub(crate) async fn after_ends(directory: &dyn Directory, ended: &[Ended]) {
 }
 
 /// Nothing was sent, for a reason of ours that may pass.
-pub(crate) fn ours_to_retry(reason: &str) -> Report {
-    Report::new(Outcome::Retry {
+pub(crate) fn ours_to_retry(reason: &str) -> Said {
+    Said::unsent(Outcome::Retry {
         after: None,
         reason: reason.to_owned(),
         fault: Fault::Address,
     })
 }
 
-/// Nothing can be sent.
-pub(crate) fn refused(error: &ComposeError) -> Report {
-    Report::new(Outcome::Rejected {
-        reason: error.to_string(),
-    })
+/// Nothing was sent, since no work could be made.
+pub(crate) fn unsent(error: &ComposeError) -> Said {
+    match error {
+        // A key that this node cannot open now is no fault of the delivery.
+        ComposeError::Secret => ours_to_retry(&error.to_string()),
+        error => Said::unsent(Outcome::Rejected {
+            reason: error.to_string(),
+        }),
+    }
 }
 
 /// Cut to what is kept, between characters; what a database cannot hold is replaced.

@@ -130,12 +130,20 @@ impl Holdings {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> usize {
+        self.schedules.values().map(Schedule::under_way).sum()
+    }
+
     /// How the lanes stand that workers of this tenant, or of all tenants, serve.
     pub(super) fn standings(&self, tenant: Option<&TenantId>, now: Timestamp) -> Vec<LaneStanding> {
         self.schedules
             .iter()
             .filter(|(served, _)| served.is_none() || tenant.is_none() || served.as_ref() == tenant)
-            .flat_map(|(_, schedule)| schedule.standings(now))
+            .flat_map(|(_, schedule)| match tenant {
+                Some(tenant) => schedule.standings_of(tenant, now),
+                None => schedule.standings(now),
+            })
             .collect()
     }
 

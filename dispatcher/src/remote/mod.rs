@@ -111,6 +111,12 @@ impl Remote {
         }
     }
 
+    /// Slots that are taken.
+    #[cfg(test)]
+    pub(crate) fn under_way(&self) -> usize {
+        self.holdings.lock().under_way()
+    }
+
     /// Answers who waits once `stop` comes.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         *self.closing.lock() = stop.clone();

@@ -11,10 +11,12 @@ use carillon_domain::{
 };
 
 use super::{Remote, RemoteError};
+use carillon_runtime::http::Served;
+
 use crate::{
     deliverer::{
         breaker::Verdict as Health,
-        settlement::{after_ends, settlement},
+        settlement::{Said, after_ends, settlement},
     },
     store::outside::{LeaseKey, LeasedDelivery, Settlement},
 };
@@ -42,11 +44,16 @@ impl Remote {
     /// Writes answers down, and what follows. Answers one per item.
     pub(crate) async fn answer(
         &self,
+        served: &Served,
         kind: &ChannelKind,
         answers: Vec<Answer>,
     ) -> Result<Vec<Result<(), Refusal>>, RemoteError> {
         let leases: Vec<LeaseKey> = answers.iter().map(|answer| answer.lease.clone()).collect();
         let mut held = self.leases(kind, &leases).await?;
+        let can_recall = self
+            .announced(served, kind)
+            .await
+            .is_ok_and(|row| row.capabilities.recall);
         let now = self.clock.now();
         let mut results = Vec::with_capacity(answers.len());
         let mut said = Vec::new();
@@ -65,11 +72,12 @@ impl Remote {
                 results.push(Err(Refusal::OtherOperation));
                 continue;
             }
-            let outcome = answer.report.outcome.clone();
+            let answered = Said::sent(answer.report);
+            let health = answered.health();
             said.push((
                 results.len(),
-                settlement(&self.delivery.retry, now, delivery, answer.report),
-                outcome,
+                settlement(&self.delivery.retry, now, delivery, answered, can_recall),
+                health,
             ));
             held.remove(&answer.lease);
             results.push(Ok(()));
@@ -87,7 +95,7 @@ impl Remote {
         let refused = self
             .settle(
                 said.into_iter()
-                    .map(|(_, settlement, outcome)| (settlement, outcome))
+                    .map(|(_, settlement, health)| (settlement, health))
                     .collect(),
             )
             .await?;
@@ -134,25 +142,26 @@ impl Remote {
     /// Settles, and gives the slots back. Answers whose lease was not the last one.
     pub(super) async fn settle(
         &self,
-        said: Vec<(Settlement, Outcome)>,
+        said: Vec<(Settlement, Health)>,
     ) -> Result<HashSet<(TenantId, DeliveryId)>, RemoteError> {
         if said.is_empty() {
             return Ok(HashSet::new());
         }
         let now = self.clock.now();
-        let (settlements, outcomes): (Vec<Settlement>, Vec<Outcome>) = said.into_iter().unzip();
+        let (settlements, healths): (Vec<Settlement>, Vec<Health>) = said.into_iter().unzip();
         let settled = self.store.settle(now, &settlements).await?;
         metrics::counter!("carillon_delivery_stale_total").increment(settled.stale);
         after_ends(&*self.directory, &settled.ended).await;
         {
             let mut holdings = self.holdings.lock();
-            for (settlement, outcome) in settlements.iter().zip(&outcomes) {
+            for (settlement, health) in settlements.iter().zip(healths) {
                 let delivery = &settlement.delivery;
                 let key = (delivery.key.tenant.clone(), delivery.id);
-                holdings.end(&key, delivery.number(), Health::of(outcome), now);
+                holdings.end(&key, delivery.number(), health, now);
             }
         }
-        self.wake.tell();
+        // The deliverer too: endpoints are told of ends.
+        self.wake.wake();
         Ok(settled.refused.into_iter().collect())
     }
 

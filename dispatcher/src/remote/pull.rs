@@ -4,14 +4,15 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use carillon_domain::{ChannelKind, Timestamp, ports::Work};
 use carillon_runtime::http::Served;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Holder, Remote, RemoteError, holdings::Held, tenant_of};
 use crate::{
     deliverer::{
+        breaker::Verdict as Health,
         engine::{due_of, key_of},
         schedule::{Parked, Pick},
-        settlement::{after_ends, ours_to_retry, refused, settlement},
+        settlement::{after_ends, ours_to_retry, settlement, unsent},
     },
     store::outside::{LaneKey, LanePick, LeasedDelivery, ParkedLane, RemoteChannelRow},
 };
@@ -35,16 +36,19 @@ pub(crate) struct Handing {
 }
 
 /// What one look found.
+#[derive(Default)]
 struct Look {
     handed: Vec<Handing>,
+    /// The leases of what was handed out.
+    leased: Vec<Arc<LeasedDelivery>>,
     /// When there may be more, if nothing is said before.
     next: Option<Timestamp>,
 }
 
 impl Remote {
-    /// Up to `limit` deliveries; waits for the first one for at most `wait`.
+    /// Up to `limit` deliveries; waits for the first one for at most `wait`. Whoever hangs up meanwhile has nothing.
     pub(crate) async fn pull(
-        &self,
+        self: &Arc<Self>,
         served: &Served,
         kind: &ChannelKind,
         holder: Holder,
@@ -56,7 +60,7 @@ impl Remote {
         let mut heard = self.wake.listen();
         loop {
             heard.borrow_and_update();
-            let look = self.look(served, kind, holder, limit).await?;
+            let look = self.looked(served, kind, holder, limit).await?;
             let now = Instant::now();
             if !look.handed.is_empty() || now >= deadline || closing.is_cancelled() {
                 return Ok(look.handed);
@@ -68,6 +72,51 @@ impl Remote {
                 () = closing.cancelled() => {}
             }
         }
+    }
+
+    /// A look that comes to its end whether the worker stays or not: slots and leases are never left behind. What nobody
+    /// takes is given back.
+    async fn looked(
+        self: &Arc<Self>,
+        served: &Served,
+        kind: &ChannelKind,
+        holder: Holder,
+        limit: usize,
+    ) -> Result<Look, RemoteError> {
+        let (sender, receiver) = oneshot::channel();
+        let (remote, served, kind) = (Arc::clone(self), served.clone(), kind.clone());
+        tokio::spawn(async move {
+            let looked = remote.look(&served, &kind, holder, limit).await;
+            if let Err(Ok(look)) = sender.send(looked) {
+                remote.give_back(look.leased).await;
+            }
+        });
+        // Dropped before it answers only while the process ends.
+        receiver.await.unwrap_or_else(|_| Ok(Look::default()))
+    }
+
+    /// Ends leases whose worker has gone before he got them: they are due at once.
+    async fn give_back(&self, leased: Vec<Arc<LeasedDelivery>>) {
+        if leased.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let oldest = now.before(self.config.longest_attempt.duration());
+        if let Err(error) = self.store.extend_leases(&leased, oldest, now).await {
+            // They come back when their leases end.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "work that nobody took could not be given back"
+            );
+        }
+        {
+            let mut holdings = self.holdings.lock();
+            for delivery in &leased {
+                let key = (delivery.key.tenant.clone(), delivery.id);
+                holdings.end(&key, delivery.number(), Health::Unknown, now);
+            }
+        }
+        self.wake.tell();
     }
 
     /// A number for a stream that begins.
@@ -110,10 +159,7 @@ impl Remote {
             holdings.room(holder, self.config.in_flight, limit)
         };
         if room == 0 {
-            return Ok(Look {
-                handed: Vec::new(),
-                next: None,
-            });
+            return Ok(Look::default());
         }
         let kinds = std::slice::from_ref(kind);
         let mut lanes = match served {
@@ -127,8 +173,8 @@ impl Remote {
                 next = self.store.next_lane_due(kinds).await?;
             }
             return Ok(Look {
-                handed: Vec::new(),
                 next,
+                ..Look::default()
             });
         }
         let lease = self.config.lease.duration();
@@ -148,15 +194,21 @@ impl Remote {
                 until: park.until,
             })
             .collect();
-        let handed = if round.picks.is_empty() {
-            Vec::new()
+        let (handed, leased) = if round.picks.is_empty() {
+            Default::default()
         } else {
             self.lease(served, holder, now, round.picks).await?
         };
-        if !parks.is_empty() {
-            self.store.park(&parks).await?;
+        // What was leased goes out, whatever becomes of the others.
+        if !parks.is_empty()
+            && let Err(error) = self.store.park(&parks).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "lanes could not be put off"
+            );
         }
-        Ok(Look { handed, next })
+        Ok(Look { handed, leased, next })
     }
 
     /// Leases what was picked. Each delivery that comes out counts against its holder until its end.
@@ -166,7 +218,7 @@ impl Remote {
         holder: Holder,
         now: Timestamp,
         picks: Vec<Pick>,
-    ) -> Result<Vec<Handing>, RemoteError> {
+    ) -> Result<(Vec<Handing>, Vec<Arc<LeasedDelivery>>), RemoteError> {
         let until = now.after(self.config.lease.duration());
         let wanted: Vec<LanePick> = picks
             .iter()
@@ -216,7 +268,12 @@ impl Remote {
             }
         }
         after_ends(&*self.directory, &handed.ended).await;
-        self.composed(deliveries, until).await
+        let composed = self.composed(deliveries.clone(), until).await;
+        if composed.is_err() {
+            self.give_back(deliveries).await;
+            return Ok(Default::default());
+        }
+        Ok((composed?, deliveries))
     }
 
     /// The work of leased deliveries. What no work can be made of is answered here.
@@ -230,26 +287,41 @@ impl Remote {
             let sources = self.store.load_work(now, &deliveries).await?;
             self.composer.parts(&deliveries, sources).await
         };
-        let read = read.await;
+        let parts = match read.await {
+            Ok(parts) => Some(Arc::new(parts)),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the content of deliveries could not be read"
+                );
+                None
+            }
+        };
         let mut handings = Vec::with_capacity(deliveries.len());
         let mut failed = Vec::new();
         for delivery in deliveries {
-            let report = match &read {
-                Ok(parts) => match self.composer.work(&delivery, parts) {
-                    Ok(work) => {
-                        handings.push(Handing {
-                            work,
-                            number: delivery.number(),
-                            until,
-                        });
-                        continue;
+            let said = match &parts {
+                Some(parts) => {
+                    let made = self.composer.made(Arc::clone(&delivery), Arc::clone(parts));
+                    match made.await {
+                        Ok(work) => {
+                            handings.push(Handing {
+                                work,
+                                number: delivery.number(),
+                                until,
+                            });
+                            continue;
+                        }
+                        Err(error) => unsent(&error),
                     }
-                    Err(error) => refused(&error),
-                },
-                Err(_) => ours_to_retry("its content could not be read"),
+                }
+                None => ours_to_retry("its content could not be read"),
             };
-            let outcome = report.outcome.clone();
-            failed.push((settlement(&self.delivery.retry, now, &delivery, report), outcome));
+            let health = said.health();
+            failed.push((
+                settlement(&self.delivery.retry, now, &delivery, said, false),
+                health,
+            ));
         }
         if !failed.is_empty() {
             self.settle(failed).await?;

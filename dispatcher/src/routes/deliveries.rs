@@ -9,6 +9,7 @@ use carillon_runtime::http::{Caller, IdPath, Problem, require_scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::breakers::shown_lane;
 use crate::{
     Dispatcher,
     store::outside::{AttemptDetail, Brings, DeliveryState, OutsideDetail},
@@ -138,9 +139,9 @@ pub(super) fn answer(
         notification_id,
         event_id,
         user: detail.user.and_then(|user| names.get(&user).cloned()),
+        lane: detail.lane.map(|lane| shown_lane(&detail.channel, &lane, false)),
         channel: detail.channel,
         address: detail.address,
-        lane: detail.lane,
         state: detail.state,
         reason: detail.reason,
         outcome: detail.outcome,

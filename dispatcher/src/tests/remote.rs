@@ -10,13 +10,16 @@ use carillon_domain::{
     Caller, ChannelKind, DeliveryId, KeyId, NotificationId, Principal, Scope, TenantId, WorkerCaller,
     ports::Operation,
 };
+use carillon_runtime::http::Served;
 use carillon_testkit::TestDatabase;
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::node::{Answer, Node, Setup, eventually, key};
+use crate::remote::Holder;
 use crate::store::outside::{Brings, DeliveryState, OutsideRow, WorkRow};
 
 /// Each behaviour on both stores.
@@ -49,6 +52,7 @@ on_both!(
     a_lease_may_be_extended_but_not_for_ever,
     receipts_move_deliveries_and_acknowledge,
     an_address_that_is_gone_is_not_written_to_again,
+    a_worker_that_hangs_up_takes_no_slot_with_it,
 );
 
 fn sms() -> ChannelKind {
@@ -669,4 +673,34 @@ async fn a_channel_is_taken_back_by_who_announced_it() {
     assert_eq!(delete(own.clone()).await, 204);
     let answer = post(&node, own, "pull", json!({})).await;
     assert_eq!(answer.status, 404, "there is no such channel any more");
+}
+
+async fn a_worker_that_hangs_up_takes_no_slot_with_it(node: Node) {
+    announce(&node, own()).await;
+    let ids = open(&node, 3).await;
+    let remote = &node.dispatcher.remote;
+    let (served, kind) = (Served::Tenant(TenantId::default()), sms());
+    let holder = Holder {
+        key: None,
+        stream: None,
+    };
+    // Broken off wherever it stands: before the store answers, while it does, and after.
+    let mut handed = 0;
+    for micros in (0..10_000).step_by(100) {
+        let pull = remote.pull(&served, &kind, holder, 10, Duration::ZERO);
+        if let Ok(pulled) = tokio::time::timeout(Duration::from_micros(micros), pull).await {
+            handed += pulled.expect("pulls").len();
+            if handed == ids.len() {
+                break;
+            }
+        }
+    }
+    let handed = Mutex::new(handed);
+    eventually(async || {
+        let more = pulled(&node, own()).await.len();
+        *handed.lock() += more;
+        *handed.lock() == ids.len()
+    })
+    .await;
+    eventually(async || remote.under_way() == ids.len()).await;
 }

@@ -7,7 +7,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 fn due(tenant: &str, lane: &str, strand: &str) -> Due {
     Due {
-        channel: "webhook".parse().expect("a channel"),
+        channel: "email".parse().expect("a channel"),
         lane: Arc::from(lane),
         tenant: tenant.parse().expect("a tenant"),
         strand: Arc::from(strand),
@@ -155,7 +155,102 @@ fn lanes_that_hang_leave_room_for_those_that_have_nothing_under_way() {
     }
     assert_eq!(schedule.under_way(), 48, "three quarters");
     let next = round(&mut schedule, &[due("b", "well", "")]);
-    assert_eq!(picked(&next), [("b/well/".into(), 1)]);
+    assert_eq!(picked(&next), [("b/well/".into(), 8)]);
+    let mut fresh: Vec<_> = (0..64).map(|n| due("a", &format!("fresh{n:02}"), "")).collect();
+    fresh.push(due("c", "new", ""));
+    let next = round(&mut schedule, &fresh);
+    let taken = |tenant: &str| {
+        let picks = next
+            .picks
+            .iter()
+            .filter(|pick| pick.due.tenant.as_str() == tenant);
+        picks.map(|pick| pick.take).sum::<usize>()
+    };
+    assert!(
+        taken("a") <= 1 && taken("c") > 4,
+        "many lanes are no more than one"
+    );
+    assert!(schedule.under_way() < 64, "and for the next one");
+}
+
+#[test]
+fn slots_go_from_tenant_to_tenant_whatever_lanes_they_have() {
+    let mut schedule = Schedule::new(DeliveryConfig {
+        batch: 20,
+        ..DeliveryConfig::default()
+    });
+    let mut dues: Vec<_> = (0..1_000).map(|n| due("a", &format!("{n:03}"), "")).collect();
+    dues.push(due("b", "own", ""));
+    let round = round(&mut schedule, &dues);
+    let taken = picked(&round);
+    let of_b = taken
+        .iter()
+        .find(|(name, _)| name == "b/own/")
+        .map(|(_, take)| *take);
+    assert_eq!((of_b, taken.len()), (Some(10), 11), "half of the round");
+}
+
+#[test]
+fn where_callers_choose_the_lane_one_tenants_failures_are_his_own() {
+    let mut schedule = schedule(8);
+    let hook = |tenant: &str| Due {
+        channel: ChannelKind::webhook(),
+        ..due(tenant, "shared.example:443", "")
+    };
+    let first = round(&mut schedule, &[hook("a")]);
+    for pick in &first.picks {
+        end(&mut schedule, pick, Verdict::Ill(None), NOW);
+    }
+    let second = round(&mut schedule, &[hook("a"), hook("b")]);
+    assert_eq!(picked(&second), [("b/shared.example:443/".into(), 8)]);
+    assert_eq!(second.parks[0].reason, Parked::Breaker);
+    let states: Vec<_> = schedule
+        .standings(NOW)
+        .into_iter()
+        .map(|lane| {
+            (
+                lane.tenant.map(|tenant| tenant.to_string()),
+                lane.breaker.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        states,
+        [(Some("a".to_owned()), "open"), (Some("b".to_owned()), "closed")]
+    );
+    let b = "b".parse().expect("a tenant");
+    assert_eq!(schedule.standings_of(&b, NOW)[0].under_way, 8);
+    // His one attempt that asks is his alone too.
+    for pick in &second.picks {
+        end(&mut schedule, pick, Verdict::Well, NOW);
+    }
+    let later = NOW.after(Duration::from_secs(10));
+    let third = schedule.round(later, [hook("a"), hook("b")], |_| PATIENCE);
+    assert_eq!(
+        picked(&third),
+        [
+            ("a/shared.example:443/".into(), 1),
+            ("b/shared.example:443/".into(), 7)
+        ]
+    );
+}
+
+#[test]
+fn while_one_attempt_asks_the_others_are_looked_at_soon() {
+    let mut schedule = schedule(8);
+    let dues = [due("a", "x", ""), due("b", "x", "")];
+    for pick in &round(&mut schedule, &dues).picks {
+        end(&mut schedule, pick, Verdict::Ill(None), NOW);
+    }
+    let later = NOW.after(Duration::from_secs(10));
+    let probe = schedule.round(later, dues.iter().cloned(), |_| PATIENCE);
+    let waiting = schedule.round(later, dues.iter().cloned(), |_| PATIENCE);
+    for park in &waiting.parks {
+        assert_eq!((park.reason, park.until), (Parked::Full, later.after(FULL)));
+    }
+    end(&mut schedule, &probe.picks[0], Verdict::Well, later);
+    let next = schedule.round(later, dues.iter().cloned(), |_| PATIENCE);
+    assert_eq!(picked(&next), [("a/x/".into(), 4), ("b/x/".into(), 4)]);
 }
 
 #[test]
@@ -174,11 +269,12 @@ fn a_lane_without_work_is_forgotten_unless_it_is_in_trouble() {
     schedule.round(NOW.after(IDLE), [], |_| PATIENCE);
     let left: Vec<_> = schedule
         .standings(NOW)
+        .iter()
         .map(|standing| standing.lane.to_string())
         .collect();
     assert_eq!(left, ["ill"]);
     schedule.round(NOW.after(IDLE * 10), [], |_| PATIENCE);
-    assert_eq!(schedule.standings(NOW).count(), 0);
+    assert_eq!(schedule.standings(NOW).len(), 0);
 }
 
 proptest! {
@@ -261,7 +357,7 @@ proptest! {
                     round.parks.iter().any(|park| park.due == *due)
                 });
                 let picked = round.picks.iter().any(|pick| pick.due.lane == lane);
-                if free && !strands_only_busy && batch >= lanes.len() {
+                if free && !strands_only_busy && batch >= 2 * lanes.len() {
                     prop_assert!(picked, "{} got nothing", lane);
                 }
             }

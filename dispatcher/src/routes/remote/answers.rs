@@ -151,7 +151,7 @@ pub(super) async fn outcomes(
             answers.push(answer);
         }
     }
-    let taken = dispatcher.remote.answer(&kind, answers).await?;
+    let taken = dispatcher.remote.answer(&served, &kind, answers).await?;
     for (place, taken) in places.into_iter().zip(taken) {
         results[place] = taken;
     }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{DeliveryId, NotificationId, TenantId, ports::Operation};
 
+use super::outside::settle;
 use super::{fixture::Fixture, outside::*};
 use crate::store::outside::*;
 
@@ -313,4 +314,73 @@ pub(super) async fn work_that_cannot_be_read_is_a_dead_letter_and_in_nobodys_way
         assert_eq!(next_due(&f).await, None);
         run(&f, "DELETE FROM lanes WHERE channel = '?!'".to_owned()).await;
     }
+}
+
+pub(super) async fn what_was_turned_off_since_is_not_tried_any_more(f: Fixture) {
+    let rows = [delivery(&f, "a.example"), delivery(&f, "b.example")];
+    open(&f, &rows).await;
+    for row in &rows {
+        notification(&f, notification_of(row), "planned").await;
+    }
+    let out = lease(&f, 1).await;
+    let of = |row: &OutsideRow| Arc::clone(out.iter().find(|out| out.id == row.id).expect("is out"));
+    settle(
+        &f,
+        &[
+            said(&f, &of(&rows[0]), Verdict::Again(f.now())),
+            said(&f, &of(&rows[1]), Verdict::Dead),
+        ],
+    )
+    .await;
+    run(
+        &f,
+        format!(
+            "INSERT INTO opt_outs (tenant, user_id, category, channel, at) \
+             VALUES ('default', '{}', 'news', 'webhook', 0)",
+            f.user("ada")
+        ),
+    )
+    .await;
+    assert_eq!(redrive(&f).await, 1);
+    assert!(lease(&f, 9).await.is_empty());
+    for row in &rows {
+        let (detail, attempts) = shown(&f, row.id).await;
+        assert_eq!(
+            (detail.state, detail.reason.as_deref(), attempts.len()),
+            (DeliveryState::Skipped, Some("unsubscribed"), 1)
+        );
+    }
+    // Another category's goes out.
+    let other = delivery(&f, "c.example");
+    open(&f, std::slice::from_ref(&other)).await;
+    assert_eq!(lease(&f, 9).await.len(), 1);
+    balanced(&f).await;
+}
+
+pub(super) async fn tenants_are_looked_at_in_turn_whatever_lanes_they_have(f: Fixture) {
+    let tenants = ["acme", "many", "zeta"].map(|name| name.parse::<TenantId>().expect("a tenant"));
+    for (tenant, lanes) in tenants.iter().zip([1, 30, 1]) {
+        let rows: Vec<_> = (0..lanes)
+            .map(|n| OutsideRow {
+                tenant: tenant.clone(),
+                ..delivery(&f, &format!("{n}.example"))
+            })
+            .collect();
+        open(&f, &rows).await;
+    }
+    let look = async |after: Option<&TenantId>, most| {
+        f.store
+            .due_lanes_in_turn(f.now(), &[webhook()], after, most)
+            .await
+            .expect("reads")
+    };
+    let counts = |due: &[DueLane]| {
+        tenants
+            .clone()
+            .map(|tenant| due.iter().filter(|lane| lane.key.tenant == tenant).count())
+    };
+    let (due, last) = look(None, (2, 5)).await;
+    assert_eq!((counts(&due), last.as_ref()), ([1, 5, 0], Some(&tenants[1])));
+    let (due, last) = look(last.as_ref(), (2, 5)).await;
+    assert_eq!((counts(&due), last), ([0, 0, 1], None), "and then it begins anew");
 }

@@ -102,6 +102,8 @@ async fn delivered(f: &Fixture, delivery: &Arc<LeasedDelivery>) {
         excerpt: Some("thanks".to_owned()),
         provider_id: None,
         verdict: Verdict::Done { accepted: false },
+        is_sent: true,
+        recalls: false,
     };
     f.store.settle(f.now(), &[settlement]).await.expect("commits");
 }
@@ -316,6 +318,8 @@ async fn said(f: &Fixture, outcome: &'static str, verdict: Verdict) -> Settled {
         excerpt: None,
         provider_id: None,
         verdict,
+        is_sent: true,
+        recalls: false,
     };
     f.store.settle(f.now(), &[settlement]).await.expect("commits")
 }

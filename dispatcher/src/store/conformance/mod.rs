@@ -125,5 +125,7 @@ on_both!(
     again::what_was_to_replace_still_does_and_nothing_else,
     again::a_redrive_gives_the_first_time_to_live_again,
     again::what_its_sender_took_back_is_not_sent_again,
+    again::what_was_turned_off_since_is_not_tried_any_more,
+    again::tenants_are_looked_at_in_turn_whatever_lanes_they_have,
     again::work_that_cannot_be_read_is_a_dead_letter_and_in_nobodys_way,
 );

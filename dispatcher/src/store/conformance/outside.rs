@@ -102,6 +102,8 @@ pub(super) fn said(f: &Fixture, delivery: &Arc<LeasedDelivery>, verdict: Verdict
         excerpt: Some("oops".to_owned()),
         provider_id: None,
         verdict,
+        is_sent: true,
+        recalls: false,
     }
 }
 

@@ -63,6 +63,8 @@ async fn deliver(f: &Fixture, leased: Vec<LeasedDelivery>) {
             provider_id: Some(format!("far-{}", delivery.address)),
             verdict: Verdict::Done { accepted: false },
             delivery: Arc::new(delivery),
+            is_sent: true,
+            recalls: false,
         })
         .collect();
     let settled = f.store.settle(f.now(), &settlements).await.expect("settles");

@@ -9,6 +9,7 @@ use std::{
 use crate::store::listeners::Told;
 use carillon_domain::{DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
 
+use super::planning::UNSUBSCRIBED;
 use super::records::{
     DeliveryState, Ended, LaneKey, LeasedDelivery, NotResendable, Settlement, SuppressionRow, Verdict,
     WorkRow,
@@ -49,6 +50,8 @@ pub(in crate::store) struct CandidateDelivery {
     pub(in crate::store) reason: Option<String>,
     pub(in crate::store) suppressed: bool,
     pub(in crate::store) disabled: bool,
+    /// Whether its recipient turned this category and channel off.
+    pub(in crate::store) turned_off: bool,
     /// The state that stands should a resend not arrive.
     pub(in crate::store) stands: Option<DeliveryState>,
 }
@@ -216,6 +219,17 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
                 reason,
                 false,
             );
+        } else if delivery.turned_off && leased.operation != Operation::Recall {
+            // What is taken back is what he did not want.
+            let reason = Some(Cow::Borrowed(UNSUBSCRIBED));
+            effects.end(
+                now,
+                leased,
+                delivery.stands,
+                Some(DeliveryState::Skipped),
+                reason,
+                false,
+            );
         } else if delivery.disabled {
             let reason = Some(Cow::Borrowed(DISABLED));
             effects.end(
@@ -240,7 +254,7 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
 pub(in crate::store) fn expire(now: Timestamp, candidates: Vec<Candidate>) -> Effects {
     let late = candidates.into_iter().map(|mut candidate| {
         if let Some(delivery) = &mut candidate.delivery {
-            (delivery.suppressed, delivery.disabled) = (false, false);
+            (delivery.suppressed, delivery.disabled, delivery.turned_off) = (false, false, false);
         }
         candidate
     });
@@ -401,7 +415,7 @@ impl Effects {
         disable_after: Duration,
     ) {
         let leased = &*settlement.delivery;
-        let (Some(endpoint), Ok(id)) = (endpoint, leased.address.as_str().parse::<EndpointId>()) else {
+        let (Some(endpoint), Some(id), true) = (endpoint, leased.endpoint(), settlement.is_sent) else {
             return;
         };
         let key = (leased.key.tenant.clone(), id);
@@ -438,7 +452,7 @@ impl Effects {
     fn address_is_gone(&mut self, now: Timestamp, settlement: &Settlement, endpoint: Option<FoundEndpoint>) {
         let leased = &*settlement.delivery;
         let detail = settlement.reason.clone();
-        if let Ok(id) = leased.address.as_str().parse::<EndpointId>() {
+        if let Some(id) = leased.endpoint() {
             if !endpoint.is_some_and(|endpoint| endpoint.enabled) {
                 return;
             }

@@ -46,6 +46,16 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<DueLane>, StoreError>;
 
+    /// Lanes with due work of the tenants after `after`: `most` has how many tenants, and how many lanes of each per
+    /// channel. Answers the tenant to go on after; none where there is none left.
+    async fn due_lanes_in_turn(
+        &self,
+        now: Timestamp,
+        channels: &[ChannelKind],
+        after: Option<&TenantId>,
+        most: (usize, usize),
+    ) -> Result<(Vec<DueLane>, Option<TenantId>), StoreError>;
+
     /// When the next lane of these channels is due.
     async fn next_lane_due(&self, channels: &[ChannelKind]) -> Result<Option<Timestamp>, StoreError>;
 
@@ -128,6 +138,14 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
 
     /// Redrives that run, of all tenants, the one first that waited the longest.
     async fn running_redrives(&self, limit: usize) -> Result<Vec<(TenantId, RedriveId)>, StoreError>;
+
+    /// Lets the others go first of those that run.
+    async fn put_off_redrive(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: RedriveId,
+    ) -> Result<(), StoreError>;
 
     /// One redrive.
     async fn redrive(&self, tenant: &TenantId, id: RedriveId) -> Result<Option<RedriveRow>, StoreError>;

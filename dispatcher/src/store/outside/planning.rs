@@ -23,7 +23,7 @@ pub(in crate::store) const OVERTAKEN: &str = "a newer notification with the same
 /// Said of what is not sent because its address is suppressed.
 const SUPPRESSED: &str = "suppressed";
 /// Said of what its recipient turned off.
-const UNSUBSCRIBED: &str = "unsubscribed";
+pub(super) const UNSUBSCRIBED: &str = "unsubscribed";
 /// Said of what was delivered where nothing can be taken back.
 pub(in crate::store) const NOT_RECALLABLE: &str = "not_recallable";
 /// How long taking something back is tried.

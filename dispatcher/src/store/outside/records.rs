@@ -200,6 +200,14 @@ pub(crate) struct LeasedDelivery {
 }
 
 impl LeasedDelivery {
+    /// The registered endpoint that it is for. On any other channel the same text is an address like others.
+    pub(crate) fn endpoint(&self) -> Option<EndpointId> {
+        if self.key.channel.as_str() != ChannelKind::WEBHOOK {
+            return None;
+        }
+        self.address.as_str().parse().ok()
+    }
+
     /// The attempt's number, from 1. Fences: only the last one handed out may settle.
     pub(crate) fn number(&self) -> u32 {
         self.earlier.saturating_add(self.token)
@@ -230,6 +238,10 @@ pub(crate) struct Settlement {
     pub(crate) excerpt: Option<String>,
     pub(crate) provider_id: Option<String>,
     pub(crate) verdict: Verdict,
+    /// Whether anything was sent: what was not says nothing about the far end.
+    pub(crate) is_sent: bool,
+    /// Whether its channel can take back what it delivered.
+    pub(crate) recalls: bool,
 }
 
 /// What follows of an attempt.

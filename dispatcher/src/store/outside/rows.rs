@@ -35,6 +35,12 @@ pub(in crate::store) fn due_lanes(rows: Vec<LaneColumns>) -> Vec<DueLane> {
     rows.into_iter().filter_map(readable).collect()
 }
 
+/// The tenant to go on after; none where fewer than wanted were left, and it begins anew.
+pub(in crate::store) fn next_turn(found: &[(String,)], wanted: usize) -> Option<TenantId> {
+    let (last,) = found.last().filter(|_| found.len() >= wanted)?;
+    last.parse().ok()
+}
+
 pub(in crate::store) fn due_lane(row: LaneColumns) -> Result<DueLane, StoreError> {
     let (tenant, channel, lane, strand, due) = row;
     Ok(DueLane {
@@ -48,16 +54,20 @@ pub(in crate::store) fn due_lane(row: LaneColumns) -> Result<DueLane, StoreError
     })
 }
 
-/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s` and an endpoint `e`.
+/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, and whether
+/// its recipient turned it off since.
 pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
     c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
-    d.created_at, d.reason, s.reason, e.state, c.stands";
+    d.created_at, d.reason, s.reason, e.state, c.stands, \
+    CASE WHEN EXISTS (SELECT 1 FROM opt_outs o CROSS JOIN notifications n WHERE o.tenant = c.tenant \
+    AND o.user_id = d.user_id AND o.channel = c.channel AND n.tenant = c.tenant AND n.id = d.notification \
+    AND n.category = o.category) THEN 'yes' END";
 
 /// What [`CANDIDATE`] needs joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
     AND d.id = c.delivery AND d.channel <> 'in_app' \
     LEFT JOIN suppressions s ON s.tenant = c.tenant AND s.channel = c.channel AND s.address = d.address \
-    LEFT JOIN endpoints e ON e.tenant = c.tenant AND e.id = d.address";
+    LEFT JOIN endpoints e ON c.channel = 'webhook' AND e.tenant = c.tenant AND e.id = d.address";
 
 pub(in crate::store) struct CandidateColumns {
     lane: [String; 5],
@@ -69,6 +79,7 @@ pub(in crate::store) struct CandidateColumns {
     suppressed: Option<String>,
     endpoint: Option<String>,
     stands: Option<String>,
+    turned_off: Option<String>,
 }
 
 impl<'r, R> FromRow<'r, R> for CandidateColumns
@@ -104,6 +115,7 @@ where
             suppressed: row.try_get(17)?,
             endpoint: row.try_get(18)?,
             stands: row.try_get(19)?,
+            turned_off: row.try_get(20)?,
         })
     }
 }
@@ -176,6 +188,7 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
                 reason: row.reason,
                 suppressed: row.suppressed.is_some(),
                 disabled: row.endpoint.as_deref().is_some_and(|state| state != "enabled"),
+                turned_off: row.turned_off.is_some(),
                 stands: row.stands.as_deref().map(delivery_state).transpose()?,
             })
         }

@@ -32,6 +32,41 @@ impl PostgresStore {
         Ok(outside::due_lanes(rows))
     }
 
+    pub(super) async fn due_lanes_in_turn(
+        &self,
+        now: Timestamp,
+        channels: &[ChannelKind],
+        after: Option<&TenantId>,
+        (tenants, lanes): (usize, usize),
+    ) -> Result<(Vec<DueLane>, Option<TenantId>), StoreError> {
+        let mut read = self
+            .postgres
+            .read_system("the deliverer serves all tenants")
+            .await?;
+        // From tenant to tenant along the key, past all the lanes of each.
+        let found: Vec<(String,)> = sqlx::query_as(
+            "WITH RECURSIVE t(tenant) AS ((SELECT MIN(tenant) FROM lanes WHERE tenant > $1) UNION ALL \
+             SELECT (SELECT MIN(l.tenant) FROM lanes l WHERE l.tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL) \
+             SELECT tenant FROM t WHERE tenant IS NOT NULL LIMIT $2",
+        )
+        .bind(after.map_or("", TenantId::as_str))
+        .bind(tenants as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        let rows: Vec<outside::LaneColumns> = sqlx::query_as(
+            "SELECT l.tenant, l.channel, l.lane, l.strand, l.due_at FROM UNNEST($1::text[]) AS t(tenant) \
+             CROSS JOIN UNNEST($2::text[]) AS c(channel) CROSS JOIN LATERAL (SELECT * FROM lanes \
+             WHERE lanes.tenant = t.tenant AND lanes.channel = c.channel AND lanes.due_at <= $3 LIMIT $4) l",
+        )
+        .bind(column!(found, (tenant,) => tenant.as_str()))
+        .bind(column!(channels, channel => channel.as_str()))
+        .bind(now.as_micros())
+        .bind(lanes as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        Ok((outside::due_lanes(rows), outside::next_turn(&found, tenants)))
+    }
+
     pub(super) async fn next_lane_due(
         &self,
         channels: &[ChannelKind],

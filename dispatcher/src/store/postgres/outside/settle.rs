@@ -69,7 +69,7 @@ async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<
         "SELECT j.place, d.state, q.stands, e.state, e.failing_since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
          AS j(tenant, id, number, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
          JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
-         LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
+         LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
          WHERE q.earlier + q.lease = j.number ORDER BY d.tenant, d.id FOR UPDATE OF d, q",
     )
     .bind(column!(settlements, settlement => settlement.delivery.key.tenant.as_str()))

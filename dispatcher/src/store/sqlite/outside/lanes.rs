@@ -53,6 +53,46 @@ impl SqliteStore {
         Ok(lanes)
     }
 
+    pub(super) async fn due_lanes_in_turn(
+        &self,
+        now: Timestamp,
+        channels: &[ChannelKind],
+        after: Option<&TenantId>,
+        (tenants, lanes): (usize, usize),
+    ) -> Result<(Vec<DueLane>, Option<TenantId>), StoreError> {
+        let mut read = self
+            .sqlite
+            .read_system("the deliverer serves all tenants")
+            .await?;
+        // From tenant to tenant along the key, past all the lanes of each.
+        let found: Vec<(String,)> = sqlx::query_as(
+            "WITH RECURSIVE t(tenant) AS (SELECT MIN(tenant) FROM lanes WHERE tenant > $1 UNION ALL \
+             SELECT (SELECT MIN(l.tenant) FROM lanes l WHERE l.tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL) \
+             SELECT tenant FROM t WHERE tenant IS NOT NULL LIMIT $2",
+        )
+        .bind(after.map_or("", TenantId::as_str))
+        .bind(tenants as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        let mut due = Vec::new();
+        for (tenant,) in &found {
+            for channel in channels {
+                let rows: Vec<outside::LaneColumns> = sqlx::query_as(
+                    "SELECT tenant, channel, lane, strand, due_at FROM lanes \
+                     WHERE tenant = $1 AND channel = $2 AND +due_at <= $3 LIMIT $4",
+                )
+                .bind(tenant)
+                .bind(channel.as_str())
+                .bind(now.as_micros())
+                .bind(lanes as i64)
+                .fetch_all(&mut *read)
+                .await?;
+                due.append(&mut outside::due_lanes(rows));
+            }
+        }
+        Ok((due, outside::next_turn(&found, tenants)))
+    }
+
     pub(super) async fn next_lane_due(
         &self,
         channels: &[ChannelKind],

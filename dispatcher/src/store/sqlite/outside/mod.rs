@@ -40,6 +40,16 @@ impl OutsideStore for SqliteStore {
         Self::due_lanes(self, now, channels, limit).await
     }
 
+    async fn due_lanes_in_turn(
+        &self,
+        now: Timestamp,
+        channels: &[ChannelKind],
+        after: Option<&TenantId>,
+        most: (usize, usize),
+    ) -> Result<(Vec<DueLane>, Option<TenantId>), StoreError> {
+        Self::due_lanes_in_turn(self, now, channels, after, most).await
+    }
+
     async fn next_lane_due(&self, channels: &[ChannelKind]) -> Result<Option<Timestamp>, StoreError> {
         Self::next_lane_due(self, channels).await
     }
@@ -132,6 +142,15 @@ impl OutsideStore for SqliteStore {
 
     async fn running_redrives(&self, limit: usize) -> Result<Vec<(TenantId, RedriveId)>, StoreError> {
         Self::running_redrives(self, limit).await
+    }
+
+    async fn put_off_redrive(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: RedriveId,
+    ) -> Result<(), StoreError> {
+        Self::put_off_redrive(self, now, tenant, id).await
     }
 
     async fn redrive(&self, tenant: &TenantId, id: RedriveId) -> Result<Option<RedriveRow>, StoreError> {

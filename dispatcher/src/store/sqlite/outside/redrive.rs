@@ -161,6 +161,22 @@ impl SqliteStore {
         rows.into_iter().map(key).collect()
     }
 
+    pub(super) async fn put_off_redrive(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: RedriveId,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        sqlx::query("UPDATE redrives SET updated_at = $3 WHERE tenant = $1 AND id = $2")
+            .bind(tenant.as_str())
+            .bind(id.to_string())
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
     pub(super) async fn redrive(
         &self,
         tenant: &TenantId,

@@ -64,7 +64,7 @@ async fn found(
         "SELECT j.key, d.state, q.stands, e.state, e.failing_since FROM json_each($1) j \
          CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
          CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
-         LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
+         LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
          WHERE q.earlier + q.lease = j.value ->> 2",
     )
     .bind(keys)
