@@ -29,9 +29,6 @@ const MAX_LANES: usize = 65_536;
 /// Tenants of a lane whose strands' turns are remembered at the most.
 const MAX_TURNS: usize = 4_096;
 
-/// Slots of one lane that one pass shares out: enough for turns, and little where there are many lanes.
-const PASS: usize = 4;
-
 /// How long a lane without work is remembered, for its turns.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -161,8 +158,8 @@ struct Waiting {
     strands: VecDeque<Arc<str>>,
 }
 
-/// What a tenant may be dealt, by the lane's place in the round.
-type Hand = VecDeque<(usize, VecDeque<Arc<str>>)>;
+/// What a tenant may be dealt, by the lane's place in the round: strands, and how many of each.
+type Hand = VecDeque<(usize, VecDeque<(Arc<str>, usize)>)>;
 
 impl Schedule {
     /// Nothing under way, all breakers closed.
@@ -422,14 +419,21 @@ impl Schedule {
                     break;
                 }
                 while let Some((index, mut strands)) = hand.pop_front() {
-                    let (Some(table), Some(strand)) = (tables.get_mut(index), strands.pop_front()) else {
+                    let (Some(table), Some((strand, count))) = (tables.get_mut(index), strands.pop_front())
+                    else {
                         continue;
                     };
+                    if count == 0 {
+                        continue;
+                    }
                     if !self.may_have(&tenant, &table.key) {
                         continue;
                     }
                     self.take(&tenant, table, &strand);
                     left -= 1;
+                    if count > 1 {
+                        strands.push_front((strand, count - 1));
+                    }
                     if !strands.is_empty() {
                         hand.push_back((index, strands));
                     }
@@ -447,14 +451,24 @@ impl Schedule {
     fn hands(&self, tables: &[Table], most: usize) -> BTreeMap<TenantId, Hand> {
         let mut hands: BTreeMap<TenantId, Hand> = BTreeMap::new();
         for (index, table) in tables.iter().enumerate() {
-            let mut free = table.free.min(most).min(PASS);
-            let mut shares: BTreeMap<TenantId, VecDeque<Arc<str>>> = BTreeMap::new();
+            let mut free = table.free.min(most);
+            let mut shares: BTreeMap<TenantId, VecDeque<(Arc<str>, usize)>> = BTreeMap::new();
             let mut waiting: VecDeque<Waiting> = table
                 .tenants
                 .iter()
                 .filter(|waiting| self.may_have(&waiting.tenant, &table.key))
                 .cloned()
                 .collect();
+            // The common case, at once: nobody to share with.
+            if let [one] = waiting.make_contiguous()
+                && let [strand] = one.strands.make_contiguous()
+                && strand.is_empty()
+            {
+                let share = VecDeque::from([(Arc::clone(strand), free.min(one.most))]);
+                let hand = hands.entry(one.tenant.clone()).or_default();
+                hand.push_back((index, share));
+                continue;
+            }
             while free > 0
                 && let Some(mut one) = waiting.pop_front()
             {
@@ -470,7 +484,10 @@ impl Schedule {
                 if strand.is_empty() {
                     one.strands.push_back(Arc::clone(&strand));
                 }
-                shares.entry(one.tenant.clone()).or_default().push_back(strand);
+                shares
+                    .entry(one.tenant.clone())
+                    .or_default()
+                    .push_back((strand, 1));
                 waiting.push_back(one);
             }
             for (tenant, strands) in shares {

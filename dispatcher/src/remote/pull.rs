@@ -21,6 +21,9 @@ use crate::{
 const LOOK: usize = 256;
 /// How long to wait where something is due and nothing could be picked.
 const BREATH: Duration = Duration::from_millis(100);
+/// A look follows the last one no sooner than this, and up to twice as late: wake-ups are for everybody, and those who
+/// wait do not read the store together.
+const APART: Duration = Duration::from_millis(50);
 /// How often it is written down that a worker is there.
 const SEEN: Duration = Duration::from_secs(30);
 
@@ -41,8 +44,29 @@ struct Look {
     handed: Vec<Handing>,
     /// The leases of what was handed out.
     leased: Vec<Arc<LeasedDelivery>>,
+    /// The same, until somebody takes it.
+    unclaimed: Option<Unclaimed>,
     /// When there may be more, if nothing is said before.
     next: Option<Timestamp>,
+}
+
+/// Leases that nobody has taken yet: dropped, they are given back.
+struct Unclaimed {
+    remote: Arc<Remote>,
+    leased: Vec<Arc<LeasedDelivery>>,
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let (remote, leased) = (Arc::clone(&self.remote), std::mem::take(&mut self.leased));
+        if leased.is_empty() {
+            return;
+        }
+        // Without a runtime the process ends, and the leases with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { remote.give_back(leased).await });
+        }
+    }
 }
 
 impl Remote {
@@ -60,14 +84,20 @@ impl Remote {
         let mut heard = self.wake.listen();
         loop {
             heard.borrow_and_update();
-            let look = self.looked(served, kind, holder, limit).await?;
+            let mut look = self.looked(served, kind, holder, limit).await?;
             let now = Instant::now();
             if !look.handed.is_empty() || now >= deadline || closing.is_cancelled() {
+                if let Some(unclaimed) = &mut look.unclaimed {
+                    unclaimed.leased.clear();
+                }
                 return Ok(look.handed);
             }
             let pause = self.pause(look.next).min(deadline - now);
             tokio::select! {
-                _ = heard.changed() => {}
+                _ = heard.changed() => {
+                    let apart = APART + APART.mul_f64(rand::random());
+                    tokio::time::sleep_until((now + apart).min(deadline)).await;
+                }
                 () = tokio::time::sleep(pause) => {}
                 () = closing.cancelled() => {}
             }
@@ -86,10 +116,13 @@ impl Remote {
         let (sender, receiver) = oneshot::channel();
         let (remote, served, kind) = (Arc::clone(self), served.clone(), kind.clone());
         tokio::spawn(async move {
-            let looked = remote.look(&served, &kind, holder, limit).await;
-            if let Err(Ok(look)) = sender.send(looked) {
-                remote.give_back(look.leased).await;
-            }
+            let looked = remote.look(&served, &kind, holder, limit).await.map(|mut look| {
+                let leased = std::mem::take(&mut look.leased);
+                look.unclaimed = Some(Unclaimed { remote, leased });
+                look
+            });
+            // Where nobody listens any more, or does not listen to its end, it is given back.
+            let _ = sender.send(looked);
         });
         // Dropped before it answers only while the process ends.
         receiver.await.unwrap_or_else(|_| Ok(Look::default()))
@@ -208,7 +241,12 @@ impl Remote {
                 "lanes could not be put off"
             );
         }
-        Ok(Look { handed, leased, next })
+        Ok(Look {
+            handed,
+            leased,
+            unclaimed: None,
+            next,
+        })
     }
 
     /// Leases what was picked. Each delivery that comes out counts against its holder until its end.

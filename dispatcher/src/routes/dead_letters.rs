@@ -64,11 +64,12 @@ pub(super) struct RedriveRequest {
 #[derive(Serialize, ToSchema)]
 pub(super) struct RedriveAnswer {
     id: RedriveId,
-    /// `running`, or `done` once all that it found are pending again; what became of them stands in each of them.
+    /// `running` until all that matched were looked at; then `done`. Whether they arrive their own states tell.
     state: &'static str,
     /// Dead letters that matched when it began. Fewer may be left for it: somebody else may have sent one again.
     total: u64,
-    /// Dead letters that are pending again.
+    /// Dead letters that it made pending again. It ends below `total` where a resend or another redrive was first, or
+    /// where the notification was cancelled.
     done: u64,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -118,8 +119,9 @@ pub(super) async fn list(
     )))
 }
 
-/// Makes dead letters pending again: last in their order, with as much time to live as they had (an hour at the least), and
-/// with the same ids, so that receivers can tell a repeat. Needs the scope `deliveries:write`.
+/// Makes dead letters pending again: last in their order, with as much time to live as they had at first (an hour at
+/// least), and with the same ids, so that receivers can tell a repeat. What belongs to a cancelled notification is left
+/// out. Needs the scope `deliveries:write`.
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/redrive",

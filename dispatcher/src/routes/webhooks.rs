@@ -449,7 +449,7 @@ pub(super) async fn key(
 }
 
 /// Sends a delivery that ended once more, with the same id, so that the receiver can tell a repeat; it goes last in its
-/// order. Needs the scope `deliveries:write`.
+/// order. What arrived before and does not arrive again stays `accepted` or `delivered`. Needs the scope `deliveries:write`.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/resend",
@@ -459,7 +459,7 @@ pub(super) async fn key(
     responses(
         (status = 202, description = "It is pending again", body = ResendAnswer),
         (status = 404, description = "No such delivery"),
-        (status = 409, description = "It did not end with an attempt"),
+        (status = 409, description = "It is still being tried or taken back, it was not sent, or its notification was cancelled"),
     ),
 )]
 pub(super) async fn resend(

@@ -384,3 +384,89 @@ pub(super) async fn tenants_are_looked_at_in_turn_whatever_lanes_they_have(f: Fi
     let (due, last) = look(last.as_ref(), (2, 5)).await;
     assert_eq!((counts(&due), last), ([0, 0, 1], None), "and then it begins anew");
 }
+
+pub(super) async fn news_that_overtakes_the_outcome_is_kept(f: Fixture) {
+    let rows: Vec<_> = ["a.example", "b.example", "c.example"]
+        .iter()
+        .map(|host| delivery(&f, host))
+        .collect();
+    open(&f, &rows).await;
+    let out = lease(&f, 1).await;
+    let of = |row: &OutsideRow| Arc::clone(out.iter().find(|out| out.id == row.id).expect("is out"));
+    fail_late(&f, rows[0].id).await;
+    for row in &rows[1..] {
+        let news = News {
+            tenant: f.tenant.clone(),
+            about: About::Delivery(row.id),
+            says: Says::Arrived,
+        };
+        f.store
+            .receive_news(f.now(), &webhook(), &[news])
+            .await
+            .expect("commits");
+        assert_eq!(state(&f, row.id).await, DeliveryState::Pending);
+    }
+    settle(
+        &f,
+        &[
+            accepted(&f, &of(&rows[0]), "p-1"),
+            said(&f, &of(&rows[1]), Verdict::Again(f.now())),
+        ],
+    )
+    .await;
+    let (detail, _) = shown(&f, rows[0].id).await;
+    assert_eq!(
+        (detail.state, detail.reason.as_deref()),
+        (DeliveryState::Dead, Some("it never arrived"))
+    );
+    assert_eq!(state(&f, rows[1].id).await, DeliveryState::Delivered);
+    // The third one's process ended: what it sent arrived nevertheless, and is not sent twice.
+    f.advance(2 * LEASE);
+    assert!(lease(&f, 9).await.is_empty());
+    let (detail, attempts) = shown(&f, rows[2].id).await;
+    assert_eq!(
+        (detail.state, outcomes(&attempts)),
+        (DeliveryState::Delivered, vec!["lost"])
+    );
+    // News of an attempt counts for no later one.
+    assert_eq!(redrive(&f).await, 1);
+    let again = lease(&f, 1).await.remove(0);
+    settle(&f, &[said(&f, &again, DONE)]).await;
+    assert_eq!(state(&f, rows[0].id).await, DeliveryState::Delivered);
+    balanced(&f).await;
+}
+
+pub(super) async fn what_arrives_while_it_is_withdrawn_is_taken_back_or_stands(f: Fixture) {
+    let rows = [delivery(&f, "a.example"), delivery(&f, "b.example")];
+    open(&f, &rows).await;
+    let out = lease(&f, 1).await;
+    run(
+        &f,
+        "UPDATE deliveries SET state = 'cancelled', reason = 'cancelled' WHERE state = 'pending'".to_owned(),
+    )
+    .await;
+    for (row, recalls) in rows.iter().zip([true, false]) {
+        let out = out.iter().find(|out| out.id == row.id).expect("is out");
+        let settlement = Settlement {
+            recalls,
+            ..accepted(&f, out, "p-1")
+        };
+        assert_eq!(settle(&f, &[settlement]).await.ended.len(), 1);
+        assert_eq!(state(&f, row.id).await, DeliveryState::Accepted);
+    }
+    let (detail, _) = shown(&f, rows[1].id).await;
+    assert_eq!(detail.reason.as_deref(), Some("not_recallable"));
+    let recall = lease(&f, 9).await;
+    assert_eq!(recall.len(), 1);
+    assert_eq!(
+        (
+            recall[0].operation,
+            recall[0].provider_id.as_deref(),
+            recall[0].number()
+        ),
+        (Operation::Recall, Some("p-1"), 2)
+    );
+    settle(&f, &[said(&f, &recall[0], DONE)]).await;
+    assert_eq!(state(&f, rows[0].id).await, DeliveryState::Recalled);
+    balanced(&f).await;
+}

@@ -127,5 +127,7 @@ on_both!(
     again::what_its_sender_took_back_is_not_sent_again,
     again::what_was_turned_off_since_is_not_tried_any_more,
     again::tenants_are_looked_at_in_turn_whatever_lanes_they_have,
+    again::news_that_overtakes_the_outcome_is_kept,
+    again::what_arrives_while_it_is_withdrawn_is_taken_back_or_stands,
     again::work_that_cannot_be_read_is_a_dead_letter_and_in_nobodys_way,
 );

@@ -3,13 +3,15 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::store::listeners::Told;
-use carillon_domain::{DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
+use carillon_domain::{ChannelKind, DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
 
-use super::planning::UNSUBSCRIBED;
+use super::planning::{NOT_RECALLABLE, Sent, UNSUBSCRIBED, take_back};
+use super::receipt::Early;
 use super::records::{
     DeliveryState, Ended, LaneKey, LeasedDelivery, NotResendable, Settlement, SuppressionRow, Verdict,
     WorkRow,
@@ -54,6 +56,8 @@ pub(in crate::store) struct CandidateDelivery {
     pub(in crate::store) turned_off: bool,
     /// The state that stands should a resend not arrive.
     pub(in crate::store) stands: Option<DeliveryState>,
+    /// What the far end told before the last attempt's outcome.
+    pub(in crate::store) news: Option<Early>,
 }
 
 /// The tenant and the delivery of work that no code of ours wrote, as they are stored.
@@ -66,11 +70,13 @@ impl Candidate {
 }
 
 /// The delivery of a settlement whose lease still holds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in crate::store) struct Found {
     pub(in crate::store) state: DeliveryState,
     /// The state that stands should a resend not arrive.
     pub(in crate::store) stands: Option<DeliveryState>,
+    /// What the far end told before.
+    pub(in crate::store) news: Option<Early>,
     /// The registered endpoint that it is for.
     pub(in crate::store) endpoint: Option<FoundEndpoint>,
 }
@@ -115,6 +121,8 @@ pub(in crate::store) struct DeliveryChange {
     pub(in crate::store) attempts: Option<u32>,
     pub(in crate::store) provider_id: Option<String>,
     pub(in crate::store) ended_at: Option<Timestamp>,
+    /// What the far end told early; empty where it counts no more.
+    pub(in crate::store) news: Option<String>,
 }
 
 /// Everything that handing out, settling or expiring writes.
@@ -166,6 +174,11 @@ pub(in crate::store) fn not_resendable(
     }
 }
 
+/// Whether its sender took it back, or a newer one its place, before it went.
+fn is_withdrawn(state: DeliveryState) -> bool {
+    matches!(state, DeliveryState::Cancelled | DeliveryState::Superseded)
+}
+
 /// Whether a delivery in this state is what the operation is about.
 fn is_open(operation: Operation, state: DeliveryState) -> bool {
     match operation {
@@ -199,6 +212,16 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
         if !is_open(leased.operation, delivery.state) {
             // Cancelled, superseded: its end was written where that was decided.
             effects.gone.push(candidate.key());
+        } else if delivery.news == Some(Early::Arrived) && leased.operation != Operation::Recall {
+            // An attempt that was lost, or said otherwise, went out after all.
+            effects.end(
+                now,
+                leased,
+                delivery.stands,
+                Some(DeliveryState::Delivered),
+                None,
+                false,
+            );
         } else if leased.expires_at <= now {
             let reason = too_late(delivery.reason.as_deref());
             effects.end(
@@ -241,6 +264,13 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
                 false,
             );
         } else {
+            if delivery.news.is_some() {
+                // It was about an attempt before this one.
+                effects.changes.push(DeliveryChange {
+                    news: Some(String::new()),
+                    ..unchanged(candidate.key(), None)
+                });
+            }
             effects.leased.push(LeasedDelivery {
                 token: candidate.token.saturating_add(1),
                 ..leased.clone()
@@ -273,8 +303,9 @@ pub(in crate::store) fn settle(
     let key = (leased.key.tenant.clone(), leased.id);
     let next_at = match settlement.verdict {
         Verdict::Again(at)
-            if found.is_some_and(|found| {
+            if found.as_ref().is_some_and(|found| {
                 is_open(leased.operation, found.state)
+                    && !(found.news == Some(Early::Arrived) && leased.operation != Operation::Recall)
                     && found.endpoint.is_none_or(|endpoint| endpoint.enabled)
             }) =>
         {
@@ -306,9 +337,14 @@ pub(in crate::store) fn settle(
         ..unchanged(key.clone(), None)
     };
     if !is_open(leased.operation, found.state) {
-        // Withdrawn while it was under way: what it said is kept, its end stands already.
-        effects.stale += 1;
         effects.gone.push(key);
+        match settlement.verdict {
+            Verdict::Done { accepted } if is_withdrawn(found.state) => {
+                effects.arrived_nevertheless(now, settlement, accepted, told);
+            }
+            // Withdrawn while it was under way: what it said is kept, its end stands already.
+            _ => effects.stale += 1,
+        }
         return;
     }
     if let Some(at) = next_at {
@@ -320,7 +356,15 @@ pub(in crate::store) fn settle(
         return;
     }
     let recalls = leased.operation == Operation::Recall;
-    let state = match settlement.verdict {
+    // What the far end told itself counts for more.
+    let (verdict, heard) = match (&found.news, settlement.verdict) {
+        (Some(Early::Failed(reason)), Verdict::Done { .. }) if !recalls => (Verdict::Dead, Some(reason)),
+        (Some(Early::Arrived), verdict) if !recalls && verdict != Verdict::Gone => {
+            (Verdict::Done { accepted: false }, None)
+        }
+        (_, verdict) => (verdict, None),
+    };
+    let state = match verdict {
         Verdict::Done { .. } if recalls => Some(DeliveryState::Recalled),
         // What could not be taken back stays where it is.
         _ if recalls => None,
@@ -329,15 +373,16 @@ pub(in crate::store) fn settle(
         Verdict::Skipped => Some(DeliveryState::Skipped),
         Verdict::Again(_) | Verdict::Dead | Verdict::Gone => Some(DeliveryState::Dead),
     };
-    let gone = settlement.verdict == Verdict::Gone;
+    let gone = verdict == Verdict::Gone;
     if gone {
         effects.address_is_gone(now, settlement, found.endpoint);
     }
-    let given_up = matches!(settlement.verdict, Verdict::Again(_));
-    let reason = match &settlement.reason {
+    let given_up = matches!(verdict, Verdict::Again(_));
+    let reason = match heard.or(settlement.reason.as_ref()) {
+        _ if matches!(verdict, Verdict::Done { .. }) && !recalls => None,
         Some(last) if given_up => Some(Cow::Owned(format!("{DISABLED}; last: {last}"))),
         None if given_up => Some(Cow::Borrowed(DISABLED)),
-        reason => reason.clone().map(Cow::Owned),
+        reason => reason.cloned().map(Cow::Owned),
     };
     effects.end(now, leased, found.stands, state, reason, gone);
     if let Some(change) = effects.changes.last_mut() {
@@ -403,6 +448,44 @@ impl Effects {
             reason,
             ..unchanged(key, state.map(|_| now))
         });
+    }
+
+    /// It was withdrawn while it went out, and it arrived: so it stands, and is taken back where its channel can.
+    fn arrived_nevertheless(
+        &mut self,
+        now: Timestamp,
+        settlement: &Settlement,
+        accepted: bool,
+        told: DeliveryChange,
+    ) {
+        let leased = &*settlement.delivery;
+        let state = if accepted {
+            DeliveryState::Accepted
+        } else {
+            DeliveryState::Delivered
+        };
+        let sent = Sent {
+            id: leased.id,
+            channel: leased.key.channel.clone(),
+            lane: Arc::clone(&leased.key.lane),
+            attempts: leased.number(),
+        };
+        let tenant = &leased.key.tenant;
+        let recallable: &[ChannelKind] = if settlement.recalls {
+            std::slice::from_ref(&leased.key.channel)
+        } else {
+            &[]
+        };
+        let (mut work, stays) = take_back(now, tenant, vec![sent], recallable);
+        self.lanes.extend(work.iter().map(|work| work.key.clone()));
+        self.told.work.append(&mut work);
+        let reason = (!stays.is_empty()).then_some(Cow::Borrowed(NOT_RECALLABLE));
+        self.end(now, leased, None, Some(state), reason, false);
+        if let Some(change) = self.changes.last_mut() {
+            change.outcome = told.outcome;
+            change.attempts = told.attempts;
+            change.provider_id = told.provider_id;
+        }
     }
 
     /// Keeps since when an endpoint fails, and disables one that did so for too long. Of one batch a success counts first:
@@ -474,7 +557,7 @@ impl Effects {
     }
 }
 
-fn unchanged(key: QueueKey, ended_at: Option<Timestamp>) -> DeliveryChange {
+pub(super) fn unchanged(key: QueueKey, ended_at: Option<Timestamp>) -> DeliveryChange {
     DeliveryChange {
         key,
         state: None,
@@ -483,6 +566,7 @@ fn unchanged(key: QueueKey, ended_at: Option<Timestamp>) -> DeliveryChange {
         attempts: None,
         provider_id: None,
         ended_at,
+        news: None,
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) use decide::{
 pub(super) use follow::{follow, may_follow, tell_bounce};
 pub(crate) use planning::Bars;
 pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, plan_outside, take_back};
-pub(super) use receipt::{ReceiptColumns, receive, received};
+pub(super) use receipt::{Early, ReceiptColumns, receive, received};
 pub(crate) use records::*;
 pub(crate) use remote::*;
 pub(super) use rows::*;

@@ -6,12 +6,38 @@ use carillon_domain::{Address, ChannelKind, DeliveryId, TenantId, Timestamp, Use
 use carillon_sql::StoreError;
 
 use super::{
-    decide::{DeliveryChange, Effects},
+    decide::{DeliveryChange, Effects, unchanged},
     records::{Brings, DeliveryState, Ended},
     remote::{NotedDelivery, Says},
     rows::delivery_state,
 };
 use crate::store::rows::word;
+
+/// What the far end told of a delivery before its attempt's outcome was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) enum Early {
+    /// It arrived.
+    Arrived,
+    /// It will never arrive, and why.
+    Failed(String),
+}
+
+impl Early {
+    pub(in crate::store) fn from_stored(text: &str) -> Option<Self> {
+        match text.split_once(": ") {
+            Some(("failed", reason)) => Some(Self::Failed(reason.to_owned())),
+            _ if text == "delivered" => Some(Self::Arrived),
+            _ => None,
+        }
+    }
+
+    fn stored(says: &Says) -> String {
+        match says {
+            Says::Arrived => "delivered".to_owned(),
+            Says::Failed(reason) => format!("failed: {reason}"),
+        }
+    }
+}
 
 /// Tenant, id, notification, user, address, state.
 pub(in crate::store) type ReceiptColumns = (String, String, String, String, String, String);
@@ -54,15 +80,18 @@ pub(in crate::store) fn receive(
         }
         _ => None,
     };
+    if row.state == DeliveryState::Pending {
+        // It overtook the attempt's own outcome, which is to come.
+        effects.changes.push(DeliveryChange {
+            news: Some(Early::stored(says)),
+            ..unchanged((row.tenant.clone(), row.id), None)
+        });
+    }
     if let Some((state, reason)) = next {
         effects.changes.push(DeliveryChange {
-            key: (row.tenant.clone(), row.id),
             state: Some(state),
             reason: reason.clone().map(Cow::Owned),
-            outcome: None,
-            attempts: None,
-            provider_id: None,
-            ended_at: Some(now),
+            ..unchanged((row.tenant.clone(), row.id), Some(now))
         });
         effects.ended.push(Ended {
             tenant: row.tenant.clone(),

@@ -9,6 +9,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use super::{
     decide::{Candidate, CandidateDelivery, Unreadable},
     planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
+    receipt::Early,
     records::{
         AttemptDetail, Brings, DeliveryState, DueLane, EndpointSource, EventSource, LaneKey, LeasedDelivery,
         NotificationSource, OutsideDetail, RedriveRow, SealedSecret, Sources, StoredTemplate, SuppressionRow,
@@ -61,7 +62,7 @@ pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c
     d.created_at, d.reason, s.reason, e.state, c.stands, \
     CASE WHEN EXISTS (SELECT 1 FROM opt_outs o CROSS JOIN notifications n WHERE o.tenant = c.tenant \
     AND o.user_id = d.user_id AND o.channel = c.channel AND n.tenant = c.tenant AND n.id = d.notification \
-    AND n.category = o.category) THEN 'yes' END";
+    AND n.category = o.category) THEN 'yes' END, d.news";
 
 /// What [`CANDIDATE`] needs joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
@@ -80,6 +81,7 @@ pub(in crate::store) struct CandidateColumns {
     endpoint: Option<String>,
     stands: Option<String>,
     turned_off: Option<String>,
+    news: Option<String>,
 }
 
 impl<'r, R> FromRow<'r, R> for CandidateColumns
@@ -116,6 +118,7 @@ where
             endpoint: row.try_get(18)?,
             stands: row.try_get(19)?,
             turned_off: row.try_get(20)?,
+            news: row.try_get(21)?,
         })
     }
 }
@@ -189,6 +192,7 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
                 suppressed: row.suppressed.is_some(),
                 disabled: row.endpoint.as_deref().is_some_and(|state| state != "enabled"),
                 turned_off: row.turned_off.is_some(),
+                news: row.news.as_deref().and_then(Early::from_stored),
                 stands: row.stands.as_deref().map(delivery_state).transpose()?,
             })
         }

@@ -145,11 +145,12 @@ pub(super) async fn apply(
     let rows = &effects.changes;
     if !rows.is_empty() {
         sqlx::query(
-            "UPDATE deliveries d SET state = COALESCE(v.state, d.state), reason = v.reason, \
+            "UPDATE deliveries d SET state = COALESCE(v.state, d.state), \
+             reason = CASE WHEN v.state IS NULL THEN COALESCE(v.reason, d.reason) ELSE v.reason END, \
              outcome = COALESCE(v.outcome, d.outcome), attempts = COALESCE(v.attempts, d.attempts), \
-             provider_id = COALESCE(v.provider_id, d.provider_id), ended_at = COALESCE(v.ended_at, d.ended_at) \
+             provider_id = COALESCE(v.provider_id, d.provider_id), ended_at = COALESCE(v.ended_at, d.ended_at), news = COALESCE(v.news, d.news) \
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], \
-             $8::bigint[]) AS v(tenant, id, state, reason, outcome, attempts, provider_id, ended_at) \
+             $8::bigint[], $9::text[]) AS v(tenant, id, state, reason, outcome, attempts, provider_id, ended_at, news) \
              WHERE d.tenant = v.tenant AND d.id = v.id AND d.channel <> 'in_app'",
         )
         .bind(column!(rows, row => row.key.0.as_str()))
@@ -160,6 +161,7 @@ pub(super) async fn apply(
         .bind(column!(rows, row => row.attempts.map(i64::from)))
         .bind(column!(rows, row => row.provider_id.as_deref()))
         .bind(column!(rows, row => row.ended_at.map(Timestamp::as_micros)))
+        .bind(column!(rows, row => row.news.as_deref()))
         .execute(&mut *tx)
         .await?;
     }

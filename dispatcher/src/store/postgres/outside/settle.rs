@@ -10,7 +10,7 @@ use super::{
     lanes::{hold_with, refresh},
     listeners::listeners,
 };
-use crate::store::outside::{self, Effects, Found, FoundEndpoint, LaneKey, Settled, Settlement};
+use crate::store::outside::{self, Early, Effects, Found, FoundEndpoint, LaneKey, Settled, Settlement};
 
 impl PostgresStore {
     pub(super) async fn settle(
@@ -65,8 +65,8 @@ impl PostgresStore {
 
 /// Where the deliveries stand whose leases still hold; such rows are locked.
 async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<Option<Found>>, StoreError> {
-    let rows: Vec<(i64, String, Option<String>, Option<String>, Option<i64>)> = sqlx::query_as(
-        "SELECT j.place, d.state, q.stands, e.state, e.failing_since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
+    let rows: Vec<(i64, String, Option<String>, Option<String>, Option<String>, Option<i64>)> = sqlx::query_as(
+        "SELECT j.place, d.state, q.stands, d.news, e.state, e.failing_since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
          AS j(tenant, id, number, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
          JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
@@ -78,7 +78,7 @@ async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (place, state, stands, endpoint, failing) in rows {
+    for (place, state, stands, news, endpoint, failing) in rows {
         let state = outside::delivery_state(&state)?;
         if let Some(slot) = usize::try_from(place - 1)
             .ok()
@@ -87,6 +87,7 @@ async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<
             *slot = Some(Found {
                 state,
                 stands: stands.as_deref().map(outside::delivery_state).transpose()?,
+                news: news.as_deref().and_then(Early::from_stored),
                 endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing),
             });
         }

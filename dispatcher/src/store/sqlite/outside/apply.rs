@@ -35,10 +35,12 @@ static ATTEMPT_ENDS: Bulk = Bulk::new(
      AND attempts.number = v.column3 AND attempts.outcome IS NULL",
 );
 static CHANGES: Bulk = Bulk::new(
-    "UPDATE deliveries SET state = COALESCE(v.column3, state), reason = v.column4, \
+    "UPDATE deliveries SET state = COALESCE(v.column3, state), \
+     reason = CASE WHEN v.column3 IS NULL THEN COALESCE(v.column4, reason) ELSE v.column4 END, \
      outcome = COALESCE(v.column5, outcome), attempts = COALESCE(v.column6, attempts), \
-     provider_id = COALESCE(v.column7, provider_id), ended_at = COALESCE(v.column8, ended_at) FROM (VALUES ",
-    8,
+     provider_id = COALESCE(v.column7, provider_id), ended_at = COALESCE(v.column8, ended_at), \
+     news = COALESCE(v.column9, news) FROM (VALUES ",
+    9,
     ") AS v WHERE deliveries.tenant = v.column1 AND deliveries.id = v.column2 AND deliveries.channel <> 'in_app'",
 );
 static EVENTS: Bulk = Bulk::new("INSERT INTO events (tenant, id, kind, body, at) VALUES ", 5, "");
@@ -193,6 +195,7 @@ pub(super) async fn apply(
                 .bind(row.attempts.map(i64::from))
                 .bind(row.provider_id.as_deref())
                 .bind(row.ended_at.map(Timestamp::as_micros))
+                .bind(row.news.as_deref())
         })
         .await?;
     write_suppressions(tx, &effects.suppressions).await?;

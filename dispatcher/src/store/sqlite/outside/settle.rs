@@ -8,7 +8,7 @@ use super::{
     lanes::refresh,
     listeners::listeners,
 };
-use crate::store::outside::{self, Effects, Found, FoundEndpoint, Settled, Settlement};
+use crate::store::outside::{self, Early, Effects, Found, FoundEndpoint, Settled, Settlement};
 
 impl SqliteStore {
     pub(super) async fn settle(
@@ -60,8 +60,15 @@ async fn found(
         let leased = &settlement.delivery;
         (leased.key.tenant.as_str(), leased.id, leased.number())
     }))?;
-    let rows: Vec<(i64, String, Option<String>, Option<String>, Option<i64>)> = sqlx::query_as(
-        "SELECT j.key, d.state, q.stands, e.state, e.failing_since FROM json_each($1) j \
+    let rows: Vec<(
+        i64,
+        String,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+        Option<i64>,
+    )> = sqlx::query_as(
+        "SELECT j.key, d.state, q.stands, d.news, e.state, e.failing_since FROM json_each($1) j \
          CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
          CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
@@ -71,12 +78,13 @@ async fn found(
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (index, state, stands, endpoint, failing) in rows {
+    for (index, state, stands, news, endpoint, failing) in rows {
         let state = outside::delivery_state(&state)?;
         if let Some(place) = usize::try_from(index).ok().and_then(|index| found.get_mut(index)) {
             *place = Some(Found {
                 state,
                 stands: stands.as_deref().map(outside::delivery_state).transpose()?,
+                news: news.as_deref().and_then(Early::from_stored),
                 endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing),
             });
         }
