@@ -120,6 +120,8 @@ async fn deliver(f: Arc<Fixture>, turn: usize) {
                 provider_id: Some(delivery.id.to_string()),
                 verdict,
                 delivery: Arc::new(delivery),
+                is_sent: true,
+                recalls: false,
             }
         })
         .collect();
