@@ -420,6 +420,7 @@ impl Effects {
             self.changes.push(DeliveryChange {
                 state: Some(stands),
                 reason,
+                attempts: Some(leased.number()),
                 ..unchanged(key, Some(now))
             });
             return;
@@ -443,9 +444,11 @@ impl Effects {
                 bounced: false,
             });
         }
+        // Of one that was lost as well.
         self.changes.push(DeliveryChange {
             state,
             reason,
+            attempts: Some(leased.number()),
             ..unchanged(key, state.map(|_| now))
         });
     }

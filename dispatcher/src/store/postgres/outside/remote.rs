@@ -160,6 +160,9 @@ impl RemoteStore for PostgresStore {
                 extended.push((lease.key.tenant.clone(), lease.id));
             }
         }
+        // A lease that is given back is due sooner than its lane was.
+        let lanes = held.iter().map(|lease| lease.key.clone()).collect();
+        refresh(&mut tx, oldest, &lanes, None).await?;
         tx.commit().await?;
         Ok(extended)
     }
