@@ -265,7 +265,7 @@ fn far_end(
     parts: &Parts,
 ) -> Result<(carillon_domain::Address, Vec<SigningKey>), ComposeError> {
     let text = delivery.address.as_str();
-    let registered = text.parse::<carillon_domain::EndpointId>().is_ok();
+    let registered = delivery.endpoint().is_some();
     let name = if registered { text } else { "" };
     let key = (delivery.key.tenant.clone(), name.to_owned());
     let address = if registered {

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{
     super::{PostgresStore, column::column},
     apply::apply,
-    lanes::{hold, lock, lock_deliveries},
+    lanes::{hold, lock, lock_deliveries, refresh},
     listeners::listeners,
 };
 use crate::events::EventKind;
