@@ -104,7 +104,12 @@ struct State {
 impl Hooks {
     /// Listens until the test's runtime ends.
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at("127.0.0.1").await
+    }
+
+    /// The same at another address; at `0.0.0.0` it is every address of the machine.
+    pub(crate) async fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a port");
         let hooks = Self {
             address: listener.local_addr().expect("an address"),
             state: Arc::default(),
@@ -126,6 +131,11 @@ impl Hooks {
     /// Where `path` is; it begins with a slash.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The same under another of its addresses.
+    pub(crate) fn url_at(&self, host: &str, path: &str) -> String {
+        format!("http://{host}:{}{path}", self.address.port())
     }
 
     /// What to do with the next requests for `path`, one after the other; the last one stays.

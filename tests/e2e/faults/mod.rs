@@ -1,6 +1,7 @@
 //! Far ends that do what they should not, behind a real server. Each test names the outcome, shows that the neighbours of
 //! the same tenant and of another one finish meanwhile, and writes a line of the fault report.
 
+mod many_hosts;
 mod relays;
 mod webhooks;
 
