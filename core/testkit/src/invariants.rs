@@ -38,7 +38,8 @@ const NEVER: [(&str, &str); 5] = [
         "ended, with more attempts than are counted",
         "SELECT d.tenant || ' ' || d.id FROM deliveries d WHERE d.channel <> 'in_app' \
          AND d.state IN ('accepted', 'delivered', 'dead') AND d.attempts < \
-         (SELECT MAX(a.number) FROM attempts a WHERE a.tenant = d.tenant AND a.delivery = d.id)",
+         (SELECT MAX(a.number) FROM attempts a WHERE a.tenant = d.tenant AND a.delivery = d.id \
+         AND a.ended_at IS NOT NULL)",
     ),
 ];
 
