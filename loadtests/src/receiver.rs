@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     const POST: &[u8] = b"POST /h HTTP/1.1\r\nWebhook-Id: dlv_7\r\nwebhook-signature: v1,abc\r\n\
-        Content-Length: 24\r\n\r\n{\"content\":\"mark 15 of\" }";
+        Content-Length: 25\r\n\r\n{\"content\":\"mark 15 of\" }";
 
     #[test]
     fn requests_are_taken_whole_and_counted_once() -> Result<()> {

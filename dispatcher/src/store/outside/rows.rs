@@ -84,6 +84,17 @@ pub(in crate::store) struct CandidateColumns {
     news: Option<String>,
 }
 
+/// Where a settlement finds its delivery: its place in the batch, the delivery's state, what stands while it is sent again, news that
+/// came early, the endpoint's state and since when it fails.
+pub(in crate::store) type FoundRow = (
+    i64,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
+
 impl<'r, R> FromRow<'r, R> for CandidateColumns
 where
     R: Row,

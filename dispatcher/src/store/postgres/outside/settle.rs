@@ -10,7 +10,9 @@ use super::{
     lanes::{hold_with, refresh},
     listeners::listeners,
 };
-use crate::store::outside::{self, Early, Effects, Found, FoundEndpoint, LaneKey, Settled, Settlement};
+use crate::store::outside::{
+    self, Early, Effects, Found, FoundEndpoint, FoundRow, LaneKey, Settled, Settlement,
+};
 
 impl PostgresStore {
     pub(super) async fn settle(
@@ -65,7 +67,7 @@ impl PostgresStore {
 
 /// Where the deliveries stand whose leases still hold; such rows are locked.
 async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<Option<Found>>, StoreError> {
-    let rows: Vec<(i64, String, Option<String>, Option<String>, Option<String>, Option<i64>)> = sqlx::query_as(
+    let rows: Vec<FoundRow> = sqlx::query_as(
         "SELECT j.place, d.state, q.stands, d.news, e.state, e.failing_since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
          AS j(tenant, id, number, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
          JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \

@@ -8,7 +8,7 @@ use super::{
     lanes::refresh,
     listeners::listeners,
 };
-use crate::store::outside::{self, Early, Effects, Found, FoundEndpoint, Settled, Settlement};
+use crate::store::outside::{self, Early, Effects, Found, FoundEndpoint, FoundRow, Settled, Settlement};
 
 impl SqliteStore {
     pub(super) async fn settle(
@@ -60,14 +60,7 @@ async fn found(
         let leased = &settlement.delivery;
         (leased.key.tenant.as_str(), leased.id, leased.number())
     }))?;
-    let rows: Vec<(
-        i64,
-        String,
-        Option<String>,
-        Option<String>,
-        Option<String>,
-        Option<i64>,
-    )> = sqlx::query_as(
+    let rows: Vec<FoundRow> = sqlx::query_as(
         "SELECT j.key, d.state, q.stands, d.news, e.state, e.failing_since FROM json_each($1) j \
          CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
          CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
