@@ -93,6 +93,15 @@ pub(super) async fn withdraw(
                 .json(&json!({}));
             match request.send().await.map(|answer| answer.status().as_u16()) {
                 Ok(200) => break,
+                // Accepted, and not there: for the checker to count, not for a sender to stop at.
+                Ok(404) => {
+                    let mut state = ledger.state();
+                    state.contradiction += 1;
+                    state.examples.push(format!(
+                        "contradiction: {id} was accepted and is not there to be cancelled"
+                    ));
+                    break;
+                }
                 Ok(503) | Err(_) => tokio::time::sleep(Duration::from_millis(25)).await,
                 Ok(status) => panic!("{cancel}: {status}"),
             }
