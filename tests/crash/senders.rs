@@ -33,11 +33,16 @@ pub(super) async fn send(
     ledger: Arc<Ledger>,
     outside: Arc<Outside>,
     numbers: Arc<AtomicU64>,
+    limit: Arc<AtomicU64>,
     seed: u64,
     stop: watch::Receiver<bool>,
 ) {
     let mut random = StdRng::seed_from_u64(seed);
     while !*stop.borrow() {
+        if ledger.accepted() >= limit.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            continue;
+        }
         let size = if random.random_bool(0.6) {
             1
         } else {

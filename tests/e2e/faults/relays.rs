@@ -145,7 +145,7 @@ async fn a_slow_relay_takes_its_time_and_nobody_elses() {
 async fn a_relay_that_is_silent_is_tried_again_with_the_same_message() {
     let outside = Outside::start().await;
     let neighbours = Neighbours::of(&outside.server).await;
-    // As many as the relay takes at a time. Were it silent for all, each probe of its breaker would meet silence again.
+    // No more than are under way at a time. Were it silent for all, each probe of its breaker would meet silence again.
     for index in 0..SILENT {
         outside
             .relay
