@@ -34,8 +34,11 @@ pub(super) use rows::*;
 /// The durable state of deliveries outside the inbox.
 #[async_trait]
 pub(crate) trait OutsideStore: Send + Sync + 'static {
-    /// Adds deliveries and work beside planning: a test, a resend, an event.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests, resends and events follow"))]
+    /// Adds deliveries and work that nothing planned: what tests begin with.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "only tests begin with work that nothing planned")
+    )]
     async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError>;
 
     /// Lanes of these channels with work that is due, the longest due first, at most `limit` of each channel.
