@@ -50,6 +50,12 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
         sqlite: include_str!("../../migrations/sqlite/002_outside.sql"),
         postgres: include_str!("../../migrations/postgres/002_outside.sql"),
     },
+    MigrationText {
+        version: 3,
+        description: "plans, preferences and what is due",
+        sqlite: include_str!("../../migrations/sqlite/003_policy.sql"),
+        postgres: include_str!("../../migrations/postgres/003_policy.sql"),
+    },
 ];
 
 /// The dispatcher's durable state.

@@ -1,0 +1,126 @@
+-- The plan as the request names it, JSON; from the first planning on the one that is climbed.
+ALTER TABLE notifications ADD COLUMN plan TEXT;
+-- Whether it passes preferences, quiet hours, holds and caps; 1 when the request says so by a key that may.
+ALTER TABLE notifications ADD COLUMN critical BIGINT NOT NULL DEFAULT 0;
+-- Who answered for all, where one answer is enough: {"user", "acknowledgement"}, JSON.
+ALTER TABLE notifications ADD COLUMN answered TEXT;
+-- When every recipient had ended, or its time to live had.
+ALTER TABLE notifications ADD COLUMN closed_at BIGINT;
+-- Whose time to live ends next.
+CREATE INDEX notifications_closing ON notifications (expires_at) WHERE state = 'planned' AND closed_at IS NULL;
+
+-- Further states of a recipient: completed, skipped, dead. An open one is climbing, held or scheduled.
+ALTER TABLE recipients ADD COLUMN phase TEXT;
+-- The step of the plan that it stands in, from 0, and since when; null before the first.
+ALTER TABLE recipients ADD COLUMN step BIGINT;
+ALTER TABLE recipients ADD COLUMN step_at BIGINT;
+-- 1 once it took its place in the frequency caps.
+ALTER TABLE recipients ADD COLUMN counted BIGINT NOT NULL DEFAULT 0;
+
+-- What is due of open recipients: the end of a step or of a hold. Without a row only an answer or the end of the time
+-- to live moves a recipient.
+CREATE TABLE climbs (
+    tenant TEXT NOT NULL,
+    notification TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    -- When to look (again): a deadline, a hold's end, or the end of the lease.
+    due_at BIGINT NOT NULL,
+    -- How often it was handed out; the last number is the lease's token.
+    lease BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, notification, user_id)
+);
+CREATE INDEX climbs_due ON climbs (due_at);
+CREATE INDEX climbs_user ON climbs (tenant, user_id);
+
+-- What was decided about a recipient beside plainly sending, in its order.
+CREATE TABLE decisions (
+    tenant TEXT NOT NULL,
+    notification TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    -- held, released, passed, escalated, skipped, recalled, digested, ended, and so on
+    kind TEXT NOT NULL,
+    step BIGINT,
+    -- JSON: the typed reason and what belongs to it.
+    body TEXT NOT NULL,
+    PRIMARY KEY (tenant, notification, user_id, number)
+);
+
+-- Notifications that end for all of their recipients, page by page.
+CREATE TABLE withdrawals (
+    tenant TEXT NOT NULL,
+    notification TEXT NOT NULL,
+    -- cancelled, answered, expired
+    kind TEXT NOT NULL,
+    -- Recipients up to this one are done.
+    cursor TEXT NOT NULL,
+    -- Channels that could take things back when it began, JSON.
+    recallable TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    -- When the next page may be taken: now, or the end of a lease.
+    due_at BIGINT NOT NULL,
+    lease BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, notification)
+);
+CREATE INDEX withdrawals_due ON withdrawals (due_at);
+
+-- Notifications that are planned page by page, and how far they are.
+CREATE TABLE broadcasts (
+    tenant TEXT NOT NULL,
+    notification TEXT NOT NULL,
+    -- running, done, cancelled, expired
+    state TEXT NOT NULL,
+    -- Users and subscriptions from then on are out.
+    started_at BIGINT NOT NULL,
+    -- Users up to this one are planned.
+    cursor TEXT,
+    planned BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant, notification)
+);
+
+-- What users chose. An empty category or channel stands for all.
+CREATE TABLE preferences (
+    tenant TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    category TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    -- 1, 0, or null where only the digest is chosen.
+    enabled BIGINT,
+    -- The name of one of the category's periods, or `immediate`.
+    digest TEXT,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (tenant, user_id, category, channel)
+);
+
+-- What users chose beside that: quiet hours, JSON.
+CREATE TABLE user_policies (
+    tenant TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant, user_id)
+);
+
+-- What holds for all of a tenant's users: time zone, caps, throttles, defaults, JSON.
+CREATE TABLE tenant_policies (
+    tenant TEXT NOT NULL,
+    body TEXT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant)
+);
+
+-- What counts against frequency caps: one per user and notification, from its first alert.
+CREATE TABLE alerts (
+    tenant TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    notification TEXT NOT NULL,
+    category TEXT NOT NULL,
+    PRIMARY KEY (tenant, user_id, at, notification)
+);
+CREATE INDEX alerts_age ON alerts (at);
+
+-- Whether it may be turned off, its plan, digests, throttle, whether it is critical, JSON.
+ALTER TABLE categories ADD COLUMN policy TEXT;
