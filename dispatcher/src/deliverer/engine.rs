@@ -2,15 +2,15 @@
 //! they said in batches; each look is its own, so that a lost wake-up, a restart and a second node run the same code.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     error::Error,
     sync::Arc,
     time::Duration,
 };
 
 use carillon_domain::{
-    ChannelKind, Clock, Fault, Outcome, TenantId, Timestamp,
-    ports::{Channel, Directory, Lane, Report},
+    ChannelKind, Clock, Outcome, TenantId, Timestamp,
+    ports::{Channel, Directory, Report},
 };
 use carillon_sql::StoreError;
 use parking_lot::Mutex;
@@ -21,18 +21,21 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    attempt::{CUT_OFF, attempt},
     breaker::{Pass, Verdict as Health},
-    compose::{Composer, Parts},
+    compose::Composer,
     config::DeliveryConfig,
+    full::FullLanes,
+    one_by_one::{lane_by_lane, one_by_one},
     schedule::{Due, Parked, Pick, Schedule},
-    settlement::{Said, after_ends, ours_to_retry, settlement, unsent},
+    settlement::{Said, after_ends, ours_to_retry, settlement},
 };
 use crate::{
     endpoints::Endpoints,
     intake::is_away,
     store::{
         Store,
-        outside::{DueLane, Ended, Handed, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement},
+        outside::{DueLane, Ended, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement},
     },
     wake::Wake,
 };
@@ -41,12 +44,8 @@ use crate::{
 const LOOK: usize = 1_024;
 /// Tenants that a look takes in one after the other where more is due than it sees, and lanes of each per channel.
 const IN_TURN: (usize, usize) = (64, 16);
-/// How long a lane is left alone that nothing can be handed out of.
-const BROKEN: Duration = Duration::from_secs(30);
-/// Full lanes that are remembered, so that a slot that comes free is theirs; others come back when their parking ends.
-const REMEMBERED: usize = 16_384;
 /// When a lane that has more due than it has slots is looked at again, should no slot of it come free here before.
-const AGAIN: Duration = Duration::from_secs(2);
+pub(super) const AGAIN: Duration = Duration::from_secs(2);
 /// How often what is too late is looked for.
 const EXPIRY: Duration = Duration::from_secs(1);
 /// How long to wait where something is due and nothing could be picked.
@@ -55,8 +54,6 @@ const BREATH: Duration = Duration::from_millis(100);
 const AWAY: Duration = Duration::from_secs(1);
 /// How long an end waits for others, while some are under way, so that one commit serves many.
 const GATHERED: Duration = Duration::from_millis(2);
-/// A channel ends by itself within its patience; this much later it is cut off.
-const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// Tries what goes outside.
 pub(crate) struct Deliverer {
@@ -162,40 +159,6 @@ struct Engine<'a> {
     expired: Option<Instant>,
     /// The tenant that was looked at last, where more is due than one look sees.
     turn: Option<TenantId>,
-}
-
-/// Lanes that had more due than slots.
-#[derive(Default)]
-struct FullLanes {
-    queues: HashMap<(ChannelKind, Lane), VecDeque<Due>>,
-    known: HashSet<Due>,
-}
-
-impl FullLanes {
-    fn push(&mut self, due: Due) {
-        if self.known.len() < REMEMBERED && self.known.insert(due.clone()) {
-            self.queues
-                .entry((due.channel.clone(), Arc::clone(&due.lane)))
-                .or_default()
-                .push_back(due);
-        }
-    }
-
-    /// Some of each lane that has room, those first that wait the longest.
-    fn take(&mut self, has_room: impl Fn(&ChannelKind, &Lane) -> bool, most: usize) -> Vec<Due> {
-        let mut taken = Vec::new();
-        self.queues.retain(|(channel, lane), queue| {
-            if has_room(channel, lane) {
-                let count = queue.len().min(most);
-                taken.extend(queue.drain(..count));
-            }
-            !queue.is_empty()
-        });
-        for due in &taken {
-            self.known.remove(due);
-        }
-        taken
-    }
 }
 
 impl<'a> Engine<'a> {
@@ -533,112 +496,6 @@ impl<'a> Engine<'a> {
             self.out.insert(handle.id(), out);
         }
     }
-}
-
-/// One attempt. Whatever is slow about it, its message's making too, is its own time: the loop goes on.
-async fn attempt(
-    channel: &dyn Channel,
-    composer: &Composer,
-    delivery: Arc<LeasedDelivery>,
-    parts: Arc<Parts>,
-) -> Said {
-    let until = Instant::now() + channel.patience() + CUT_OFF;
-    let work = match tokio::time::timeout_at(until, composer.made(delivery, parts)).await {
-        Ok(Ok(work)) => work,
-        Ok(Err(error)) => return unsent(&error),
-        Err(_) => return ours_to_retry("its content could not be made in time"),
-    };
-    let report = tokio::time::timeout_at(until, channel.attempt(&work)).await;
-    Said::sent(report.unwrap_or_else(|_| too_slow()))
-}
-
-/// One of the lanes cannot be leased from: it must not keep its neighbours from it. It is looked at again later.
-async fn lane_by_lane(
-    deliverer: &Deliverer,
-    now: Timestamp,
-    wanted: &[LanePick],
-    until: Timestamp,
-) -> Result<Handed, StoreError> {
-    let mut all = Handed::default();
-    let mut parks = Vec::new();
-    for pick in wanted {
-        let leased = deliverer
-            .store
-            .lease_deliveries(now, std::slice::from_ref(pick), until, now.after(AGAIN))
-            .await;
-        match leased {
-            Ok(mut handed) => {
-                all.leased.append(&mut handed.leased);
-                all.ended.append(&mut handed.ended);
-                all.more.append(&mut handed.more);
-            }
-            Err(error) => {
-                // What was handed out already is sent, whatever the others do.
-                if !is_away(&error) {
-                    tracing::error!(
-                        error = &error as &dyn Error,
-                        tenant = %pick.key.tenant,
-                        channel = %pick.key.channel,
-                        lane = %pick.key.lane,
-                        "nothing can be handed out of a lane; it is tried again later"
-                    );
-                    parks.push(ParkedLane {
-                        key: pick.key.clone(),
-                        until: now.after(BROKEN),
-                    });
-                } else if all.leased.is_empty() {
-                    return Err(error);
-                } else {
-                    break;
-                }
-            }
-        }
-    }
-    if !parks.is_empty()
-        && let Err(error) = deliverer.store.park(&parks).await
-    {
-        tracing::warn!(error = &error as &dyn Error, "lanes could not be put off");
-    }
-    Ok(all)
-}
-
-/// One of them cannot be settled: it must not keep its neighbours from it. Its lease ends, and it is tried again.
-async fn one_by_one(
-    deliverer: &Deliverer,
-    now: Timestamp,
-    batch: &[Settlement],
-) -> Result<Vec<Ended>, StoreError> {
-    let mut ended = Vec::new();
-    for settlement in batch {
-        match deliverer
-            .store
-            .settle(now, std::slice::from_ref(settlement))
-            .await
-        {
-            Ok(settled) => {
-                deliverer.endpoints.closed(&settled.disabled);
-                ended.extend(settled.ended);
-            }
-            Err(error) if is_away(&error) => return Err(error),
-            Err(error) => {
-                metrics::counter!("carillon_delivery_unsettled_total").increment(1);
-                tracing::error!(
-                    error = &error as &dyn Error,
-                    delivery = %settlement.delivery.id,
-                    "an attempt's outcome could not be written"
-                );
-            }
-        }
-    }
-    Ok(ended)
-}
-
-fn too_slow() -> Report {
-    Report::new(Outcome::Retry {
-        after: None,
-        reason: "the attempt took too long".to_owned(),
-        fault: Fault::Provider,
-    })
 }
 
 pub(crate) fn due_of(key: &LaneKey) -> Due {

@@ -1,0 +1,180 @@
+//! Work that may be handed out, with all that decides about it.
+
+use std::sync::Arc;
+
+use carillon_domain::{Timestamp, ports::Operation};
+use carillon_sql::StoreError;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
+
+use super::{delivery_state, small};
+use crate::store::{
+    outside::{
+        decide::{Candidate, CandidateDelivery, Unreadable},
+        receipt::Early,
+        records::{Brings, LaneKey, LeasedDelivery},
+    },
+    rows::{corrupt, word},
+};
+
+/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, and whether
+/// its recipient turned it off since.
+pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
+    c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
+    d.created_at, d.reason, s.reason, e.state, c.stands, \
+    CASE WHEN EXISTS (SELECT 1 FROM opt_outs o CROSS JOIN notifications n WHERE o.tenant = c.tenant \
+    AND o.user_id = d.user_id AND o.channel = c.channel AND n.tenant = c.tenant AND n.id = d.notification \
+    AND n.category = o.category) THEN 'yes' END, d.news";
+
+/// What [`CANDIDATE`] needs joined to the work `c`.
+pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
+    AND d.id = c.delivery AND d.channel <> 'in_app' \
+    LEFT JOIN suppressions s ON s.tenant = c.tenant AND s.channel = c.channel AND s.address = d.address \
+    LEFT JOIN endpoints e ON c.channel = 'webhook' AND e.tenant = c.tenant AND e.id = d.address";
+
+pub(in crate::store) struct CandidateColumns {
+    lane: [String; 5],
+    operation: String,
+    numbers: [i64; 3],
+    delivery: [Option<String>; 6],
+    created_at: Option<i64>,
+    reason: Option<String>,
+    suppressed: Option<String>,
+    endpoint: Option<String>,
+    stands: Option<String>,
+    turned_off: Option<String>,
+    news: Option<String>,
+}
+
+/// Where a settlement finds its delivery: its place in the batch, the delivery's state, what stands while it is sent again, news that
+/// came early, the endpoint's state and since when it fails.
+pub(in crate::store) type FoundRow = (
+    i64,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
+
+impl<'r, R> FromRow<'r, R> for CandidateColumns
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    Option<String>: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            lane: [
+                row.try_get(0)?,
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+            ],
+            operation: row.try_get(5)?,
+            numbers: [row.try_get(6)?, row.try_get(7)?, row.try_get(8)?],
+            delivery: [
+                row.try_get(9)?,
+                row.try_get(10)?,
+                row.try_get(11)?,
+                row.try_get(12)?,
+                row.try_get(13)?,
+                row.try_get(14)?,
+            ],
+            created_at: row.try_get(15)?,
+            reason: row.try_get(16)?,
+            suppressed: row.try_get(17)?,
+            endpoint: row.try_get(18)?,
+            stands: row.try_get(19)?,
+            turned_off: row.try_get(20)?,
+            news: row.try_get(21)?,
+        })
+    }
+}
+
+/// Candidates, and what cannot be read: one of a thousand must not keep its neighbours from being handed out.
+pub(in crate::store) fn candidates(
+    rows: impl IntoIterator<Item = CandidateColumns>,
+) -> (Vec<Candidate>, Vec<Unreadable>) {
+    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    for row in rows {
+        let [tenant, delivery, ..] = &row.lane;
+        let key = (tenant.clone(), delivery.clone());
+        match candidate(row) {
+            Ok(candidate) => readable.push(candidate),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    tenant = key.0,
+                    delivery = key.1,
+                    "work cannot be read; it is a dead letter now"
+                );
+                unreadable.push(key);
+            }
+        }
+    }
+    (readable, unreadable)
+}
+
+fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
+    let [tenant, delivery, channel, lane, strand] = &row.lane;
+    let [expires, token, earlier] = row.numbers;
+    let key = LaneKey {
+        tenant: word(tenant)?,
+        channel: word(channel)?,
+        lane: Arc::from(lane.as_str()),
+        strand: Arc::from(strand.as_str()),
+    };
+    let (id, token, earlier) = (word(delivery)?, small(token)?, small(earlier)?);
+    let of = match row.delivery {
+        [
+            Some(brings),
+            Some(user),
+            Some(address),
+            locale,
+            Some(state),
+            provider_id,
+        ] => {
+            let state = delivery_state(&state)?;
+            // What cannot be read must not keep its neighbours from being handed out.
+            let leased = || {
+                Ok::<_, StoreError>(LeasedDelivery {
+                    key: key.clone(),
+                    id,
+                    brings: brings.parse::<Brings>().map_err(|_| corrupt("an id", &brings))?,
+                    user: if user.is_empty() { None } else { Some(word(&user)?) },
+                    address: word(&address)?,
+                    locale: locale.map(Arc::from),
+                    operation: Operation::from_stored(&row.operation)
+                        .ok_or_else(|| corrupt("an operation", &row.operation))?,
+                    provider_id,
+                    token,
+                    earlier,
+                    created_at: Timestamp::from_micros(row.created_at.unwrap_or_default()),
+                    expires_at: Timestamp::from_micros(expires),
+                })
+            };
+            Some(CandidateDelivery {
+                leased: leased().ok(),
+                state,
+                reason: row.reason,
+                suppressed: row.suppressed.is_some(),
+                disabled: row.endpoint.as_deref().is_some_and(|state| state != "enabled"),
+                turned_off: row.turned_off.is_some(),
+                news: row.news.as_deref().and_then(Early::from_stored),
+                stands: row.stands.as_deref().map(delivery_state).transpose()?,
+            })
+        }
+        _ => None,
+    };
+    Ok(Candidate {
+        key,
+        id,
+        token,
+        earlier,
+        delivery: of,
+    })
+}

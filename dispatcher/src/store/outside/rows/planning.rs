@@ -1,0 +1,144 @@
+//! What planning asks for about addresses and earlier deliveries.
+
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
+
+use carillon_sql::StoreError;
+
+use crate::store::{
+    Fingerprints,
+    outside::planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
+    records::PlanJob,
+    rows::word,
+};
+
+/// An address whose suppression is looked for, in one of the two spellings that it may have.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::store) struct Sought<'a> {
+    pub(in crate::store) tenant: &'a str,
+    pub(in crate::store) channel: &'a str,
+    /// As it is, or its fingerprint.
+    pub(in crate::store) spelled: Cow<'a, str>,
+    address: &'a str,
+}
+
+/// Where jobs would go outside the inbox, each address once in each spelling.
+pub(in crate::store) fn addresses<'a>(jobs: &'a [PlanJob], prints: &Fingerprints) -> Vec<Sought<'a>> {
+    let mut plain: Vec<_> = jobs
+        .iter()
+        .flat_map(|job| {
+            let tenant = job.lease.tenant.as_str();
+            job.sendable()
+                .map(move |(_, outgoing)| (tenant, outgoing.channel.as_str(), outgoing.address.as_str()))
+        })
+        .collect();
+    plain.sort_unstable();
+    plain.dedup();
+    let mut sought = Vec::with_capacity(2 * plain.len());
+    for (tenant, channel, address) in plain {
+        for spelled in [
+            Cow::Borrowed(address),
+            Cow::Owned(prints.of(tenant, channel, address)),
+        ] {
+            sought.push(Sought {
+                tenant,
+                channel,
+                spelled,
+                address,
+            });
+        }
+    }
+    sought
+}
+
+/// Whose opt-outs count for jobs: tenant, user, category; each once.
+pub(in crate::store) fn categories(jobs: &[PlanJob]) -> Vec<(&str, String, &str)> {
+    let mut categories: Vec<_> = jobs
+        .iter()
+        .flat_map(|job| {
+            let (tenant, category) = (job.lease.tenant.as_str(), job.notification.category.as_str());
+            job.sendable()
+                .map(move |(addressee, _)| (tenant, addressee.user.to_string(), category))
+        })
+        .collect();
+    categories.sort_unstable();
+    categories.dedup();
+    categories
+}
+
+/// What the collapse keys of jobs name: tenant, user, name; each once.
+pub(in crate::store) fn collapse_names(jobs: &[PlanJob]) -> Vec<(&str, String, Arc<str>)> {
+    let mut names: Vec<_> = jobs
+        .iter()
+        .filter_map(|job| Some((job, job.collapse()?)))
+        .flat_map(|(job, collapse)| {
+            job.users.iter().map(move |addressee| {
+                let user = addressee.user.to_string();
+                (job.lease.tenant.as_str(), user, Arc::clone(&collapse))
+            })
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Tenant, channel, address.
+pub(in crate::store) type SuppressedColumns = (String, String, String);
+
+/// Tenant, user, category, channel.
+pub(in crate::store) type OptOutColumns = (String, String, String, String);
+
+pub(in crate::store) fn bars(
+    sought: &[Sought<'_>],
+    suppressed: Vec<SuppressedColumns>,
+    opted_out: Vec<OptOutColumns>,
+) -> Result<Bars, StoreError> {
+    let mut bars = Bars::default();
+    let suppressed: HashSet<SuppressedColumns> = suppressed.into_iter().collect();
+    for one in sought.iter().filter(|_| !suppressed.is_empty()) {
+        let found = (
+            one.tenant.to_owned(),
+            one.channel.to_owned(),
+            one.spelled.clone().into_owned(),
+        );
+        if suppressed.contains(&found) {
+            bars.suppressed
+                .insert((word(one.tenant)?, word(one.channel)?, word(one.address)?));
+        }
+    }
+    for (tenant, user, category, channel) in opted_out {
+        bars.opted_out
+            .insert((word(&tenant)?, word(&user)?, word(&category)?, word(&channel)?));
+    }
+    Ok(bars)
+}
+
+/// Tenant, user, name, id, channel, address, the far end's id.
+pub(in crate::store) type EarlierColumns = (String, String, String, String, String, String, Option<String>);
+
+pub(in crate::store) fn earlier(rows: Vec<EarlierColumns>) -> Result<EarlierOnes, StoreError> {
+    let mut earlier = EarlierOnes::new();
+    for (tenant, user, name, id, channel, address, provider_id) in rows {
+        let name: CollapseName = ((word(&tenant)?, word(&user)?), Arc::from(name));
+        earlier.entry(name).or_default().push(Earlier {
+            id: word(&id)?,
+            channel: word(&channel)?,
+            address: word(&address)?,
+            provider_id,
+        });
+    }
+    Ok(earlier)
+}
+
+/// Id, channel, lane, attempts.
+pub(in crate::store) type SentColumns = (String, String, String, i64);
+
+pub(in crate::store) fn sent(row: SentColumns) -> Result<Sent, StoreError> {
+    let (id, channel, lane, attempts) = row;
+    Ok(Sent {
+        id: word(&id)?,
+        channel: word(&channel)?,
+        lane: Arc::from(lane),
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+    })
+}
