@@ -8,6 +8,7 @@
 mod acknowledgement;
 mod channel;
 mod content;
+mod device;
 mod envelope;
 mod id;
 mod mailbox;
@@ -17,6 +18,7 @@ mod pattern;
 mod position;
 mod principal;
 mod scope;
+mod segment;
 mod source;
 mod tenant;
 mod time;
@@ -28,6 +30,7 @@ pub mod ports;
 pub use acknowledgement::{AckKind, Acknowledgement};
 pub use channel::{Address, Capabilities, ChannelKind};
 pub use content::{Action, Content};
+pub use device::DeviceKind;
 pub use envelope::{Envelope, EnvelopeKind, Revocation, Subject};
 pub use id::{
     DeliveryId, DeviceId, EndpointId, EntryId, EnvelopeId, EventId, IdError, KeyId, NotificationId,
@@ -42,6 +45,7 @@ pub use pattern::{TopicGrants, TopicPattern};
 pub use position::{Epoch, Position, PositionError};
 pub use principal::{Caller, DeviceName, KeyCaller, Principal, UserCaller, WorkerCaller};
 pub use scope::Scope;
+pub use segment::SegmentName;
 pub use source::SourceName;
 pub use tenant::TenantId;
 pub use time::{Clock, SystemClock, Timestamp};

@@ -1,19 +1,23 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use carillon_domain::{
-    Address, ChannelKind, Clock as _, ExternalUserId, SystemClock, TenantId, UserId,
-    ports::{Directory, Profile, Unavailable},
+    Address, ChannelKind, Clock as _, ExternalUserId, SegmentName, SystemClock, TenantId, Timestamp, UserId,
+    ports::{Audience, AudiencePage, Directory, Profile, Unavailable},
 };
+
+/// Who belongs to an audience, and since when.
+type Members = BTreeMap<UserId, Timestamp>;
 
 /// A directory in memory: the port's in-process version, for rooms that are tested without the service.
 #[derive(Debug, Default)]
 pub struct MemoryDirectory {
     ids: Mutex<HashMap<(TenantId, ExternalUserId), UserId>>,
     profiles: Mutex<HashMap<(TenantId, UserId), Profile>>,
+    audiences: Mutex<HashMap<(TenantId, Audience), Members>>,
 }
 
 impl MemoryDirectory {
@@ -25,6 +29,26 @@ impl MemoryDirectory {
     /// Gives a user a language and addresses.
     pub fn describe(&self, tenant: &TenantId, user: UserId, profile: Profile) {
         self.profiles().insert((tenant.clone(), user), profile);
+    }
+
+    /// Puts a user into an audience, which exists from then on.
+    pub fn join(&self, tenant: &TenantId, audience: Audience, user: UserId, since: Timestamp) {
+        let mut audiences = self.audiences();
+        let members = audiences.entry((tenant.clone(), audience)).or_default();
+        members.entry(user).or_insert(since);
+    }
+
+    /// Takes a user out of an audience, which goes on to exist.
+    pub fn leave(&self, tenant: &TenantId, audience: Audience, user: UserId) {
+        let mut audiences = self.audiences();
+        audiences
+            .entry((tenant.clone(), audience))
+            .or_default()
+            .remove(&user);
+    }
+
+    fn audiences(&self) -> MutexGuard<'_, HashMap<(TenantId, Audience), Members>> {
+        self.audiences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn profiles(&self) -> MutexGuard<'_, HashMap<(TenantId, UserId), Profile>> {
@@ -74,6 +98,32 @@ impl Directory for MemoryDirectory {
                 .unwrap_or_default()
         };
         Ok(users.iter().map(profile).collect())
+    }
+
+    async fn audience(
+        &self,
+        tenant: &TenantId,
+        audiences: &[Audience],
+        after: Option<UserId>,
+        born_before: Timestamp,
+        limit: usize,
+    ) -> Result<AudiencePage, Unavailable> {
+        let known = self.audiences();
+        let all: BTreeSet<UserId> = audiences
+            .iter()
+            .filter_map(|audience| known.get(&(tenant.clone(), audience.clone())))
+            .flatten()
+            .filter(|(user, since)| after.is_none_or(|after| **user > after) && **since <= born_before)
+            .map(|(user, _)| *user)
+            .collect();
+        let users: Vec<UserId> = all.iter().copied().take(limit).collect();
+        let next = users.last().copied().filter(|_| all.len() > users.len());
+        Ok(AudiencePage { users, next })
+    }
+
+    async fn has_segment(&self, tenant: &TenantId, segment: &SegmentName) -> Result<bool, Unavailable> {
+        let audience = Audience::Segment(segment.clone());
+        Ok(self.audiences().contains_key(&(tenant.clone(), audience)))
     }
 
     async fn retire(

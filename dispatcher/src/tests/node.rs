@@ -9,8 +9,8 @@ use axum::{Router, body::Body};
 use carillon_backends::embedded::{EmbeddedBus, EmbeddedQueue};
 use carillon_domain::{
     Address, Caller, ChannelKind, Clock as _, Envelope, EnvelopeKind, ExternalUserId, KeyCaller, KeyId,
-    Principal, Scope, Subject, TenantId, Timestamp, TopicGrants, UserCaller, UserId,
-    ports::{Bus as _, Directory, Incoming, Profile, Queue, Unavailable},
+    Principal, Scope, SegmentName, Subject, TenantId, Timestamp, TopicGrants, UserCaller, UserId,
+    ports::{Audience, AudiencePage, Bus as _, Directory, Incoming, Profile, Queue, Unavailable},
 };
 use carillon_runtime::lifecycle::Stop;
 use carillon_sql::Database;
@@ -420,6 +420,21 @@ impl Directory for Names {
             .iter()
             .map(|user| profiles.get(user).cloned().unwrap_or_default())
             .collect())
+    }
+
+    async fn audience(
+        &self,
+        _: &TenantId,
+        _: &[Audience],
+        _: Option<UserId>,
+        _: Timestamp,
+        _: usize,
+    ) -> Result<AudiencePage, Unavailable> {
+        Ok(AudiencePage::default())
+    }
+
+    async fn has_segment(&self, _: &TenantId, _: &SegmentName) -> Result<bool, Unavailable> {
+        Ok(false)
     }
 
     async fn retire(&self, _: &TenantId, _: &ChannelKind, _: &Address, _: &str) -> Result<(), Unavailable> {

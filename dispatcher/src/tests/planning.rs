@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use carillon_domain::{
-    Capabilities, DeviceId, Outcome, Timestamp,
+    Capabilities, DeviceId, DeviceKind, Outcome, Timestamp,
     ports::{Message, Profile, ProfileDevice},
 };
 use carillon_testkit::RecordingChannel;
@@ -26,10 +26,15 @@ fn reached(locale: Option<&str>, addresses: &[(&str, bool)]) -> Profile {
         channel: "email".parse().expect("a channel"),
         address: address.parse().expect("an address"),
         verified: *verified,
+        kind: DeviceKind::Email,
+        platform: None,
+        locale: None,
+        active_until: None,
     };
     Profile {
         locale: locale.map(Arc::from),
         devices: addresses.iter().map(device).collect(),
+        ..Profile::default()
     }
 }
 

@@ -2,11 +2,11 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use carillon_domain::{
-    Address, ChannelKind, ExternalUserId, TenantId, UserId,
-    ports::{Directory, Profile, Unavailable},
+    Address, ChannelKind, ExternalUserId, SegmentName, TenantId, Timestamp, UserId,
+    ports::{Audience, AudiencePage, Directory, Profile, Unavailable},
 };
 
-use crate::Users;
+use crate::{Users, store::Active};
 
 #[async_trait]
 impl Directory for Users {
@@ -49,7 +49,31 @@ impl Directory for Users {
     }
 
     async fn profiles(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Profile>, Unavailable> {
-        self.read_profiles(tenant, users).await
+        let mut profiles = self.read_profiles(tenant, users).await?;
+        let mut active: HashMap<UserId, Vec<Active>> = HashMap::new();
+        for one in self.store.active(tenant, users, self.clock.now()).await? {
+            active.entry(one.user).or_default().push(one);
+        }
+        for (user, profile) in users.iter().zip(&mut profiles) {
+            mark_active(profile, active.get(user).map(Vec::as_slice).unwrap_or_default());
+        }
+        Ok(profiles)
+    }
+
+    async fn audience(
+        &self,
+        tenant: &TenantId,
+        audiences: &[Audience],
+        after: Option<UserId>,
+        born_before: Timestamp,
+        limit: usize,
+    ) -> Result<AudiencePage, Unavailable> {
+        self.read_audience(tenant, audiences, after, born_before, limit)
+            .await
+    }
+
+    async fn has_segment(&self, _: &TenantId, _: &SegmentName) -> Result<bool, Unavailable> {
+        Ok(false)
     }
 
     async fn retire(
@@ -95,5 +119,14 @@ impl Users {
             self.ids.insert((tenant.clone(), user.clone()), id).await;
             known.insert(user, id);
         }
+    }
+}
+
+/// Activity is never kept in memory: what another node was told counts at once.
+fn mark_active(profile: &mut Profile, active: &[Active]) {
+    profile.active_until = active.iter().map(|active| active.until).max();
+    for device in &mut profile.devices {
+        let own = active.iter().filter(|active| active.device == Some(device.id));
+        device.active_until = own.map(|active| active.until).max();
     }
 }

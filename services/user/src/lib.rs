@@ -7,6 +7,7 @@
 //!
 //! **Invariant**: an erasure that was answered with 202 is carried out, whatever crashes in between.
 
+mod audience;
 mod config;
 mod device;
 mod directory;
@@ -38,6 +39,12 @@ const MIGRATIONS: &[MigrationText] = &[
         description: "devices",
         sqlite: include_str!("../migrations/sqlite/002_devices.sql"),
         postgres: include_str!("../migrations/postgres/002_devices.sql"),
+    },
+    MigrationText {
+        version: 3,
+        description: "audiences",
+        sqlite: include_str!("../migrations/sqlite/003_audiences.sql"),
+        postgres: include_str!("../migrations/postgres/003_audiences.sql"),
     },
 ];
 

@@ -21,7 +21,7 @@ pub use bus::{Bus, Incoming};
 pub use channel::{
     Channel, CheckedAddress, Forms, Lane, Message, NotificationMessage, Operation, Report, SigningKey, Work,
 };
-pub use directory::{Directory, Erase, Profile, ProfileDevice};
+pub use directory::{Audience, AudiencePage, Directory, Erase, Profile, ProfileDevice};
 pub use inbox::{Gap, Inbox, Since};
 pub use queue::{Job, JobHandle, Queue};
 pub use rpc::{Rpc, RpcError};

@@ -1,11 +1,12 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use carillon_domain::{
-    Address, ChannelKind, DeviceId, ExternalUserId, TenantId, Timestamp, UserId,
+    Address, ChannelKind, DeviceId, DeviceKind, ExternalUserId, TenantId, Timestamp, UserId,
     ports::{Profile, ProfileDevice},
 };
 use carillon_sql::StoreError;
+use serde_json::{Map, Value};
 
 use super::{UserRecord, corrupt, user_id};
 use crate::{
@@ -99,6 +100,7 @@ pub(super) struct DeviceJson<'a> {
     label: Option<&'a str>,
     verified: i64,
     created_at: i64,
+    kind: &'static str,
 }
 
 /// The devices as a JSON list.
@@ -112,6 +114,7 @@ pub(super) fn to_json(devices: &[Device]) -> Result<String, StoreError> {
             label: device.label.as_deref(),
             verified: i64::from(device.verified),
             created_at: device.created_at.as_micros(),
+            kind: DeviceKind::over(&device.channel).as_str(),
         })
         .collect();
     serde_json::to_string(&rows).map_err(|error| StoreError::Corrupt(error.to_string()))
@@ -156,23 +159,37 @@ pub(super) fn sent((last, codes, since): SentRow) -> Sent {
     }
 }
 
-/// user_id, id, channel, address, verified
-pub(super) type ProfileRow = (String, String, String, String, i64);
+/// id, locale, timezone, attributes
+pub(super) type PersonRow = (String, Option<String>, Option<String>, Option<String>);
 
-/// Joins what was read of languages and addresses.
+/// user_id, id, channel, address, verified, kind, platform, locale
+pub(super) type ProfileRow = (
+    String,
+    String,
+    String,
+    String,
+    i64,
+    String,
+    Option<String>,
+    Option<String>,
+);
+
+/// Joins what was read of users and their addresses.
 pub(super) fn join(
-    locales: Vec<(String, Option<String>)>,
+    people: Vec<PersonRow>,
     devices: Vec<ProfileRow>,
 ) -> Result<HashMap<UserId, Profile>, StoreError> {
-    let mut profiles = HashMap::with_capacity(locales.len());
-    for (user, locale) in locales {
+    let mut profiles = HashMap::with_capacity(people.len());
+    for (user, locale, zone, attributes) in people {
         let profile = Profile {
             locale: locale.map(Into::into),
-            devices: Vec::new(),
+            zone: zone.map(Into::into),
+            attributes: Arc::new(self::attributes(attributes.as_deref())?),
+            ..Profile::default()
         };
         profiles.insert(user_id(&user)?, profile);
     }
-    for (user, id, channel, address, verified) in devices {
+    for (user, id, channel, address, verified, kind, platform, locale) in devices {
         // One that was erased between the two statements has none.
         let Some(profile) = profiles.get_mut(&user_id(&user)?) else {
             continue;
@@ -182,7 +199,19 @@ pub(super) fn join(
             channel: channel.parse().map_err(|_| corrupt("a device's channel"))?,
             address: address.parse().map_err(|_| corrupt("a device's address"))?,
             verified: verified != 0,
+            kind: DeviceKind::from_stored(&kind).ok_or_else(|| corrupt("a device's kind"))?,
+            platform: platform.map(Into::into),
+            locale: locale.map(Into::into),
+            active_until: None,
         });
     }
     Ok(profiles)
+}
+
+/// Attributes as stored; null is an empty object.
+pub(super) fn attributes(stored: Option<&str>) -> Result<Map<String, Value>, StoreError> {
+    let attributes = stored.map(serde_json::from_str).transpose();
+    Ok(attributes
+        .map_err(|_| corrupt("a user's attributes"))?
+        .unwrap_or_default())
 }

@@ -1,5 +1,6 @@
 //! What is kept of users. Each method is one transaction.
 
+mod audiences;
 mod devices;
 mod postgres;
 mod sqlite;
@@ -10,10 +11,18 @@ use async_trait::async_trait;
 use carillon_domain::{ExternalUserId, TenantId, Timestamp, UserId};
 use carillon_sql::{Database, StoreError};
 
+pub(crate) use audiences::{Active, AudienceStore};
 pub(crate) use devices::{DeviceStore, PURGE_BATCH};
 
 /// How many erasures are taken up at once.
 pub(crate) const ERASURE_BATCH: i64 = 16;
+
+/// What an erasure takes with the name, all under the lock of the user's row.
+const THEIRS: [&str; 3] = [
+    "DELETE FROM devices WHERE tenant = $1 AND user_id = $2",
+    "DELETE FROM topic_subscriptions WHERE tenant = $1 AND user_id = $2",
+    "DELETE FROM activity WHERE tenant = $1 AND user_id = $2",
+];
 
 /// A user under the tenant's own id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +56,7 @@ pub(crate) struct Erasure {
 }
 
 #[async_trait]
-pub(crate) trait Store: DeviceStore {
+pub(crate) trait Store: DeviceStore + AudienceStore {
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 

@@ -11,7 +11,9 @@ use crate::{
     device::{Change, Device, Retired, replace},
     store::{
         UserRecord, UserRow,
-        devices::{DeviceRow, DeviceStore, PURGE_BATCH, ProfileRow, SentRow, device, join, sent, to_json},
+        devices::{
+            DeviceRow, DeviceStore, PURGE_BATCH, PersonRow, ProfileRow, SentRow, device, join, sent, to_json,
+        },
         user_record,
     },
     verification::{MAX_TRIES, NewCode, SendCodeError, another},
@@ -58,16 +60,18 @@ impl DeviceStore for PostgresStore {
             .execute(&mut *tx)
             .await?;
             sqlx::query(
-                "INSERT INTO devices (tenant, user_id, id, channel, address, label, verified, created_at) \
-                 SELECT $1, $2, made.id, made.channel, made.address, made.label, made.verified, made.created_at \
+                "INSERT INTO devices (tenant, user_id, id, channel, address, label, verified, created_at, updated_at, kind) \
+                 SELECT $1, $2, made.id, made.channel, made.address, made.label, made.verified, made.created_at, \
+                  $4, made.kind \
                  FROM jsonb_to_recordset($3::text::jsonb) AS made \
-                  (id text, channel text, address text, label text, verified bigint, created_at bigint) \
+                  (id text, channel text, address text, label text, verified bigint, created_at bigint, kind text) \
                  ON CONFLICT (tenant, user_id, id) DO UPDATE SET label = excluded.label, \
-                  verified = excluded.verified, reason = NULL, retired_at = NULL",
+                  verified = excluded.verified, reason = NULL, retired_at = NULL, updated_at = excluded.updated_at",
             )
             .bind(tenant.as_str())
             .bind(user.id.to_string())
             .bind(&rows)
+            .bind(now.as_micros())
             .execute(&mut *tx)
             .await?;
         }
@@ -87,22 +91,23 @@ impl DeviceStore for PostgresStore {
     ) -> Result<HashMap<UserId, Profile>, StoreError> {
         let users: Vec<String> = users.iter().map(UserId::to_string).collect();
         let mut read = self.0.read(TenantScope::new(tenant)).await?;
-        let locales: Vec<(String, Option<String>)> =
-            sqlx::query_as("SELECT id, locale FROM users WHERE tenant = $1 AND id = ANY($2::text[])")
-                .bind(tenant.as_str())
-                .bind(&users)
-                .fetch_all(&mut *read)
-                .await?;
+        let people: Vec<PersonRow> = sqlx::query_as(
+            "SELECT id, locale, timezone, attributes FROM users WHERE tenant = $1 AND id = ANY($2::text[])",
+        )
+        .bind(tenant.as_str())
+        .bind(&users)
+        .fetch_all(&mut *read)
+        .await?;
         let devices: Vec<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, id, channel, address, verified FROM devices \
+            "SELECT user_id, id, channel, address, verified, kind, platform, locale FROM devices \
              WHERE tenant = $1 AND user_id = ANY($2::text[]) AND retired_at IS NULL \
-             ORDER BY id",
+             AND address IS NOT NULL ORDER BY id",
         )
         .bind(tenant.as_str())
         .bind(users)
         .fetch_all(&mut *read)
         .await?;
-        join(locales, devices)
+        join(people, devices)
     }
 
     async fn retire(

@@ -11,7 +11,9 @@ use crate::{
     device::{Change, Device, Retired, replace},
     store::{
         UserRecord, UserRow,
-        devices::{DeviceRow, DeviceStore, PURGE_BATCH, ProfileRow, SentRow, device, join, sent, to_json},
+        devices::{
+            DeviceRow, DeviceStore, PURGE_BATCH, PersonRow, ProfileRow, SentRow, device, join, sent, to_json,
+        },
         user_record,
     },
     verification::{MAX_TRIES, NewCode, SendCodeError, another},
@@ -58,15 +60,16 @@ impl DeviceStore for SqliteStore {
             .execute(&mut *tx)
             .await?;
             sqlx::query(
-                "INSERT INTO devices (tenant, user_id, id, channel, address, label, verified, created_at) \
+                "INSERT INTO devices (tenant, user_id, id, channel, address, label, verified, created_at, updated_at, kind) \
                  SELECT $1, $2, value ->> 'id', value ->> 'channel', value ->> 'address', value ->> 'label', \
-                  value ->> 'verified', value ->> 'created_at' FROM json_each($3) WHERE TRUE \
+                  value ->> 'verified', value ->> 'created_at', $4, value ->> 'kind' FROM json_each($3) WHERE TRUE \
                  ON CONFLICT (tenant, user_id, id) DO UPDATE SET label = excluded.label, \
-                  verified = excluded.verified, reason = NULL, retired_at = NULL",
+                  verified = excluded.verified, reason = NULL, retired_at = NULL, updated_at = excluded.updated_at",
             )
             .bind(tenant.as_str())
             .bind(user.id.to_string())
             .bind(&rows)
+            .bind(now.as_micros())
             .execute(&mut *tx)
             .await?;
         }
@@ -86,23 +89,23 @@ impl DeviceStore for SqliteStore {
     ) -> Result<HashMap<UserId, Profile>, StoreError> {
         let users = json(&users)?;
         let mut read = self.0.read(TenantScope::new(tenant)).await?;
-        let locales: Vec<(String, Option<String>)> = sqlx::query_as(
-            "SELECT id, locale FROM users WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))",
+        let people: Vec<PersonRow> = sqlx::query_as(
+            "SELECT id, locale, timezone, attributes FROM users WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))",
         )
         .bind(tenant.as_str())
         .bind(&users)
         .fetch_all(&mut *read)
         .await?;
         let devices: Vec<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, id, channel, address, verified FROM devices \
+            "SELECT user_id, id, channel, address, verified, kind, platform, locale FROM devices \
              WHERE tenant = $1 AND user_id IN (SELECT value FROM json_each($2)) AND retired_at IS NULL \
-             ORDER BY id",
+             AND address IS NOT NULL ORDER BY id",
         )
         .bind(tenant.as_str())
         .bind(users)
         .fetch_all(&mut *read)
         .await?;
-        join(locales, devices)
+        join(people, devices)
     }
 
     async fn retire(

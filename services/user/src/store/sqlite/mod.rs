@@ -1,3 +1,4 @@
+mod audiences;
 mod devices;
 
 use std::time::Duration;
@@ -7,7 +8,8 @@ use carillon_domain::{ExternalUserId, TenantId, Timestamp, UserId};
 use carillon_sql::{Sqlite, StoreError, TenantScope};
 
 use super::{
-    ERASURE_BATCH, Erasure, ErasureRow, Store, UserRecord, UserRow, erasure, named, pairs, user_record,
+    ERASURE_BATCH, Erasure, ErasureRow, Store, THEIRS, UserRecord, UserRow, erasure, named, pairs,
+    user_record,
 };
 
 pub(super) struct SqliteStore(pub(super) Sqlite);
@@ -124,11 +126,13 @@ impl Store for SqliteStore {
                     .await?;
             return Ok(open.is_some());
         };
-        sqlx::query("DELETE FROM devices WHERE tenant = $1 AND user_id = $2")
-            .bind(tenant.as_str())
-            .bind(&id)
-            .execute(&mut *tx)
-            .await?;
+        for theirs in THEIRS {
+            sqlx::query(theirs)
+                .bind(tenant.as_str())
+                .bind(&id)
+                .execute(&mut *tx)
+                .await?;
+        }
         sqlx::query(
             "INSERT INTO erasures \
              (tenant, user_id, external, created_at, requested_at, pass, attempts, due_at) \
