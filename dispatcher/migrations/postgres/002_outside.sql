@@ -192,16 +192,6 @@ CREATE TABLE suppressions (
     PRIMARY KEY (tenant, channel, address)
 );
 
--- What recipients turned off by one click.
-CREATE TABLE opt_outs (
-    tenant TEXT NOT NULL,
-    user_id TEXT NOT NULL,
-    category TEXT NOT NULL,
-    channel TEXT NOT NULL,
-    at BIGINT NOT NULL,
-    PRIMARY KEY (tenant, user_id, category, channel)
-);
-
 -- Tools whose events become notifications.
 CREATE TABLE sources (
     tenant TEXT NOT NULL,

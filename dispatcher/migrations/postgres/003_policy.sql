@@ -124,3 +124,5 @@ CREATE INDEX alerts_age ON alerts (at);
 
 -- Whether it may be turned off, its plan, digests, throttle, whether it is critical, JSON.
 ALTER TABLE categories ADD COLUMN policy TEXT;
+-- 1 where its users cannot turn it off.
+ALTER TABLE categories ADD COLUMN mandatory BIGINT NOT NULL DEFAULT 0;

@@ -192,16 +192,6 @@ CREATE TABLE suppressions (
     PRIMARY KEY (tenant, channel, address)
 ) STRICT, WITHOUT ROWID;
 
--- What recipients turned off by one click.
-CREATE TABLE opt_outs (
-    tenant TEXT NOT NULL,
-    user_id TEXT NOT NULL,
-    category TEXT NOT NULL,
-    channel TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    PRIMARY KEY (tenant, user_id, category, channel)
-) STRICT, WITHOUT ROWID;
-
 -- Tools whose events become notifications.
 CREATE TABLE sources (
     tenant TEXT NOT NULL,

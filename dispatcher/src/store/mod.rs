@@ -13,6 +13,11 @@ mod ledger;
 mod listeners;
 pub(crate) mod outside;
 mod plan;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the routes and the ladder that use it come next")
+)]
+pub(crate) mod policy;
 mod postgres;
 mod records;
 mod rows;
@@ -33,6 +38,7 @@ pub(crate) use endpoints::EndpointStore;
 pub(crate) use fingerprint::Fingerprints;
 pub(crate) use ledger::publication;
 pub(crate) use outside::{OutsideStore, RemoteStore};
+pub(crate) use policy::PolicyStore;
 pub(crate) use records::*;
 pub(crate) use sources::{BounceWrite, Bounced, PutSource, SourceRow, SourceStore, SourceWrite};
 
@@ -61,7 +67,7 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 /// The dispatcher's durable state.
 #[async_trait]
 pub(crate) trait Store:
-    OutsideStore + RemoteStore + SourceStore + EndpointStore + CatalogStore
+    OutsideStore + RemoteStore + SourceStore + EndpointStore + CatalogStore + PolicyStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. Answers one reply per request.
     async fn accept(

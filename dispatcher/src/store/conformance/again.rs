@@ -335,8 +335,8 @@ pub(super) async fn what_was_turned_off_since_is_not_tried_any_more(f: Fixture) 
     run(
         &f,
         format!(
-            "INSERT INTO opt_outs (tenant, user_id, category, channel, at) \
-             VALUES ('default', '{}', 'news', 'webhook', 0)",
+            "INSERT INTO preferences (tenant, user_id, category, channel, enabled, at) \
+             VALUES ('default', '{}', 'news', 'webhook', 0, 0)",
             f.user("ada")
         ),
     )

@@ -11,6 +11,7 @@ mod outbox;
 mod outside;
 mod planning;
 mod planning_outside;
+mod policy;
 mod sources;
 mod together;
 mod topics;
@@ -88,6 +89,9 @@ on_both!(
     planning_outside::cancelling_stops_what_waits_and_takes_back_what_can_be,
     planning_outside::a_plain_address_is_a_recipient_without_an_inbox,
     planning_outside::a_suppressed_address_stays_so_when_its_owner_is_erased,
+    policy::preferences_are_changed_together_and_bounded,
+    policy::choices_of_many_are_read_together,
+    policy::a_click_is_a_preference,
     catalog::categories_are_replaced_listed_and_removed,
     catalog::a_template_s_versions_go_on_and_are_bounded,
     catalog::a_deleted_template_stays_for_what_was_accepted,

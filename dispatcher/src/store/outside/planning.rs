@@ -34,8 +34,8 @@ const RECALL_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Bars {
     /// Addresses that are not written to.
     pub(crate) suppressed: HashSet<(TenantId, ChannelKind, Address)>,
-    /// What recipients turned off.
-    pub(crate) opted_out: HashSet<(TenantId, UserId, Category, ChannelKind)>,
+    /// What recipients turned on or off: for a category, a channel, or both.
+    pub(crate) chosen: HashMap<(TenantId, UserId, Option<Category>, Option<ChannelKind>), bool>,
 }
 
 impl Bars {
@@ -55,8 +55,24 @@ impl Bars {
         if self.suppressed.contains(&address) {
             return Some(SUPPRESSED);
         }
-        let turned_off = (tenant.clone(), user, category.clone(), channel);
-        self.opted_out.contains(&turned_off).then_some(UNSUBSCRIBED)
+        self.is_off(tenant, user, category, channel)
+            .then_some(UNSUBSCRIBED)
+    }
+
+    /// The most specific choice counts.
+    fn is_off(&self, tenant: &TenantId, user: UserId, category: &Category, channel: ChannelKind) -> bool {
+        if self.chosen.is_empty() {
+            return false;
+        }
+        let levels = [
+            (Some(category.clone()), Some(channel.clone())),
+            (None, Some(channel)),
+            (Some(category.clone()), None),
+        ];
+        let wanted = levels
+            .into_iter()
+            .find_map(|(category, channel)| self.chosen.get(&(tenant.clone(), user, category, channel)));
+        wanted == Some(&false)
     }
 }
 

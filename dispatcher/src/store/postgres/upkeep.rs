@@ -122,7 +122,9 @@ impl PostgresStore {
             "DELETE FROM endpoints WHERE tenant = $1 AND user_id = $2",
             "UPDATE recipients SET state = 'erased', reason = NULL, entry = NULL, seq = NULL, \
              acknowledgement = NULL WHERE tenant = $1 AND user_id = $2",
-            "DELETE FROM opt_outs WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM preferences WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM user_policies WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM alerts WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM confirmations WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM mailbox_log WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM entries WHERE tenant = $1 AND user_id = $2",

@@ -11,6 +11,7 @@ mod outside;
 mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod policy;
 mod sources;
 mod topics;
 mod upkeep;

@@ -21,9 +21,13 @@ use crate::store::{
 pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
     c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
     d.created_at, d.reason, s.reason, e.state, c.stands, \
-    CASE WHEN EXISTS (SELECT 1 FROM opt_outs o CROSS JOIN notifications n WHERE o.tenant = c.tenant \
-    AND o.user_id = d.user_id AND o.channel = c.channel AND n.tenant = c.tenant AND n.id = d.notification \
-    AND n.category = o.category) THEN 'yes' END, d.news";
+    CASE WHEN (SELECT o.enabled FROM notifications n CROSS JOIN preferences o \
+    WHERE n.tenant = c.tenant AND n.id = d.notification AND n.critical = 0 AND o.tenant = c.tenant \
+    AND o.user_id = d.user_id AND o.category IN (n.category, '') AND o.channel IN (c.channel, '') \
+    AND (o.category <> '' OR o.channel <> '') AND (o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS \
+    (SELECT 1 FROM categories k WHERE k.tenant = n.tenant AND k.name = n.category AND k.mandatory = 1))) \
+    ORDER BY (CASE WHEN o.channel <> '' THEN 2 ELSE 0 END) + (CASE WHEN o.category <> '' THEN 1 ELSE 0 END) DESC \
+    LIMIT 1) = 0 THEN 'yes' END, d.news";
 
 /// What [`CANDIDATE`] needs joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \

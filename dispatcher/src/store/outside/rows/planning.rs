@@ -50,7 +50,7 @@ pub(in crate::store) fn addresses<'a>(jobs: &'a [PlanJob], prints: &Fingerprints
     sought
 }
 
-/// Whose opt-outs count for jobs: tenant, user, category; each once.
+/// Whose choices count for jobs: tenant, user, category; each once.
 pub(in crate::store) fn categories(jobs: &[PlanJob]) -> Vec<(&str, String, &str)> {
     let mut categories: Vec<_> = jobs
         .iter()
@@ -85,13 +85,13 @@ pub(in crate::store) fn collapse_names(jobs: &[PlanJob]) -> Vec<(&str, String, A
 /// Tenant, channel, address.
 pub(in crate::store) type SuppressedColumns = (String, String, String);
 
-/// Tenant, user, category, channel.
-pub(in crate::store) type OptOutColumns = (String, String, String, String);
+/// Tenant, user, category, channel, and whether it is on; an empty category or channel stands for all.
+pub(in crate::store) type ChosenColumns = (String, String, String, String, i64);
 
 pub(in crate::store) fn bars(
     sought: &[Sought<'_>],
     suppressed: Vec<SuppressedColumns>,
-    opted_out: Vec<OptOutColumns>,
+    chosen: Vec<ChosenColumns>,
 ) -> Result<Bars, StoreError> {
     let mut bars = Bars::default();
     let suppressed: HashSet<SuppressedColumns> = suppressed.into_iter().collect();
@@ -106,9 +106,11 @@ pub(in crate::store) fn bars(
                 .insert((word(one.tenant)?, word(one.channel)?, word(one.address)?));
         }
     }
-    for (tenant, user, category, channel) in opted_out {
-        bars.opted_out
-            .insert((word(&tenant)?, word(&user)?, word(&category)?, word(&channel)?));
+    for (tenant, user, category, channel, on) in chosen {
+        let category = (!category.is_empty()).then(|| word(&category)).transpose()?;
+        let channel = (!channel.is_empty()).then(|| word(&channel)).transpose()?;
+        bars.chosen
+            .insert((word(&tenant)?, word(&user)?, category, channel), on != 0);
     }
     Ok(bars)
 }

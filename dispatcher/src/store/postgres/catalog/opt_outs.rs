@@ -13,10 +13,11 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(&opt_out.tenant)).await?;
         let statement = if off {
-            "INSERT INTO opt_outs (tenant, user_id, category, channel, at) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT DO NOTHING"
+            "INSERT INTO preferences (tenant, user_id, category, channel, enabled, at) VALUES ($1, $2, $3, $4, 0, $5) \
+             ON CONFLICT (tenant, user_id, category, channel) DO UPDATE SET enabled = 0, at = excluded.at"
         } else {
-            "DELETE FROM opt_outs WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND at <= $5"
+            "UPDATE preferences SET enabled = 1, at = $5 WHERE tenant = $1 AND user_id = $2 AND category = $3 \
+             AND channel = $4 AND at <= $5"
         };
         sqlx::query(statement)
             .bind(opt_out.tenant.as_str())
@@ -32,7 +33,8 @@ impl PostgresStore {
     pub(super) async fn opted_out(&self, opt_out: &OptOut) -> Result<bool, StoreError> {
         let mut read = self.postgres.read(TenantScope::new(&opt_out.tenant)).await?;
         let row: Option<(i64,)> = sqlx::query_as(
-            "SELECT at FROM opt_outs WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4",
+            "SELECT at FROM preferences WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
+             AND enabled = 0",
         )
         .bind(opt_out.tenant.as_str())
         .bind(opt_out.user.to_string())

@@ -49,17 +49,19 @@ pub(in crate::store::postgres) async fn bars(
     .fetch_all(&mut *tx)
     .await?;
     let categories = outside::categories(jobs);
-    let opted_out: Vec<outside::OptOutColumns> = sqlx::query_as(
-        "SELECT o.tenant, o.user_id, o.category, o.channel FROM UNNEST($1::text[], $2::text[], $3::text[]) \
-         AS j(tenant, user_id, category) JOIN opt_outs o ON o.tenant = j.tenant AND o.user_id = j.user_id \
-         AND o.category = j.category",
+    let chosen: Vec<outside::ChosenColumns> = sqlx::query_as(
+        "SELECT o.tenant, o.user_id, o.category, o.channel, o.enabled \
+         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, user_id, category) \
+         JOIN preferences o ON o.tenant = j.tenant AND o.user_id = j.user_id AND o.category IN (j.category, '') \
+         WHERE o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS (SELECT 1 FROM categories k \
+         WHERE k.tenant = o.tenant AND k.name = j.category AND k.mandatory = 1))",
     )
     .bind(column!(categories, (tenant, _, _) => *tenant))
     .bind(column!(categories, (_, user, _) => user.as_str()))
     .bind(column!(categories, (_, _, category) => *category))
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(&addresses, suppressed, opted_out)
+    outside::bars(&addresses, suppressed, chosen)
 }
 
 /// Holds the lanes that jobs with a collapse key write to, so that two planners never both find the same older delivery;

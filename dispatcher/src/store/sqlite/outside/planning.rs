@@ -44,14 +44,16 @@ pub(in crate::store::sqlite) async fn bars(
     )?)
     .fetch_all(&mut *tx)
     .await?;
-    let opted_out: Vec<outside::OptOutColumns> = sqlx::query_as(
-        "SELECT o.tenant, o.user_id, o.category, o.channel FROM json_each($1) j CROSS JOIN opt_outs o \
-         ON o.tenant = j.value ->> 0 AND o.user_id = j.value ->> 1 AND o.category = j.value ->> 2",
+    let chosen: Vec<outside::ChosenColumns> = sqlx::query_as(
+        "SELECT o.tenant, o.user_id, o.category, o.channel, o.enabled FROM json_each($1) j \
+         CROSS JOIN preferences o ON o.tenant = j.value ->> 0 AND o.user_id = j.value ->> 1 \
+         AND o.category IN (j.value ->> 2, '') WHERE o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS \
+         (SELECT 1 FROM categories k WHERE k.tenant = o.tenant AND k.name = j.value ->> 2 AND k.mandatory = 1))",
     )
     .bind(json_list(outside::categories(jobs).into_iter())?)
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(&addresses, suppressed, opted_out)
+    outside::bars(&addresses, suppressed, chosen)
 }
 
 /// What newer deliveries of these jobs take the place of.

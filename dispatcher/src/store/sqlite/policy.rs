@@ -1,0 +1,221 @@
+use async_trait::async_trait;
+use carillon_domain::{Category, ChannelKind, TenantId, Timestamp, UserId};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::SqliteConnection;
+
+use super::{
+    SqliteStore,
+    keys::{json_list, pairs},
+};
+use crate::store::{
+    policy::{
+        self, AlertRow, Choices, ChoicesOf, PolicyStore, PreferenceChange, PreferenceRow, PreferencesWritten,
+    },
+    records::UserKey,
+    rows::stored,
+};
+
+#[async_trait]
+impl PolicyStore for SqliteStore {
+    async fn preferences(&self, tenant: &TenantId, user: UserId) -> Result<Vec<PreferenceRow>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<policy::PreferenceColumns> = sqlx::query_as(
+            "SELECT category, channel, enabled, digest, at FROM preferences \
+             WHERE tenant = $1 AND user_id = $2 ORDER BY category, channel",
+        )
+        .bind(tenant.as_str())
+        .bind(user.to_string())
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(policy::preference).collect()
+    }
+
+    async fn change_preferences(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        user: UserId,
+        changes: &[PreferenceChange],
+        most: u64,
+    ) -> Result<PreferencesWritten, StoreError> {
+        let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        let user = user.to_string();
+        for change in changes {
+            let category = change.category.as_ref().map_or("", Category::as_str);
+            let channel = change.channel.as_ref().map_or("", ChannelKind::as_str);
+            let query = match &change.to {
+                Some(chosen) => sqlx::query(
+                    "INSERT INTO preferences (tenant, user_id, category, channel, enabled, digest, at) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, user_id, category, channel) \
+                     DO UPDATE SET enabled = excluded.enabled, digest = excluded.digest, at = excluded.at",
+                )
+                .bind(tenant.as_str())
+                .bind(&user)
+                .bind(category)
+                .bind(channel)
+                .bind(chosen.enabled.map(i64::from))
+                .bind(chosen.digest.as_deref())
+                .bind(now.as_micros()),
+                None => sqlx::query(
+                    "DELETE FROM preferences WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4",
+                )
+                .bind(tenant.as_str())
+                .bind(&user)
+                .bind(category)
+                .bind(channel),
+            };
+            query.execute(&mut *tx).await?;
+        }
+        let (count,): (i64,) =
+            sqlx::query_as("SELECT COUNT(*) FROM preferences WHERE tenant = $1 AND user_id = $2")
+                .bind(tenant.as_str())
+                .bind(&user)
+                .fetch_one(&mut *tx)
+                .await?;
+        if count > stored(most) {
+            return Ok(PreferencesWritten::TooMany);
+        }
+        tx.commit().await?;
+        Ok(PreferencesWritten::Done)
+    }
+
+    async fn user_policy(&self, tenant: &TenantId, user: UserId) -> Result<Option<String>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let row: Option<(String,)> =
+            sqlx::query_as("SELECT body FROM user_policies WHERE tenant = $1 AND user_id = $2")
+                .bind(tenant.as_str())
+                .bind(user.to_string())
+                .fetch_optional(&mut *read)
+                .await?;
+        Ok(row.map(|(body,)| body))
+    }
+
+    async fn put_user_policy(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        user: UserId,
+        body: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        let query = match body {
+            Some(body) => sqlx::query(
+                "INSERT INTO user_policies (tenant, user_id, body, updated_at) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (tenant, user_id) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
+            )
+            .bind(tenant.as_str())
+            .bind(user.to_string())
+            .bind(body)
+            .bind(now.as_micros()),
+            None => sqlx::query("DELETE FROM user_policies WHERE tenant = $1 AND user_id = $2")
+                .bind(tenant.as_str())
+                .bind(user.to_string()),
+        };
+        query.execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn tenant_policy(&self, tenant: &TenantId) -> Result<Option<String>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let row: Option<(String,)> = sqlx::query_as("SELECT body FROM tenant_policies WHERE tenant = $1")
+            .bind(tenant.as_str())
+            .fetch_optional(&mut *read)
+            .await?;
+        Ok(row.map(|(body,)| body))
+    }
+
+    async fn put_tenant_policy(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        body: &str,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        sqlx::query(
+            "INSERT INTO tenant_policies (tenant, body, updated_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (tenant) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
+        )
+        .bind(tenant.as_str())
+        .bind(body)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn choices(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+        since: Timestamp,
+    ) -> Result<Vec<Choices>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let keys: Vec<UserKey> = users.iter().map(|user| (tenant.clone(), *user)).collect();
+        let mut found = choices(&mut read, &keys, since).await?;
+        Ok(keys
+            .iter()
+            .map(|key| found.remove(key).unwrap_or_default())
+            .collect())
+    }
+}
+
+/// What users chose, with their alerts since then, as this transaction finds it.
+pub(super) async fn choices(
+    tx: &mut SqliteConnection,
+    users: &[UserKey],
+    since: Timestamp,
+) -> Result<ChoicesOf, StoreError> {
+    if users.is_empty() {
+        return Ok(ChoicesOf::new());
+    }
+    let keys = pairs(users.iter().map(|(tenant, user)| (tenant, user)))?;
+    let preferences: Vec<policy::PreferenceOfColumns> = sqlx::query_as(
+        "SELECT p.tenant, p.user_id, p.category, p.channel, p.enabled, p.digest, p.at \
+         FROM json_each($1) j CROSS JOIN preferences p ON p.tenant = j.value ->> 0 AND p.user_id = j.value ->> 1",
+    )
+    .bind(&keys)
+    .fetch_all(&mut *tx)
+    .await?;
+    let policies: Vec<policy::PolicyOfColumns> = sqlx::query_as(
+        "SELECT p.tenant, p.user_id, p.body FROM json_each($1) j CROSS JOIN user_policies p \
+         ON p.tenant = j.value ->> 0 AND p.user_id = j.value ->> 1",
+    )
+    .bind(&keys)
+    .fetch_all(&mut *tx)
+    .await?;
+    let alerts: Vec<policy::AlertOfColumns> = sqlx::query_as(
+        "SELECT a.tenant, a.user_id, a.at FROM json_each($1) j CROSS JOIN alerts a \
+         ON a.tenant = j.value ->> 0 AND a.user_id = j.value ->> 1 AND a.at > $2",
+    )
+    .bind(&keys)
+    .bind(since.as_micros())
+    .fetch_all(&mut *tx)
+    .await?;
+    policy::choices(preferences, policies, alerts)
+}
+
+/// Notes alerts that count against the caps.
+#[expect(dead_code, reason = "the ladder writes them")]
+pub(super) async fn write_alerts(tx: &mut SqliteConnection, alerts: &[AlertRow]) -> Result<(), StoreError> {
+    if alerts.is_empty() {
+        return Ok(());
+    }
+    let rows = json_list(alerts.iter().map(|row| {
+        (
+            row.tenant.as_str(),
+            row.user,
+            row.at.as_micros(),
+            row.notification,
+            row.category.as_str(),
+        )
+    }))?;
+    sqlx::query(
+        "INSERT INTO alerts (tenant, user_id, at, notification, category) \
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1) \
+         WHERE true ON CONFLICT DO NOTHING",
+    )
+    .bind(rows)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
