@@ -10,22 +10,28 @@
 
 mod cap;
 mod cron;
+mod decide;
 mod digest;
+mod ladder;
 mod plan;
 mod preference;
 mod quiet;
+mod reason;
 mod zone;
 
 pub use cap::{Cap, Full, MOST_COUNTED, Throttle, full};
 pub use cron::{Cron, CronError};
+pub use decide::{AddressFacts, Alert, Decider, Facts, InApp, Verdict};
 pub use digest::{
     DigestChoice, DigestName, DigestPeriod, DigestWindow, FixedWindow, OpenDigest, SlidingWindow,
 };
+pub use ladder::{Came, End, Move, Stand, Start, StepStand, climb};
 pub use plan::{
     AcknowledgedBy, Condition, LONGEST_DEADLINE, MOST_CHANNELS, MOST_STEPS, PUSH_CHANNELS, Plan, Step,
 };
 pub use preference::{CategoryPolicy, DecidedBy, Preference, Resolved, TenantPolicy, resolve};
 pub use quiet::{LONGEST_QUIET, MOST_WINDOWS, QuietHours, QuietWindow, TimeOfDay, Weekday};
+pub use reason::Reason;
 pub use zone::Zone;
 
 /// What is wrong with something that somebody wrote, and where.

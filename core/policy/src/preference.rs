@@ -114,6 +114,15 @@ impl DecidedBy {
             Self::Default => "default",
         }
     }
+
+    /// Whether it is about this one channel, and not about all of them.
+    pub(crate) fn names_the_channel(self, category: &CategoryPolicy, channel: &ChannelKind) -> bool {
+        match self {
+            Self::UserCategoryChannel | Self::UserChannel | Self::Tenant => true,
+            Self::Category => category.channels.contains_key(channel),
+            Self::UserCategory | Self::Default => false,
+        }
+    }
 }
 
 /// What holds for one user, category and channel.
