@@ -6,6 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::{AddressFacts, CategoryPolicy, Decider, Preference, QuietHours, TenantPolicy, Zone};
 
+mod simulation;
+
 /// 2026-11-21T12:00:00Z, a Saturday.
 const NOON: Timestamp = Timestamp::from_seconds(1_795_262_400);
 
