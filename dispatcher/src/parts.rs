@@ -142,6 +142,8 @@ mod tests {
                 targets: Vec::new(),
                 channels: None,
                 template: None,
+                plan: None,
+                critical: false,
                 created_at: now,
                 send_at: now,
                 expires_at: now,

@@ -157,6 +157,8 @@ pub(crate) fn accept(
         targets: Arc::from(targets),
         channels,
         template,
+        plan: None,
+        critical: false,
         created_at: now,
         send_at,
         expires_at: send_at.after(ttl),

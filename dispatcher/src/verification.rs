@@ -130,6 +130,8 @@ impl Verifier for CodeSender {
                 version: own.map_or(0, |template| template.version),
                 data: Arc::from(serde_json::to_string(&code).map_err(text)?),
             }),
+            plan: None,
+            critical: false,
             created_at: now,
             send_at: now,
             expires_at: verification.expires_at,

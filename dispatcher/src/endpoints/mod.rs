@@ -334,6 +334,7 @@ pub(crate) fn told(now: Timestamp, row: &EndpointRow, event: EventId, until: Tim
         id: DeliveryId::at(now),
         brings: Brings::Event(event),
         user: None,
+        step: 0,
         channel: ChannelKind::webhook(),
         address: row.id.to_string().parse().unwrap_or_else(|_| row.url.clone()),
         device: None,

@@ -82,6 +82,8 @@ pub(super) async fn dry_run(
         targets,
         channels: channels.transpose().map_err(unreadable)?,
         template: notification.template,
+        plan: notification.plan,
+        critical: notification.critical,
         created_at: notification.created_at,
         send_at: notification.send_at,
         expires_at: notification.expires_at,

@@ -11,7 +11,7 @@ use super::{
     ledger::Ledger,
     records::{
         ConfirmationRow, EntryAction, EntryRow, MailboxCommand, MailboxReply, Operation, OperationResult,
-        ReceiptRow, RecipientEnd, RecipientState, UserKey, Which,
+        ReceiptRow, RecipientState, UserKey, Which,
     },
 };
 use crate::{events::EventKind, wire::ChangeBody};
@@ -244,14 +244,9 @@ impl Turn<'_> {
             _ => None,
         };
         if let Some((state, reason)) = end {
-            self.ledger.writes.recipient_ends.push(RecipientEnd {
-                tenant: self.key.0.clone(),
-                notification: after.notification,
-                user: self.key.1,
-                state,
-                reason,
-                acknowledgement: first.clone(),
-            });
+            let (tenant, user) = &self.key;
+            let key = (tenant.clone(), after.notification, *user);
+            self.ledger.end_recipient(&key, state, reason, first.clone());
         }
         if let Some(first) = first {
             let event = AcknowledgedEvent {

@@ -1,20 +1,21 @@
 //! What one transaction writes, worked out in memory from the rows that it locked.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use carillon_domain::{
-    Counts, DeliveryId, Envelope, EnvelopeId, EnvelopeKind, NotificationId, NotificationState, Position,
-    PublisherInfo, Subject, TenantId, Timestamp, TopicName,
+    Acknowledgement, Counts, DeliveryId, Envelope, EnvelopeId, EnvelopeKind, NotificationId,
+    NotificationState, Position, PublisherInfo, Subject, TenantId, Timestamp, TopicName,
 };
 use carillon_sql::StoreError;
 
 use super::endpoints::EventRow;
+use super::ladder::{ClimbRow, Decision, DecisionRow, RecipientKey, RecipientMove};
 use super::listeners::{Listeners, Told};
 use super::outside::{OutsideRow, WorkRow};
 use super::records::{
     ConfirmationRow, DeliveryRow, EntryRow, LogRow, MailboxRow, PublicationRow, ReceiptRow, RecipientEnd,
-    RecipientRow, StoreLimits, TopicRow, UserKey,
+    RecipientRow, RecipientState, StoreLimits, TopicRow, UserKey,
 };
 use crate::{events::EventKind, wire::ChangeBody};
 
@@ -29,6 +30,8 @@ pub(super) struct NotificationEnd {
     pub(super) state: NotificationState,
     /// JSON of where it was published, if it has topic targets.
     pub(super) topics: Option<String>,
+    /// JSON of the plan that is climbed. The first one stays.
+    pub(super) plan: Option<Arc<str>>,
 }
 
 /// Every row that a transaction writes. Both backends write it in the order of the fields.
@@ -43,6 +46,9 @@ pub(super) struct Writes {
     /// Only their state.
     pub(super) entry_states: Vec<EntryRow>,
     pub(super) recipients: Vec<RecipientRow>,
+    /// Open recipients that go on.
+    pub(super) moves: Vec<RecipientMove>,
+    /// Nothing is due of them any more.
     pub(super) recipient_ends: Vec<RecipientEnd>,
     pub(super) deliveries: Vec<DeliveryRow>,
     pub(super) receipts: Vec<ReceiptRow>,
@@ -63,6 +69,12 @@ pub(super) struct Writes {
     pub(super) overtaken: Vec<(TenantId, DeliveryId)>,
     /// What endpoints are told; its deliveries are among those outside.
     pub(super) events: Vec<EventRow>,
+    /// What was decided about recipients, in order.
+    pub(super) decisions: Vec<DecisionRow>,
+    /// When something is due of open recipients.
+    pub(super) climbs: Vec<ClimbRow>,
+    /// Open recipients of whom nothing is due any more.
+    pub(super) climb_ends: Vec<RecipientKey>,
     /// For the bus, after the commit, in order.
     pub(super) envelopes: Vec<Envelope>,
 }
@@ -121,6 +133,55 @@ impl Ledger {
     pub(super) fn tell<T: serde::Serialize>(&mut self, tenant: &TenantId, kind: EventKind, data: &T) {
         self.listeners
             .tell(&mut self.told, self.now, tenant, kind, data, None);
+    }
+
+    /// Keeps what was decided about a recipient; whoever writes holds its row.
+    pub(super) fn decide(
+        &mut self,
+        key: &RecipientKey,
+        step: Option<u32>,
+        decision: &Decision,
+    ) -> Result<(), StoreError> {
+        self.writes.decisions.push(DecisionRow {
+            key: key.clone(),
+            at: self.now,
+            kind: decision.kind(),
+            step,
+            body: encode(decision)?,
+        });
+        Ok(())
+    }
+
+    /// An open recipient is open no longer, and nothing is due of it. When this transaction makes its row, that row says so.
+    pub(super) fn end_recipient(
+        &mut self,
+        key: &RecipientKey,
+        state: RecipientState,
+        reason: Option<&'static str>,
+        acknowledgement: Option<Acknowledgement>,
+    ) {
+        let (tenant, notification, user) = key;
+        let own = self
+            .writes
+            .recipients
+            .iter_mut()
+            .rev()
+            .find(|row| row.notification == *notification && row.user == *user && row.tenant == *tenant);
+        if let Some(row) = own {
+            if row.state == RecipientState::Open {
+                (row.state, row.reason, row.phase) = (state, reason, None);
+            }
+            self.writes.climbs.retain(|climb| climb.key != *key);
+            return;
+        }
+        self.writes.recipient_ends.push(RecipientEnd {
+            tenant: tenant.clone(),
+            notification: *notification,
+            user: *user,
+            state,
+            reason,
+            acknowledgement,
+        });
     }
 
     /// A locked mailbox.

@@ -112,6 +112,7 @@ impl Listeners {
                 id: DeliveryId::at(now),
                 brings: Brings::Event(event),
                 user: None,
+                step: 0,
                 channel: ChannelKind::webhook(),
                 address,
                 device: None,

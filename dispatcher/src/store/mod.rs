@@ -9,6 +9,7 @@ pub(crate) mod catalog;
 mod conformance;
 pub(crate) mod endpoints;
 mod fingerprint;
+pub(crate) mod ladder;
 mod ledger;
 mod listeners;
 pub(crate) mod outside;
@@ -36,6 +37,7 @@ use carillon_sql::{Database, MigrationText, StoreError};
 pub(crate) use catalog::CatalogStore;
 pub(crate) use endpoints::EndpointStore;
 pub(crate) use fingerprint::Fingerprints;
+pub(crate) use ladder::LadderStore;
 pub(crate) use ledger::publication;
 pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use policy::PolicyStore;
@@ -67,7 +69,7 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 /// The dispatcher's durable state.
 #[async_trait]
 pub(crate) trait Store:
-    OutsideStore + RemoteStore + SourceStore + EndpointStore + CatalogStore + PolicyStore
+    OutsideStore + RemoteStore + SourceStore + EndpointStore + CatalogStore + PolicyStore + LadderStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. Answers one reply per request.
     async fn accept(

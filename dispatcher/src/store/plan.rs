@@ -17,7 +17,7 @@ use super::{
     ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey, encode, publication},
     outside::{Bars, EarlierOnes, plan_outside},
     records::{
-        Addressee, DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientEnd,
+        Addressee, DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientPhase,
         RecipientRow, RecipientState, UserKey,
     },
 };
@@ -134,6 +134,7 @@ pub(super) fn plan(
             id: job.lease.notification,
             state,
             topics,
+            plan: None,
         };
         if outcome == PlanOutcome::Partly {
             ledger.writes.published.push(end);
@@ -170,6 +171,10 @@ fn recipient(
         entry: None,
         seq: None,
         plain: addressee.plain.clone(),
+        phase: (state == RecipientState::Open).then_some(RecipientPhase::Climbing),
+        step: None,
+        step_at: None,
+        counted: false,
     }
 }
 
@@ -243,6 +248,7 @@ fn deliver(
         tenant: key.0.clone(),
         notification: notification.id,
         user,
+        step: 0,
         id: DeliveryId::at(now),
         created_at: now,
     });
@@ -253,26 +259,10 @@ fn deliver(
     Ok(())
 }
 
-/// The replaced notification ends for this user. When the same batch planned it, its recipient is not written yet.
+/// The replaced notification ends for this user.
 fn supersede(ledger: &mut Ledger, old: &EntryRow) {
-    let of_batch =
-        ledger.writes.recipients.iter_mut().rev().find(|row| {
-            row.notification == old.notification && row.user == old.user && row.tenant == old.tenant
-        });
-    match of_batch {
-        Some(row) => {
-            row.state = RecipientState::Superseded;
-            row.reason = Some(SUPERSEDED);
-        }
-        None => ledger.writes.recipient_ends.push(RecipientEnd {
-            tenant: old.tenant.clone(),
-            notification: old.notification,
-            user: old.user,
-            state: RecipientState::Superseded,
-            reason: Some(SUPERSEDED),
-            acknowledgement: None,
-        }),
-    }
+    let key = (old.tenant.clone(), old.notification, old.user);
+    ledger.end_recipient(&key, RecipientState::Superseded, Some(SUPERSEDED), None);
 }
 
 /// Publishes the notification to those of its topics that it was not published to before, unless it expired. Answers

@@ -135,6 +135,7 @@ async fn deliver(node: &Node, addresses: &[String]) -> Vec<DeliveryId> {
             brings: Brings::Notification(id),
             // Each a recipient of his own.
             user: Some(UserId::at(now)),
+            step: 0,
             channel: kind(),
             address: address.parse::<Address>().expect("an address"),
             device: None,

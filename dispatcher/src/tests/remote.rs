@@ -140,6 +140,7 @@ async fn opened(node: &Node, tenant: &TenantId, count: usize) -> (NotificationId
             id: DeliveryId::at(now),
             brings: Brings::Notification(notification),
             user: Some(node.names.of(tenant, &"ada".parse().expect("a user"))),
+            step: 0,
             channel: sms(),
             address: format!("+4930000{n:04}").parse().expect("an address"),
             device: None,

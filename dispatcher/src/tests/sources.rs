@@ -528,6 +528,7 @@ async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
         id: DeliveryId::at(now),
         brings: Brings::Notification(id.parse::<NotificationId>().expect("an id")),
         user: Some(ada),
+        step: 0,
         channel: "email".parse().expect("a channel"),
         address: "ada@example.org".parse().expect("an address"),
         device: None,

@@ -500,6 +500,7 @@ pub(super) async fn late_notifications_and_bounces_are_told_once(f: Fixture) {
         channel: "email".parse().expect("a channel"),
         brings: Brings::Notification(sent.id),
         user: Some(f.user("ada")),
+        step: 0,
         address: address("ada@example.org"),
         state: DeliveryState::Accepted,
         provider_id: Some("far".to_owned()),

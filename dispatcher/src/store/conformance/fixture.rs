@@ -110,6 +110,8 @@ impl Fixture {
             targets: Arc::from(serde_json::to_string(&targets).expect("encodes")),
             channels: None,
             template: None,
+            plan: None,
+            critical: false,
             created_at: now,
             send_at: now,
             expires_at: now.after(Duration::from_secs(3_600)),

@@ -27,6 +27,7 @@ pub(super) fn delivery(f: &Fixture, host: &str) -> OutsideRow {
         id: DeliveryId::at(now),
         brings: Brings::Notification(NotificationId::at(now)),
         user: Some(f.user("ada")),
+        step: 0,
         channel: webhook(),
         address: address(&format!("https://{host}/hook")),
         device: None,
@@ -733,6 +734,7 @@ pub(super) async fn an_address_that_is_gone_is_not_used_again(f: Fixture) {
             address: address(&id.to_string()),
             brings: Brings::Event(EventId::at(f.now())),
             user: None,
+            step: 0,
             ..delivery(&f, "a.example")
         })
         .collect();
@@ -878,6 +880,7 @@ pub(super) async fn what_messages_are_made_of_is_loaded_together(f: Fixture) {
             brings: Brings::Event(event),
             address: address(&id.to_string()),
             user: None,
+            step: 0,
             ..delivery(&f, "a.example")
         },
     ];

@@ -123,6 +123,7 @@ fn email(f: &Fixture, notification: NotificationId, address: &str) -> OutsideRow
         id: DeliveryId::at(f.now()),
         brings: Brings::Notification(notification),
         user: Some(f.user("ada")),
+        step: 0,
         channel: ChannelKind::EMAIL.parse().expect("a channel"),
         address: address.parse().expect("an address"),
         device: None,

@@ -579,6 +579,16 @@ fn too_late(last: Option<&str>) -> Cow<'static, str> {
     })
 }
 
+/// Deliveries that ended without arriving, as they are stored, in one order.
+pub(in crate::store) fn fell(effects: &Effects) -> BTreeSet<(String, String)> {
+    let ended = effects
+        .changes
+        .iter()
+        .filter(|change| matches!(change.state, Some(DeliveryState::Dead | DeliveryState::Skipped)))
+        .map(|change| (change.key.0.to_string(), change.key.1.to_string()));
+    ended.chain(effects.unreadable.iter().cloned()).collect()
+}
+
 /// When each lane of new work is due, in the order of their keys.
 pub(in crate::store) fn by_lane(work: &[WorkRow]) -> BTreeMap<LaneKey, Timestamp> {
     let mut lanes = BTreeMap::new();

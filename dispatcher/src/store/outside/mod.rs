@@ -20,8 +20,8 @@ use carillon_sql::StoreError;
 use super::records::PlanJob;
 
 pub(super) use decide::{
-    Candidate, Effects, Found, FoundEndpoint, QueueKey, UNREADABLE, Unreadable, by_lane, expire, hand_out,
-    not_resendable, settle,
+    Candidate, Effects, Found, FoundEndpoint, QueueKey, UNREADABLE, Unreadable, by_lane, expire, fell,
+    hand_out, not_resendable, settle,
 };
 pub(super) use follow::{follow, may_follow, tell_bounce};
 pub(crate) use planning::Bars;

@@ -129,6 +129,7 @@ pub(in crate::store) fn plan_outside(
             id: DeliveryId::at(ledger.now),
             brings: Brings::Notification(job.lease.notification),
             user: Some(addressee.user),
+            step: 0,
             channel: outgoing.channel.clone(),
             address: outgoing.address.clone(),
             device: outgoing.device,

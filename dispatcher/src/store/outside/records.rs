@@ -130,6 +130,8 @@ pub(crate) struct OutsideRow {
     pub(crate) brings: Brings,
     /// Nobody for an event.
     pub(crate) user: Option<UserId>,
+    /// The step of the plan that it belongs to; 0 for an event.
+    pub(crate) step: u32,
     pub(crate) channel: ChannelKind,
     pub(crate) address: Address,
     pub(crate) device: Option<DeviceId>,

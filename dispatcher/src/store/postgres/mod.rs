@@ -5,6 +5,7 @@
 mod catalog;
 mod column;
 mod endpoints;
+mod ladder;
 mod mailbox;
 mod notifications;
 mod outbox;

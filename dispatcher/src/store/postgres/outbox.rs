@@ -40,13 +40,14 @@ impl PostgresStore {
             let send_at = column!(accepted, (_, row) => row.send_at.as_micros());
             sqlx::query(
                 "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
-                 created_at, send_at, expires_at, channels, template, template_version, data) \
+                 created_at, send_at, expires_at, channels, template, template_version, data, plan, critical) \
                  SELECT v.tenant, v.id, 'accepted', v.category, v.priority, v.collapse_key, v.content, v.targets, \
-                 v.created_at, v.send_at, v.expires_at, v.channels, v.template, v.template_version, v.data \
+                 v.created_at, v.send_at, v.expires_at, v.channels, v.template, v.template_version, v.data, \
+                 v.plan, v.critical \
                  FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
-                 $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::text[]) \
-                 AS v(tenant, id, category, priority, collapse_key, content, targets, created_at, send_at, \
-                 expires_at, channels, template, template_version, data)",
+                 $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::text[], \
+                 $15::text[], $16::bigint[]) AS v(tenant, id, category, priority, collapse_key, content, targets, created_at, send_at, \
+                 expires_at, channels, template, template_version, data, plan, critical)",
             )
             .bind(&tenants)
             .bind(&ids)
@@ -62,6 +63,8 @@ impl PostgresStore {
             .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| template.name.as_str())))
             .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| stored(template.version))))
             .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| &*template.data)))
+            .bind(column!(accepted, (_, row) => row.plan.as_deref()))
+            .bind(column!(accepted, (_, row) => i64::from(row.critical)))
             .execute(&mut *tx)
             .await?;
             sqlx::query(

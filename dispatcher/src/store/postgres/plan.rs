@@ -125,6 +125,7 @@ impl PostgresStore {
             id,
             state: NotificationState::Cancelled,
             topics,
+            plan: None,
         });
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;

@@ -4,10 +4,12 @@ use sqlx::PgConnection;
 
 use super::{
     column::column,
+    ladder::write_climbs,
     outside::{write_events, write_new, write_overtaken},
 };
 use crate::store::{
     ledger::{Writes, encode},
+    records::RecipientPhase,
     rows::{stored, text},
 };
 
@@ -23,21 +25,26 @@ pub(super) async fn write(
     recipients(connection, writes).await?;
     confirmations(connection, devices, writes).await?;
     topics(connection, writes).await?;
-    for row in writes.published.iter().filter(|row| row.topics.is_some()) {
-        sqlx::query("UPDATE notifications SET topics = $3 WHERE tenant = $1 AND id = $2")
-            .bind(row.tenant.as_str())
-            .bind(row.id.to_string())
-            .bind(row.topics.as_deref())
-            .execute(&mut *connection)
-            .await?;
+    for row in &writes.published {
+        sqlx::query(
+            "UPDATE notifications SET topics = COALESCE($3, topics), plan = COALESCE($4, plan) \
+             WHERE tenant = $1 AND id = $2",
+        )
+        .bind(row.tenant.as_str())
+        .bind(row.id.to_string())
+        .bind(row.topics.as_deref())
+        .bind(row.plan.as_deref())
+        .execute(&mut *connection)
+        .await?;
     }
     let ended = &writes.ended;
     if !ended.is_empty() {
         let tenants = column!(ended, row => row.tenant.as_str());
         let ids = column!(ended, row => row.id.to_string());
         sqlx::query(
-            "UPDATE notifications SET state = v.state, ended_at = $5, topics = v.topics \
-             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS v(tenant, id, state, topics) \
+            "UPDATE notifications SET state = v.state, ended_at = $5, topics = v.topics, \
+             plan = COALESCE(v.plan, notifications.plan) \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $6::text[]) AS v(tenant, id, state, topics, plan) \
              WHERE notifications.tenant = v.tenant AND notifications.id = v.id",
         )
         .bind(&tenants)
@@ -45,6 +52,7 @@ pub(super) async fn write(
         .bind(column!(ended, row => row.state.as_str()))
         .bind(column!(ended, row => row.topics.as_deref()))
         .bind(now.as_micros())
+        .bind(column!(ended, row => row.plan.as_deref()))
         .execute(&mut *connection)
         .await?;
         sqlx::query(
@@ -58,7 +66,8 @@ pub(super) async fn write(
     }
     write_events(connection, &writes.events).await?;
     write_new(connection, &writes.outside, &writes.work).await?;
-    write_overtaken(connection, now, &writes.overtaken).await
+    write_overtaken(connection, now, &writes.overtaken).await?;
+    write_climbs(connection, writes).await
 }
 
 async fn mailboxes(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
@@ -180,9 +189,9 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
     let rows = &writes.recipients;
     if !rows.is_empty() {
         sqlx::query(
-            "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq, channel, address) \
-             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
-             $7::bigint[], $8::text[], $9::text[])",
+            "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq, channel, address, phase, \
+             step, step_at, counted) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
+             $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[])",
         )
         .bind(column!(rows, row => row.tenant.as_str()))
         .bind(column!(rows, row => row.notification.to_string()))
@@ -193,6 +202,10 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
         .bind(column!(rows, row => row.seq.map(stored)))
         .bind(column!(rows, row => row.plain.as_ref().map(|plain| plain.channel.as_str())))
         .bind(column!(rows, row => row.plain.as_ref().map(|plain| plain.to.as_str())))
+        .bind(column!(rows, row => row.phase.map(RecipientPhase::as_str)))
+        .bind(column!(rows, row => row.step.map(i64::from)))
+        .bind(column!(rows, row => row.step_at.map(Timestamp::as_micros)))
+        .bind(column!(rows, row => i64::from(row.counted)))
         .execute(&mut *connection)
         .await?;
     }
@@ -203,11 +216,12 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
             .map(|row| row.acknowledgement.as_ref().map(encode).transpose())
             .collect::<Result<_, _>>()?;
         sqlx::query(
-            "UPDATE recipients SET state = v.state, reason = v.reason, acknowledgement = v.acknowledgement \
+            "UPDATE recipients SET state = v.state, reason = v.reason, acknowledgement = v.acknowledgement, phase = NULL \
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) \
              AS v(tenant, notification, user_id, state, reason, acknowledgement) \
              WHERE recipients.tenant = v.tenant AND recipients.notification = v.notification \
-             AND recipients.user_id = v.user_id AND recipients.state = 'open'",
+             AND recipients.user_id = v.user_id AND (recipients.state = 'open' \
+             OR recipients.state = 'completed' AND v.state = 'acknowledged')",
         )
         .bind(column!(rows, row => row.tenant.as_str()))
         .bind(column!(rows, row => row.notification.to_string()))
@@ -218,19 +232,39 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
         .execute(&mut *connection)
         .await?;
     }
+    let rows = &writes.moves;
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE recipients SET phase = v.phase, step = v.step, step_at = v.step_at, counted = v.counted \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) \
+             AS v(tenant, notification, user_id, phase, step, step_at, counted) \
+             WHERE recipients.tenant = v.tenant AND recipients.notification = v.notification \
+             AND recipients.user_id = v.user_id AND recipients.state = 'open'",
+        )
+        .bind(column!(rows, row => row.key.0.as_str()))
+        .bind(column!(rows, row => row.key.1.to_string()))
+        .bind(column!(rows, row => row.key.2.to_string()))
+        .bind(column!(rows, row => row.phase.as_str()))
+        .bind(column!(rows, row => row.step.map(|(step, _)| i64::from(step))))
+        .bind(column!(rows, row => row.step.map(|(_, at)| at.as_micros())))
+        .bind(column!(rows, row => i64::from(row.counted)))
+        .execute(&mut *connection)
+        .await?;
+    }
     let rows = &writes.deliveries;
     if !rows.is_empty() {
         sqlx::query(
             "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, created_at) \
-             SELECT v.tenant, v.notification, v.user_id, 0, 'in_app', 'inbox', v.id, 'accepted', v.created_at \
-             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
-             AS v(tenant, notification, user_id, id, created_at)",
+             SELECT v.tenant, v.notification, v.user_id, v.step, 'in_app', 'inbox', v.id, 'accepted', v.created_at \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[]) \
+             AS v(tenant, notification, user_id, id, created_at, step)",
         )
         .bind(column!(rows, row => row.tenant.as_str()))
         .bind(column!(rows, row => row.notification.to_string()))
         .bind(column!(rows, row => row.user.to_string()))
         .bind(column!(rows, row => row.id.to_string()))
         .bind(column!(rows, row => row.created_at.as_micros()))
+        .bind(column!(rows, row => i64::from(row.step)))
         .execute(&mut *connection)
         .await?;
     }

@@ -22,6 +22,10 @@ pub(crate) struct NewNotification {
     pub(crate) channels: Option<Arc<str>>,
     /// What `content` was rendered from.
     pub(crate) template: Option<TemplateUse>,
+    /// The plan as JSON, where the request brings one.
+    pub(crate) plan: Option<Arc<str>>,
+    /// Whether the request says that it passes preferences, quiet hours, holds and caps.
+    pub(crate) critical: bool,
     pub(crate) created_at: Timestamp,
     pub(crate) send_at: Timestamp,
     pub(crate) expires_at: Timestamp,
@@ -53,7 +57,8 @@ impl AcceptRequest {
             .iter()
             .map(|n| {
                 let data = n.template.as_ref().map_or(0, |template| template.data.len());
-                n.content.len() + n.targets.len() + data + 256
+                let plan = n.plan.as_ref().map_or(0, |plan| plan.len());
+                n.content.len() + n.targets.len() + data + plan + 256
             })
             .sum();
         rows + self.claim.as_ref().map_or(0, |claim| claim.body.len())
@@ -107,6 +112,10 @@ pub(crate) struct NotificationRow {
     pub(crate) channels: Option<Vec<ChannelKind>>,
     /// What `content` was rendered from, in the template's default locale.
     pub(crate) template: Option<TemplateUse>,
+    /// The plan as JSON: as the request brings it, and from the first planning on the one that is climbed.
+    pub(crate) plan: Option<Arc<str>>,
+    /// Whether the request says that it passes preferences, quiet hours, holds and caps.
+    pub(crate) critical: bool,
     pub(crate) created_at: Timestamp,
     pub(crate) send_at: Timestamp,
     pub(crate) expires_at: Timestamp,

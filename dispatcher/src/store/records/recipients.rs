@@ -5,7 +5,7 @@ use carillon_domain::{
     TenantId, Timestamp, UserId,
 };
 
-use crate::store::outside::AttemptDetail;
+use crate::store::{ladder::DecisionDetail, outside::AttemptDetail};
 
 /// A row of `recipients`, new.
 #[derive(Debug, Clone)]
@@ -18,49 +18,97 @@ pub(crate) struct RecipientRow {
     pub(crate) entry: Option<EntryId>,
     pub(crate) seq: Option<u64>,
     pub(crate) plain: Option<PlainAddress>,
+    /// Of an open one.
+    pub(crate) phase: Option<RecipientPhase>,
+    /// The step of the plan that it stands in, from 0.
+    pub(crate) step: Option<u32>,
+    /// Since when it stands in that step.
+    pub(crate) step_at: Option<Timestamp>,
+    /// Whether it took its place in the frequency caps.
+    pub(crate) counted: bool,
+}
+
+/// What an open recipient is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RecipientPhase {
+    /// It stands in a step of its plan.
+    Climbing,
+    /// Its next step waits: quiet hours, a throttle, a device that is active.
+    Held,
+    /// Its time has not come.
+    Scheduled,
+}
+
+impl RecipientPhase {
+    pub(crate) const ALL: [Self; 3] = [Self::Climbing, Self::Held, Self::Scheduled];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Climbing => "climbing",
+            Self::Held => "held",
+            Self::Scheduled => "scheduled",
+        }
+    }
+
+    pub(crate) fn from_stored(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == text)
+    }
 }
 
 /// Where a notification stands for one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RecipientState {
-    /// In the inbox, unanswered.
+    /// It climbs its plan, unanswered.
     Open,
     /// Answered.
     Acknowledged,
+    /// It was sent, its plan or its time came to an end, and nobody answered.
+    Completed,
     /// Another notification took its place.
     Superseded,
     /// Its sender took it back.
     Cancelled,
-    /// Its time was over first.
+    /// Its time was over before anything was sent.
     Expired,
+    /// Nothing was to be sent: no address, a preference, a cap.
+    Skipped,
+    /// Everything that was sent failed for good.
+    Dead,
     /// The person was erased.
     Erased,
 }
 
 impl RecipientState {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Open,
+        Self::Acknowledged,
+        Self::Completed,
+        Self::Superseded,
+        Self::Cancelled,
+        Self::Expired,
+        Self::Skipped,
+        Self::Dead,
+        Self::Erased,
+    ];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Acknowledged => "acknowledged",
+            Self::Completed => "completed",
             Self::Superseded => "superseded",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
+            Self::Skipped => "skipped",
+            Self::Dead => "dead",
             Self::Erased => "erased",
         }
     }
 
     pub(crate) fn from_stored(text: &str) -> Option<Self> {
-        [
-            Self::Open,
-            Self::Acknowledged,
-            Self::Superseded,
-            Self::Cancelled,
-            Self::Expired,
-            Self::Erased,
-        ]
-        .into_iter()
-        .find(|state| state.as_str() == text)
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -81,6 +129,8 @@ pub(crate) struct DeliveryRow {
     pub(crate) tenant: TenantId,
     pub(crate) notification: NotificationId,
     pub(crate) user: UserId,
+    /// The step of the plan that it belongs to.
+    pub(crate) step: u32,
     pub(crate) id: DeliveryId,
     pub(crate) created_at: Timestamp,
 }
@@ -106,6 +156,14 @@ pub(crate) struct RecipientDetail {
     pub(crate) position: Option<Position>,
     pub(crate) acknowledgement: Option<Acknowledgement>,
     pub(crate) plain: Option<PlainAddress>,
+    /// Of an open one.
+    pub(crate) phase: Option<RecipientPhase>,
+    pub(crate) step: Option<u32>,
+    pub(crate) step_at: Option<Timestamp>,
+    /// When something is due of it next: a deadline, the end of a hold.
+    pub(crate) next_at: Option<Timestamp>,
+    /// What was decided about it beside plainly sending, in order.
+    pub(crate) decisions: Vec<DecisionDetail>,
     pub(crate) deliveries: Vec<DeliveryDetail>,
     /// All but `delivered`.
     pub(crate) receipts: Vec<ReceiptDetail>,
@@ -117,6 +175,8 @@ pub(crate) struct RecipientDetail {
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryDetail {
     pub(crate) id: DeliveryId,
+    /// The step of the plan that it belongs to.
+    pub(crate) step: u32,
     pub(crate) channel: String,
     pub(crate) address: String,
     pub(crate) state: String,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use carillon_domain::{ExternalUserId, NotificationState, Target, Timestamp};
 use carillon_sql::StoreError;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{corrupt, from_priority, json, number, word};
 use crate::store::{
@@ -12,33 +13,63 @@ use crate::store::{
 };
 
 /// The columns of [`notification`].
-pub(in crate::store) const NOTIFICATION: &str = "n.tenant, n.id, n.state, n.category, n.priority, n.collapse_key, \
-    n.content, n.targets, n.created_at, n.send_at, n.expires_at, n.topics, n.channels, n.template, \
-    n.template_version, n.data";
+pub(in crate::store) const NOTIFICATION: &str = "n.tenant, n.id, n.state, n.category, n.priority, n.content, n.targets, \
+    n.collapse_key, n.topics, n.channels, n.template, n.data, n.plan, n.created_at, n.send_at, n.expires_at, \
+    n.critical, n.template_version";
 
-pub(in crate::store) type NotificationColumns = (
-    String,
-    String,
-    String,
-    String,
-    String,
-    Option<String>,
-    String,
-    String,
-    i64,
-    i64,
-    i64,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<i64>,
-    Option<String>,
-);
+/// The columns of [`NOTIFICATION`], grouped by what they can be.
+pub(in crate::store) struct NotificationColumns {
+    words: [String; 7],
+    /// Collapse key, topics, channels, template, data, plan.
+    optional: [Option<String>; 6],
+    /// When it was made, is sent and expires; whether it is critical.
+    numbers: [i64; 4],
+    version: Option<i64>,
+}
+
+impl<'r, R> FromRow<'r, R> for NotificationColumns
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    Option<String>: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            words: [
+                row.try_get(0)?,
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+                row.try_get(5)?,
+                row.try_get(6)?,
+            ],
+            optional: [
+                row.try_get(7)?,
+                row.try_get(8)?,
+                row.try_get(9)?,
+                row.try_get(10)?,
+                row.try_get(11)?,
+                row.try_get(12)?,
+            ],
+            numbers: [
+                row.try_get(13)?,
+                row.try_get(14)?,
+                row.try_get(15)?,
+                row.try_get(16)?,
+            ],
+            version: row.try_get(17)?,
+        })
+    }
+}
 
 pub(in crate::store) fn notification(row: NotificationColumns) -> Result<NotificationRow, StoreError> {
-    let (tenant, id, state, category, priority, collapse, content, targets, created, send, expires, ..) =
-        &row;
-    let (.., topics, channels, template, version, data) = &row;
+    let [tenant, id, state, category, priority, content, targets] = &row.words;
+    let [collapse, topics, channels, template, data, plan] = row.optional;
+    let [created, send, expires, critical] = row.numbers;
     Ok(NotificationRow {
         tenant: word(tenant)?,
         id: word(id)?,
@@ -49,18 +80,20 @@ pub(in crate::store) fn notification(row: NotificationColumns) -> Result<Notific
         content: Arc::from(content.as_str()),
         targets: json(targets)?,
         channels: channels.as_deref().map(json).transpose()?,
-        template: match (template, version) {
+        template: match (template, row.version) {
             (Some(name), Some(version)) => Some(TemplateUse {
-                name: word(name)?,
-                version: number(*version)?,
+                name: word(&name)?,
+                version: number(version)?,
                 data: Arc::from(data.as_deref().unwrap_or("{}")),
             }),
             _ => None,
         },
-        created_at: Timestamp::from_micros(*created),
-        send_at: Timestamp::from_micros(*send),
-        expires_at: Timestamp::from_micros(*expires),
-        topics: topics.clone(),
+        plan: plan.map(Arc::from),
+        critical: critical != 0,
+        created_at: Timestamp::from_micros(created),
+        send_at: Timestamp::from_micros(send),
+        expires_at: Timestamp::from_micros(expires),
+        topics,
     })
 }
 

@@ -4,6 +4,7 @@ mod bulk;
 mod catalog;
 mod endpoints;
 mod keys;
+mod ladder;
 mod mailbox;
 mod notifications;
 mod outbox;

@@ -38,17 +38,19 @@ impl SqliteStore {
         limit: u32,
     ) -> Result<Vec<RecipientDetail>, StoreError> {
         let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
-        let rows: Vec<rows::RecipientColumns> = sqlx::query_as(
-            "SELECT r.user_id, r.state, r.reason, r.entry, m.epoch, r.seq, r.acknowledgement, r.channel, r.address \
-             FROM recipients r LEFT JOIN mailboxes m ON m.tenant = r.tenant AND m.user_id = r.user_id \
+        let statement = format!(
+            "SELECT {} FROM recipients r LEFT JOIN mailboxes m ON m.tenant = r.tenant AND m.user_id = r.user_id \
+             LEFT JOIN climbs c ON c.tenant = r.tenant AND c.notification = r.notification AND c.user_id = r.user_id \
              WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id > $3 ORDER BY r.user_id LIMIT $4",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .bind(after.map_or_else(String::new, |user| user.to_string()))
-        .bind(i64::from(limit))
-        .fetch_all(&mut *read)
-        .await?;
+            rows::RECIPIENT
+        );
+        let rows: Vec<rows::RecipientColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(tenant.as_str())
+            .bind(id.to_string())
+            .bind(after.map_or_else(String::new, |user| user.to_string()))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *read)
+            .await?;
         let mut details = rows
             .into_iter()
             .map(rows::recipient)
@@ -99,6 +101,20 @@ impl SqliteStore {
                     details[*place].deliveries[*index].add(attempt);
                 }
             }
+        }
+        let decisions: Vec<rows::DecisionColumns> = sqlx::query_as(
+            "SELECT user_id, at, kind, step, body FROM decisions \
+             WHERE tenant = $1 AND notification = $2 AND user_id IN (SELECT value FROM json_each($3)) \
+             ORDER BY user_id, number",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(users.as_str())
+        .fetch_all(&mut *read)
+        .await?;
+        for row in decisions {
+            let place = place(&row.0)?;
+            details[place].decisions.push(rows::decision(row)?);
         }
         let receipts: Vec<rows::ReceiptColumns> = sqlx::query_as(
             "SELECT user_id, kind, at, device FROM receipts \

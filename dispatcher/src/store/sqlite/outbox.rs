@@ -20,8 +20,8 @@ use crate::store::{
 
 static NOTIFICATIONS: Bulk = Bulk::new(
     "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
-     created_at, send_at, expires_at, channels, template, template_version, data) VALUES ",
-    15,
+     created_at, send_at, expires_at, channels, template, template_version, data, plan, critical) VALUES ",
+    17,
     "",
 );
 static OUTBOX: Bulk = Bulk::new("INSERT INTO outbox (tenant, notification, due_at) VALUES ", 3, "");
@@ -67,6 +67,8 @@ impl SqliteStore {
                     .bind(row.template.as_ref().map(|template| template.name.as_str()))
                     .bind(row.template.as_ref().map(|template| stored(template.version)))
                     .bind(row.template.as_ref().map(|template| template.data.clone()))
+                    .bind(row.plan.clone())
+                    .bind(i64::from(row.critical))
             })
             .await?;
         OUTBOX

@@ -112,6 +112,7 @@ impl SqliteStore {
             id,
             state: carillon_domain::NotificationState::Cancelled,
             topics,
+            plan: None,
         });
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;

@@ -108,11 +108,14 @@ impl SqliteStore {
             "DELETE FROM endpoint_secrets WHERE tenant = $1 AND endpoint IN \
              (SELECT e.id FROM endpoints e WHERE e.tenant = $1 AND e.user_id = $2)",
             "DELETE FROM endpoints WHERE tenant = $1 AND user_id = $2",
-            "UPDATE recipients SET state = 'erased', reason = NULL, entry = NULL, seq = NULL, \
+            "UPDATE recipients SET state = 'erased', phase = NULL, reason = NULL, entry = NULL, seq = NULL, \
              acknowledgement = NULL WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM preferences WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM user_policies WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM alerts WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM climbs WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM decisions WHERE (tenant, notification, user_id) IN \
+             (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
             "DELETE FROM confirmations WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM mailbox_log WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM entries WHERE tenant = $1 AND user_id = $2",
@@ -263,6 +266,8 @@ async fn notifications(tx: &mut SqliteConnection, cutoff: Timestamp, limit: i64)
             "DELETE FROM delivery_queue WHERE tenant = $1 AND delivery IN (SELECT d.id FROM deliveries d \
              WHERE d.tenant = $1 AND d.channel <> 'in_app' AND d.notification IN (SELECT value FROM json_each($2)))",
             "DELETE FROM deliveries WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
+            "DELETE FROM climbs WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
+            "DELETE FROM decisions WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM recipients WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM notifications WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))",
         ] {

@@ -5,10 +5,12 @@ use sqlx::SqliteConnection;
 use super::{
     bulk::Bulk,
     keys::{json_list, pairs},
+    ladder::write_climbs,
     outside::{write_events, write_new, write_overtaken},
 };
 use crate::store::{
     ledger::{Writes, encode},
+    records::RecipientPhase,
     rows::{stored, text},
 };
 
@@ -40,13 +42,22 @@ static ENTRY_STATES: Bulk = Bulk::new(
     ") AS v WHERE entries.tenant = v.column1 AND entries.user_id = v.column2 AND entries.id = v.column3",
 );
 static RECIPIENTS: Bulk = Bulk::new(
-    "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq, channel, address) VALUES ",
-    9,
+    "INSERT INTO recipients (tenant, notification, user_id, state, reason, entry, seq, channel, address, phase, step, \
+     step_at, counted) VALUES ",
+    13,
     "",
 );
 static RECIPIENT_ENDS: Bulk = Bulk::new(
-    "UPDATE recipients SET state = v.column4, reason = v.column5, acknowledgement = v.column6 FROM (VALUES ",
+    "UPDATE recipients SET state = v.column4, reason = v.column5, acknowledgement = v.column6, phase = NULL \
+     FROM (VALUES ",
     6,
+    ") AS v WHERE recipients.tenant = v.column1 AND recipients.notification = v.column2 \
+     AND recipients.user_id = v.column3 AND (recipients.state = 'open' \
+     OR recipients.state = 'completed' AND v.column4 = 'acknowledged')",
+);
+static RECIPIENT_MOVES: Bulk = Bulk::new(
+    "UPDATE recipients SET phase = v.column4, step = v.column5, step_at = v.column6, counted = v.column7 FROM (VALUES ",
+    7,
     ") AS v WHERE recipients.tenant = v.column1 AND recipients.notification = v.column2 \
      AND recipients.user_id = v.column3 AND recipients.state = 'open'",
 );
@@ -77,8 +88,9 @@ static TOPIC_LOG: Bulk = Bulk::new(
     "",
 );
 static ENDED: Bulk = Bulk::new(
-    "UPDATE notifications SET state = v.column3, ended_at = v.column4, topics = v.column5 FROM (VALUES ",
-    5,
+    "UPDATE notifications SET state = v.column3, ended_at = v.column4, topics = v.column5, \
+     plan = COALESCE(v.column6, plan) FROM (VALUES ",
+    6,
     ") AS v WHERE notifications.tenant = v.column1 AND notifications.id = v.column2",
 );
 
@@ -94,13 +106,17 @@ pub(super) async fn write(
     recipients(connection, writes).await?;
     confirmations(connection, devices, writes).await?;
     topics(connection, writes).await?;
-    for row in writes.published.iter().filter(|row| row.topics.is_some()) {
-        sqlx::query("UPDATE notifications SET topics = $3 WHERE tenant = $1 AND id = $2")
-            .bind(row.tenant.as_str())
-            .bind(row.id.to_string())
-            .bind(row.topics.as_deref())
-            .execute(&mut *connection)
-            .await?;
+    for row in &writes.published {
+        sqlx::query(
+            "UPDATE notifications SET topics = COALESCE($3, topics), plan = COALESCE($4, plan) \
+             WHERE tenant = $1 AND id = $2",
+        )
+        .bind(row.tenant.as_str())
+        .bind(row.id.to_string())
+        .bind(row.topics.as_deref())
+        .bind(row.plan.as_deref())
+        .execute(&mut *connection)
+        .await?;
     }
     let ended = &writes.ended;
     ENDED
@@ -111,6 +127,7 @@ pub(super) async fn write(
                 .bind(row.state.as_str())
                 .bind(now.as_micros())
                 .bind(row.topics.as_deref())
+                .bind(row.plan.clone())
         })
         .await?;
     if !ended.is_empty() {
@@ -125,7 +142,8 @@ pub(super) async fn write(
     }
     write_events(connection, &writes.events).await?;
     write_new(connection, &writes.outside, &writes.work).await?;
-    write_overtaken(connection, now, &writes.overtaken).await
+    write_overtaken(connection, now, &writes.overtaken).await?;
+    write_climbs(connection, writes).await
 }
 
 async fn mailboxes(connection: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
@@ -229,6 +247,10 @@ async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Resul
                 .bind(row.seq.map(stored))
                 .bind(row.plain.as_ref().map(|plain| plain.channel.as_str()))
                 .bind(row.plain.as_ref().map(|plain| plain.to.as_str()))
+                .bind(row.phase.map(RecipientPhase::as_str))
+                .bind(row.step.map(i64::from))
+                .bind(row.step_at.map(Timestamp::as_micros))
+                .bind(i64::from(row.counted))
         })
         .await?;
     let ends: Vec<_> = writes
@@ -247,13 +269,26 @@ async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Resul
                 .bind(acknowledgement.as_deref())
         })
         .await?;
+    RECIPIENT_MOVES
+        .run(connection, &writes.moves, |query, row| {
+            let (tenant, notification, user) = &row.key;
+            query
+                .bind(tenant.as_str())
+                .bind(notification.to_string())
+                .bind(user.to_string())
+                .bind(row.phase.as_str())
+                .bind(row.step.map(|(step, _)| i64::from(step)))
+                .bind(row.step.map(|(_, at)| at.as_micros()))
+                .bind(i64::from(row.counted))
+        })
+        .await?;
     DELIVERIES
         .run(connection, &writes.deliveries, |query, row| {
             query
                 .bind(row.tenant.as_str())
                 .bind(row.notification.to_string())
                 .bind(row.user.to_string())
-                .bind(0_i64)
+                .bind(i64::from(row.step))
                 .bind("in_app")
                 .bind("inbox")
                 .bind(row.id.to_string())

@@ -5,7 +5,7 @@ use carillon_sql::StoreError;
 use sqlx::PgConnection;
 
 use super::{
-    super::{PostgresStore, column::column},
+    super::{PostgresStore, column::column, ladder::climb_on},
     lanes::lanes_of_new_work,
 };
 use crate::store::endpoints::EventRow;
@@ -36,12 +36,12 @@ pub(in crate::store::postgres) async fn write_new(
         sqlx::query(
             "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, \
              created_at, device, lane, locale, expires_at, provider_id, ended_at, collapse) \
-             SELECT v.tenant, v.notification, v.user_id, 0, v.channel, v.address, v.id, v.state, v.reason, \
+             SELECT v.tenant, v.notification, v.user_id, v.step, v.channel, v.address, v.id, v.state, v.reason, \
              v.created_at, v.device, v.lane, v.locale, v.expires_at, v.provider_id, v.ended_at, v.collapse \
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
              $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], \
-             $15::bigint[], $16::text[]) AS v(tenant, notification, user_id, channel, address, id, state, reason, created_at, \
-             device, lane, locale, expires_at, provider_id, ended_at, collapse)",
+             $15::bigint[], $16::text[], $17::bigint[]) AS v(tenant, notification, user_id, channel, address, id, state, \
+             reason, created_at, device, lane, locale, expires_at, provider_id, ended_at, collapse, step)",
         )
         .bind(column!(outside, row => row.tenant.as_str()))
         .bind(column!(outside, row => row.brings.to_string()))
@@ -61,6 +61,7 @@ pub(in crate::store::postgres) async fn write_new(
             column!(outside, row => (row.state != DeliveryState::Pending).then_some(row.created_at.as_micros())),
         )
         .bind(column!(outside, row => row.collapse.as_deref()))
+        .bind(column!(outside, row => i64::from(row.step)))
         .execute(&mut *tx)
         .await?;
     }
@@ -201,7 +202,8 @@ pub(super) async fn apply(
     queue(tx, until, effects).await?;
     condemn(tx, now, &effects.unreadable).await?;
     write_events(tx, &effects.told.events).await?;
-    write_new(tx, &effects.told.outside, &effects.told.work).await
+    write_new(tx, &effects.told.outside, &effects.told.work).await?;
+    climb_on(tx, now, effects).await
 }
 
 async fn attempts(tx: &mut PgConnection, now: Timestamp, effects: &Effects) -> Result<(), StoreError> {

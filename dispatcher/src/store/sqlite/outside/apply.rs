@@ -3,7 +3,7 @@ use carillon_sql::StoreError;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{SqliteStore, bulk::Bulk, keys::json_list},
+    super::{SqliteStore, bulk::Bulk, keys::json_list, ladder::climb_on},
     lanes::lanes_of_new_work,
     lease::queue_keys,
 };
@@ -75,7 +75,7 @@ pub(in crate::store::sqlite) async fn write_new(
                 .bind(row.tenant.as_str())
                 .bind(row.brings.to_string())
                 .bind(row.user.map_or_else(String::new, |user| user.to_string()))
-                .bind(0_i64)
+                .bind(i64::from(row.step))
                 .bind(row.channel.as_str())
                 .bind(row.address.as_str())
                 .bind(row.id.to_string())
@@ -232,7 +232,8 @@ pub(super) async fn apply(
         })
         .await?;
     write_events(tx, &effects.told.events).await?;
-    write_new(tx, &effects.told.outside, &effects.told.work).await
+    write_new(tx, &effects.told.outside, &effects.told.work).await?;
+    climb_on(tx, now, effects).await
 }
 
 /// Ends work that cannot be read.

@@ -1,0 +1,109 @@
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use carillon_domain::{NotificationId, TenantId};
+use carillon_sql::StoreError;
+
+use super::records::{ClimbLease, Climbing, LoadedClimbs, RecipientKey};
+use crate::store::{
+    ledger::Writes,
+    records::NotificationRow,
+    rows::{self, NotificationColumns, plain_address, word},
+};
+
+/// Said of recipients whose notification's time to live ended.
+pub(in crate::store) const LATE: &str = "its time to live ended";
+/// The decisions that say so.
+pub(in crate::store) const LATE_COMPLETED: &str =
+    r#"{"kind":"ended","state":"completed","reason":"its time to live ended"}"#;
+pub(in crate::store) const LATE_EXPIRED: &str =
+    r#"{"kind":"ended","state":"expired","reason":"its time to live ended"}"#;
+
+/// Leases as the databases give them, and keys that no code of ours wrote.
+pub(in crate::store) fn leases(
+    rows: Vec<(String, String, String, i64)>,
+) -> (Vec<ClimbLease>, Vec<(String, String, String)>) {
+    let (mut leases, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for (tenant, notification, user, token) in rows {
+        let key = || Ok::<_, StoreError>((word(&tenant)?, word(&notification)?, word(&user)?));
+        match key() {
+            Ok(key) => leases.push(ClimbLease { key, token }),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    tenant,
+                    notification,
+                    "a climb cannot be read; it is taken away"
+                );
+                unreadable.push((tenant, notification, user));
+            }
+        }
+    }
+    (leases, unreadable)
+}
+
+/// The notifications of leases, once each.
+pub(in crate::store) fn notifications(leases: &[ClimbLease]) -> BTreeSet<(&TenantId, NotificationId)> {
+    leases.iter().map(|lease| (&lease.key.0, lease.key.1)).collect()
+}
+
+/// A lease's place, and the channel and address of a plain address.
+pub(in crate::store) type ClimbingColumns = (i64, Option<String>, Option<String>);
+
+/// Leases with what was read of them. A notification that cannot be read keeps nobody else's from being looked at: what
+/// belongs to it comes again when its lease ends, until its time to live does.
+pub(in crate::store) fn climbing(
+    leases: &[ClimbLease],
+    recipients: Vec<ClimbingColumns>,
+    found: Vec<NotificationColumns>,
+) -> Result<LoadedClimbs, StoreError> {
+    let mut notifications: HashMap<(TenantId, NotificationId), Arc<NotificationRow>> = HashMap::new();
+    for row in found {
+        match rows::notification(row) {
+            Ok(row) => {
+                notifications.insert((row.tenant.clone(), row.id), Arc::new(row));
+            }
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a notification cannot be read; it does not climb"
+            ),
+        }
+    }
+    let mut open = vec![false; leases.len()];
+    let mut climbing = Vec::with_capacity(recipients.len());
+    for (place, channel, address) in recipients {
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        let (Some(lease), Some(open)) = (leases.get(place), open.get_mut(place)) else {
+            continue;
+        };
+        *open = true;
+        let key = (lease.key.0.clone(), lease.key.1);
+        if let Some(notification) = notifications.get(&key) {
+            climbing.push(Climbing {
+                lease: lease.clone(),
+                notification: Arc::clone(notification),
+                plain: plain_address(channel, address)?,
+            });
+        }
+    }
+    let gone = leases.iter().zip(open).filter(|(_, open)| !open);
+    Ok(LoadedClimbs {
+        gone: gone.map(|(lease, _)| lease.clone()).collect(),
+        climbing,
+    })
+}
+
+/// Recipients of whom nothing is due any more.
+pub(in crate::store) fn over(writes: &Writes) -> Vec<RecipientKey> {
+    let ended = writes
+        .recipient_ends
+        .iter()
+        .map(|row| (row.tenant.clone(), row.notification, row.user));
+    let mut keys: Vec<RecipientKey> = ended.chain(writes.climb_ends.iter().cloned()).collect();
+    // In one order on every node.
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}

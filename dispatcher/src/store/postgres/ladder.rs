@@ -1,0 +1,349 @@
+use async_trait::async_trait;
+use carillon_domain::{NotificationId, TenantId, Timestamp};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{PostgresStore, column::column};
+use crate::store::{
+    ladder::{
+        self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
+        RecipientKey,
+    },
+    ledger::Writes,
+    outside::{Effects, fell},
+    rows,
+};
+
+#[async_trait]
+impl LadderStore for PostgresStore {
+    async fn lease_climbs(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        until: Timestamp,
+    ) -> Result<Vec<ClimbLease>, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the ladder serves all tenants")
+            .await?;
+        let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+            "UPDATE climbs c SET lease = c.lease + 1, due_at = $3 FROM (SELECT tenant, notification, user_id \
+             FROM climbs WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED) d \
+             WHERE c.tenant = d.tenant AND c.notification = d.notification AND c.user_id = d.user_id \
+             RETURNING c.tenant, c.notification, c.user_id, c.lease",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .bind(until.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+        let (leases, unreadable) = ladder::leases(rows);
+        if !unreadable.is_empty() {
+            sqlx::query(
+                "DELETE FROM climbs c USING UNNEST($1::text[], $2::text[], $3::text[]) AS v(tenant, notification, user_id) \
+                 WHERE c.tenant = v.tenant AND c.notification = v.notification AND c.user_id = v.user_id",
+            )
+            .bind(column!(unreadable, (tenant, _, _) => tenant.as_str()))
+            .bind(column!(unreadable, (_, notification, _) => notification.as_str()))
+            .bind(column!(unreadable, (_, _, user) => user.as_str()))
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(leases)
+    }
+
+    async fn next_climb(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = self.postgres.read_system("the ladder serves all tenants").await?;
+        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM climbs")
+            .fetch_one(&mut *read)
+            .await?;
+        Ok(due.map(Timestamp::from_micros))
+    }
+
+    async fn postpone_climb(&self, lease: &ClimbLease, until: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the ladder serves all tenants")
+            .await?;
+        let (tenant, notification, user) = &lease.key;
+        sqlx::query(
+            "UPDATE climbs SET due_at = $5 WHERE tenant = $1 AND notification = $2 AND user_id = $3 AND lease = $4",
+        )
+        .bind(tenant.as_str())
+        .bind(notification.to_string())
+        .bind(user.to_string())
+        .bind(lease.token)
+        .bind(until.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn load_climbs(&self, leases: &[ClimbLease]) -> Result<LoadedClimbs, StoreError> {
+        let mut read = self.postgres.read_system("the ladder serves all tenants").await?;
+        let recipients: Vec<ladder::ClimbingColumns> = sqlx::query_as(
+            "SELECT j.place - 1, r.channel, r.address FROM UNNEST($1::text[], $2::text[], $3::text[]) \
+             WITH ORDINALITY AS j(tenant, notification, user_id, place) JOIN recipients r ON r.tenant = j.tenant \
+             AND r.notification = j.notification AND r.user_id = j.user_id WHERE r.state = 'open'",
+        )
+        .bind(column!(leases, lease => lease.key.0.as_str()))
+        .bind(column!(leases, lease => lease.key.1.to_string()))
+        .bind(column!(leases, lease => lease.key.2.to_string()))
+        .fetch_all(&mut *read)
+        .await?;
+        let notifications = ladder::notifications(leases);
+        let statement = format!(
+            "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+             JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id",
+            rows::NOTIFICATION
+        );
+        let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(column!(notifications, (tenant, _) => tenant.as_str()))
+            .bind(column!(notifications, (_, id) => id.to_string()))
+            .fetch_all(&mut *read)
+            .await?;
+        ladder::climbing(leases, recipients, found)
+    }
+
+    async fn drop_climbs(&self, leases: &[ClimbLease]) -> Result<(), StoreError> {
+        self.anew(|| self.forget_climbs(leases)).await
+    }
+
+    async fn close_late(&self, now: Timestamp, limit: usize) -> Result<bool, StoreError> {
+        self.anew(|| self.close(now, limit)).await
+    }
+
+    async fn recipient_counts(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Vec<RecipientCount>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<rows::CountColumns> = sqlx::query_as(
+            "SELECT state, phase, COUNT(*) FROM recipients WHERE tenant = $1 AND notification = $2 \
+             GROUP BY state, phase ORDER BY state, phase",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(rows::recipient_count).collect()
+    }
+}
+
+impl PostgresStore {
+    async fn forget_climbs(&self, leases: &[ClimbLease]) -> Result<(), StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the ladder serves all tenants")
+            .await?;
+        sqlx::query(
+            "DELETE FROM climbs c USING (SELECT c.tenant, c.notification, c.user_id FROM UNNEST($1::text[], $2::text[], \
+             $3::text[], $4::bigint[]) AS v(tenant, notification, user_id, lease) JOIN climbs c ON c.tenant = v.tenant \
+             AND c.notification = v.notification AND c.user_id = v.user_id AND c.lease = v.lease \
+             ORDER BY c.tenant, c.notification, c.user_id FOR UPDATE OF c) d \
+             WHERE c.tenant = d.tenant AND c.notification = d.notification AND c.user_id = d.user_id",
+        )
+        .bind(column!(leases, lease => lease.key.0.as_str()))
+        .bind(column!(leases, lease => lease.key.1.to_string()))
+        .bind(column!(leases, lease => lease.key.2.to_string()))
+        .bind(column!(leases, lease => lease.token))
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn close(&self, now: Timestamp, limit: usize) -> Result<bool, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the ladder serves all tenants")
+            .await?;
+        let late: Vec<(String, String)> = sqlx::query_as(
+            "SELECT tenant, id FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
+             AND expires_at <= $1 ORDER BY expires_at, tenant, id LIMIT $2 FOR UPDATE SKIP LOCKED",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .fetch_all(&mut *tx)
+        .await?;
+        if late.is_empty() {
+            return Ok(false);
+        }
+        let mut left = limit;
+        let mut closed = Vec::with_capacity(late.len());
+        for (tenant, id) in &late {
+            let open: Vec<(String,)> = sqlx::query_as(
+                "SELECT user_id FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
+                 ORDER BY user_id LIMIT $3 FOR UPDATE",
+            )
+            .bind(tenant)
+            .bind(id)
+            .bind(left as i64)
+            .fetch_all(&mut *tx)
+            .await?;
+            let users = column!(open, (user,) => user.as_str());
+            end_late(&mut tx, now, tenant, id, &users).await?;
+            left -= open.len();
+            if left == 0 {
+                break;
+            }
+            closed.push((tenant, id));
+        }
+        let all = closed.len() == late.len();
+        sqlx::query(
+            "UPDATE notifications n SET closed_at = $3 FROM UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
+             WHERE n.tenant = v.tenant AND n.id = v.id",
+        )
+        .bind(column!(closed, (tenant, _) => tenant.as_str()))
+        .bind(column!(closed, (_, id) => id.as_str()))
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(!all || late.len() >= limit)
+    }
+}
+
+/// Ends open recipients of a notification whose time to live is over: completed where anything of it arrived.
+async fn end_late(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    tenant: &str,
+    id: &str,
+    users: &[&str],
+) -> Result<(), StoreError> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
+         SELECT r.tenant, r.notification, r.user_id, 1 + COALESCE((SELECT MAX(d.number) FROM decisions d \
+         WHERE d.tenant = r.tenant AND d.notification = r.notification AND d.user_id = r.user_id), 0), \
+         $4, 'ended', r.step, CASE WHEN EXISTS (SELECT 1 FROM deliveries o WHERE o.tenant = r.tenant \
+         AND o.notification = r.notification AND o.user_id = r.user_id \
+         AND o.state IN ('accepted', 'delivered')) THEN $5 ELSE $6 END FROM recipients r \
+         WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id = ANY($3)",
+    )
+    .bind(tenant)
+    .bind(id)
+    .bind(users)
+    .bind(now.as_micros())
+    .bind(LATE_COMPLETED)
+    .bind(LATE_EXPIRED)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE recipients r SET phase = NULL, reason = $4, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries o \
+         WHERE o.tenant = r.tenant AND o.notification = r.notification AND o.user_id = r.user_id \
+         AND o.state IN ('accepted', 'delivered')) THEN 'completed' ELSE 'expired' END \
+         WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id = ANY($3)",
+    )
+    .bind(tenant)
+    .bind(id)
+    .bind(users)
+    .bind(LATE)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "DELETE FROM climbs c USING (SELECT tenant, notification, user_id FROM climbs WHERE tenant = $1 \
+         AND notification = $2 AND user_id = ANY($3) ORDER BY user_id FOR UPDATE) d \
+         WHERE c.tenant = d.tenant AND c.notification = d.notification AND c.user_id = d.user_id",
+    )
+    .bind(tenant)
+    .bind(id)
+    .bind(users)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes decisions and when something is due.
+pub(super) async fn write_climbs(tx: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
+    let rows = &writes.decisions;
+    if !rows.is_empty() {
+        sqlx::query(
+            "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
+             SELECT v.tenant, v.notification, v.user_id, v.place + COALESCE((SELECT MAX(d.number) FROM decisions d \
+             WHERE d.tenant = v.tenant AND d.notification = v.notification AND d.user_id = v.user_id), 0), \
+             v.at, v.kind, v.step, v.body FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], \
+             $6::bigint[], $7::text[]) WITH ORDINALITY AS v(tenant, notification, user_id, at, kind, step, body, place)",
+        )
+        .bind(column!(rows, row => row.key.0.as_str()))
+        .bind(column!(rows, row => row.key.1.to_string()))
+        .bind(column!(rows, row => row.key.2.to_string()))
+        .bind(column!(rows, row => row.at.as_micros()))
+        .bind(column!(rows, row => row.kind))
+        .bind(column!(rows, row => row.step.map(i64::from)))
+        .bind(column!(rows, row => row.body.as_str()))
+        .execute(&mut *tx)
+        .await?;
+    }
+    let over = ladder::over(writes);
+    // Those that are taken away and those that are written, in one order.
+    end_climbs(tx, &over).await?;
+    let rows = &writes.climbs;
+    if !rows.is_empty() {
+        sqlx::query(
+            "INSERT INTO climbs (tenant, notification, user_id, due_at) SELECT * FROM \
+             UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[]) AS v(tenant, notification, user_id, due_at) \
+             ORDER BY v.tenant, v.notification, v.user_id \
+             ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = excluded.due_at",
+        )
+        .bind(column!(rows, row => row.key.0.as_str()))
+        .bind(column!(rows, row => row.key.1.to_string()))
+        .bind(column!(rows, row => row.key.2.to_string()))
+        .bind(column!(rows, row => row.due_at.as_micros()))
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Nothing is due of these recipients any more.
+pub(super) async fn end_climbs(tx: &mut PgConnection, keys: &[RecipientKey]) -> Result<(), StoreError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "DELETE FROM climbs c USING (SELECT c.tenant, c.notification, c.user_id FROM UNNEST($1::text[], $2::text[], \
+         $3::text[]) AS v(tenant, notification, user_id) JOIN climbs c ON c.tenant = v.tenant \
+         AND c.notification = v.notification AND c.user_id = v.user_id \
+         ORDER BY c.tenant, c.notification, c.user_id FOR UPDATE OF c) d \
+         WHERE c.tenant = d.tenant AND c.notification = d.notification AND c.user_id = d.user_id",
+    )
+    .bind(column!(keys, (tenant, _, _) => tenant.as_str()))
+    .bind(column!(keys, (_, notification, _) => notification.to_string()))
+    .bind(column!(keys, (_, _, user) => user.to_string()))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Makes open recipients due of whose step something did not arrive. Whether anything is left that may, whoever looks
+/// finds out: of two that fall at once neither sees the other.
+pub(super) async fn climb_on(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    let fallen = fell(effects);
+    if fallen.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+         SELECT DISTINCT r.tenant, r.notification, r.user_id, $3::bigint FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+         JOIN deliveries d ON d.tenant = j.tenant AND d.id = j.id AND d.channel <> 'in_app' \
+         JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
+         AND r.user_id = d.user_id AND r.state = 'open' AND r.step = d.step \
+         ORDER BY r.tenant, r.notification, r.user_id \
+         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = LEAST(climbs.due_at, excluded.due_at)",
+    )
+    .bind(column!(fallen, (tenant, _) => tenant.as_str()))
+    .bind(column!(fallen, (_, id) => id.as_str()))
+    .bind(now.as_micros())
+    .execute(tx)
+    .await?;
+    Ok(())
+}

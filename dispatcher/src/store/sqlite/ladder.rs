@@ -1,0 +1,325 @@
+use async_trait::async_trait;
+use carillon_domain::{NotificationId, TenantId, Timestamp};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::{SqliteStore, bulk::Bulk, keys::json_list};
+use crate::store::{
+    ladder::{
+        self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
+        RecipientKey,
+    },
+    ledger::Writes,
+    outside::{Effects, fell},
+    rows,
+};
+
+static DECISIONS: Bulk = Bulk::new(
+    "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
+     SELECT v.column1, v.column2, v.column3, v.column4 + COALESCE((SELECT MAX(d.number) FROM decisions d \
+     WHERE d.tenant = v.column1 AND d.notification = v.column2 AND d.user_id = v.column3), 0), \
+     v.column5, v.column6, v.column7, v.column8 FROM (VALUES ",
+    8,
+    ") AS v",
+);
+static CLIMBS: Bulk = Bulk::new(
+    "INSERT INTO climbs (tenant, notification, user_id, due_at) VALUES ",
+    4,
+    " ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = excluded.due_at",
+);
+
+#[async_trait]
+impl LadderStore for SqliteStore {
+    async fn lease_climbs(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        until: Timestamp,
+    ) -> Result<Vec<ClimbLease>, StoreError> {
+        let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
+        let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+            "UPDATE climbs SET lease = lease + 1, due_at = $3 WHERE (tenant, notification, user_id) IN \
+             (SELECT tenant, notification, user_id FROM climbs WHERE due_at <= $1 ORDER BY due_at LIMIT $2) \
+             RETURNING tenant, notification, user_id, lease",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .bind(until.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+        let (leases, unreadable) = ladder::leases(rows);
+        if !unreadable.is_empty() {
+            sqlx::query(
+                "DELETE FROM climbs WHERE (tenant, notification, user_id) IN \
+                 (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1))",
+            )
+            .bind(json_list(unreadable.into_iter())?)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(leases)
+    }
+
+    async fn next_climb(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
+        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM climbs")
+            .fetch_one(&mut *read)
+            .await?;
+        Ok(due.map(Timestamp::from_micros))
+    }
+
+    async fn postpone_climb(&self, lease: &ClimbLease, until: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
+        let (tenant, notification, user) = &lease.key;
+        sqlx::query(
+            "UPDATE climbs SET due_at = $5 WHERE tenant = $1 AND notification = $2 AND user_id = $3 AND lease = $4",
+        )
+        .bind(tenant.as_str())
+        .bind(notification.to_string())
+        .bind(user.to_string())
+        .bind(lease.token)
+        .bind(until.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn load_climbs(&self, leases: &[ClimbLease]) -> Result<LoadedClimbs, StoreError> {
+        let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
+        let recipients: Vec<ladder::ClimbingColumns> = sqlx::query_as(
+            "SELECT j.key, r.channel, r.address FROM json_each($1) j CROSS JOIN recipients r \
+             ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1 AND r.user_id = j.value ->> 2 \
+             WHERE r.state = 'open'",
+        )
+        .bind(json_list(leases.iter().map(|lease| {
+            let (tenant, notification, user) = &lease.key;
+            (tenant.as_str(), *notification, *user)
+        }))?)
+        .fetch_all(&mut *read)
+        .await?;
+        let statement = format!(
+            "SELECT {} FROM json_each($1) j CROSS JOIN notifications n \
+             ON n.tenant = j.value ->> 0 AND n.id = j.value ->> 1",
+            rows::NOTIFICATION
+        );
+        let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(json_list(
+                ladder::notifications(leases)
+                    .into_iter()
+                    .map(|(tenant, id)| (tenant.as_str(), id)),
+            )?)
+            .fetch_all(&mut *read)
+            .await?;
+        ladder::climbing(leases, recipients, found)
+    }
+
+    async fn drop_climbs(&self, leases: &[ClimbLease]) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
+        sqlx::query(
+            "DELETE FROM climbs WHERE (tenant, notification, user_id, lease) IN \
+             (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1))",
+        )
+        .bind(json_list(leases.iter().map(|lease| {
+            let (tenant, notification, user) = &lease.key;
+            (tenant.as_str(), *notification, *user, lease.token)
+        }))?)
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn close_late(&self, now: Timestamp, limit: usize) -> Result<bool, StoreError> {
+        let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
+        let late: Vec<(String, String)> = sqlx::query_as(
+            "SELECT tenant, id FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
+             AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .fetch_all(&mut *tx)
+        .await?;
+        if late.is_empty() {
+            return Ok(false);
+        }
+        let mut left = limit;
+        let mut closed = Vec::with_capacity(late.len());
+        for (tenant, id) in &late {
+            let open: Vec<(String,)> = sqlx::query_as(
+                "SELECT user_id FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
+                 ORDER BY user_id LIMIT $3",
+            )
+            .bind(tenant)
+            .bind(id)
+            .bind(left as i64)
+            .fetch_all(&mut *tx)
+            .await?;
+            end_late(
+                &mut tx,
+                now,
+                tenant,
+                id,
+                &json_list(open.iter().map(|(user,)| user))?,
+            )
+            .await?;
+            left -= open.len();
+            if left == 0 {
+                break;
+            }
+            closed.push((tenant, id));
+        }
+        let all = closed.len() == late.len();
+        sqlx::query(
+            "UPDATE notifications SET closed_at = $2 WHERE (tenant, id) IN \
+             (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+        )
+        .bind(json_list(closed.into_iter())?)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(!all || late.len() >= limit)
+    }
+
+    async fn recipient_counts(
+        &self,
+        tenant: &TenantId,
+        id: NotificationId,
+    ) -> Result<Vec<RecipientCount>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let rows: Vec<rows::CountColumns> = sqlx::query_as(
+            "SELECT state, phase, COUNT(*) FROM recipients WHERE tenant = $1 AND notification = $2 \
+             GROUP BY state, phase ORDER BY state, phase",
+        )
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .fetch_all(&mut *read)
+        .await?;
+        rows.into_iter().map(rows::recipient_count).collect()
+    }
+}
+
+/// Ends open recipients of a notification whose time to live is over: completed where anything of it arrived.
+async fn end_late(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    tenant: &str,
+    id: &str,
+    users: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
+         SELECT r.tenant, r.notification, r.user_id, 1 + COALESCE((SELECT MAX(d.number) FROM decisions d \
+         WHERE d.tenant = r.tenant AND d.notification = r.notification AND d.user_id = r.user_id), 0), \
+         $4, 'ended', r.step, CASE WHEN EXISTS (SELECT 1 FROM deliveries o WHERE o.tenant = r.tenant \
+         AND o.notification = r.notification AND o.user_id = r.user_id \
+         AND o.state IN ('accepted', 'delivered')) THEN $5 ELSE $6 END FROM recipients r \
+         WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id IN (SELECT value FROM json_each($3))",
+    )
+    .bind(tenant)
+    .bind(id)
+    .bind(users)
+    .bind(now.as_micros())
+    .bind(LATE_COMPLETED)
+    .bind(LATE_EXPIRED)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE recipients SET phase = NULL, reason = $4, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries o \
+         WHERE o.tenant = recipients.tenant AND o.notification = recipients.notification \
+         AND o.user_id = recipients.user_id AND o.state IN ('accepted', 'delivered')) \
+         THEN 'completed' ELSE 'expired' END \
+         WHERE tenant = $1 AND notification = $2 AND user_id IN (SELECT value FROM json_each($3))",
+    )
+    .bind(tenant)
+    .bind(id)
+    .bind(users)
+    .bind(LATE)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "DELETE FROM climbs WHERE tenant = $1 AND notification = $2 \
+         AND user_id IN (SELECT value FROM json_each($3))",
+    )
+    .bind(tenant)
+    .bind(id)
+    .bind(users)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes decisions and when something is due.
+pub(super) async fn write_climbs(tx: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
+    let decisions: Vec<_> = writes.decisions.iter().zip(1_i64..).collect();
+    DECISIONS
+        .run(tx, &decisions, |query, (row, number)| {
+            let (tenant, notification, user) = &row.key;
+            query
+                .bind(tenant.as_str())
+                .bind(notification.to_string())
+                .bind(user.to_string())
+                .bind(*number)
+                .bind(row.at.as_micros())
+                .bind(row.kind)
+                .bind(row.step.map(i64::from))
+                .bind(row.body.as_str())
+        })
+        .await?;
+    CLIMBS
+        .run(tx, &writes.climbs, |query, row| {
+            let (tenant, notification, user) = &row.key;
+            query
+                .bind(tenant.as_str())
+                .bind(notification.to_string())
+                .bind(user.to_string())
+                .bind(row.due_at.as_micros())
+        })
+        .await?;
+    end_climbs(tx, &ladder::over(writes)).await
+}
+
+/// Nothing is due of these recipients any more.
+pub(super) async fn end_climbs(tx: &mut SqliteConnection, keys: &[RecipientKey]) -> Result<(), StoreError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let keys = keys
+        .iter()
+        .map(|(tenant, notification, user)| (tenant.as_str(), *notification, *user));
+    sqlx::query(
+        "DELETE FROM climbs WHERE (tenant, notification, user_id) IN \
+         (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1))",
+    )
+    .bind(json_list(keys)?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Makes open recipients due of whose step something did not arrive. Whether anything is left that may, whoever looks
+/// finds out: of two that fall at once neither sees the other.
+pub(super) async fn climb_on(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    let fallen = fell(effects);
+    if fallen.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+         SELECT DISTINCT r.tenant, r.notification, r.user_id, $2 FROM json_each($1) j \
+         CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.id = j.value ->> 1 AND d.channel <> 'in_app' \
+         CROSS JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
+         AND r.user_id = d.user_id AND r.state = 'open' AND r.step = d.step \
+         WHERE TRUE \
+         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = MIN(climbs.due_at, excluded.due_at)",
+    )
+    .bind(json_list(fallen.into_iter())?)
+    .bind(now.as_micros())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
