@@ -336,7 +336,7 @@ pub(super) async fn climb_on(
          SELECT DISTINCT r.tenant, r.notification, r.user_id, $3::bigint FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
          JOIN deliveries d ON d.tenant = j.tenant AND d.id = j.id AND d.channel <> 'in_app' \
          JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
-         AND r.user_id = d.user_id AND r.state = 'open' AND r.step = d.step \
+         AND r.user_id = d.user_id AND r.state = 'open' \
          ORDER BY r.tenant, r.notification, r.user_id \
          ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = LEAST(climbs.due_at, excluded.due_at)",
     )

@@ -313,7 +313,7 @@ pub(super) async fn climb_on(
          SELECT DISTINCT r.tenant, r.notification, r.user_id, $2 FROM json_each($1) j \
          CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.id = j.value ->> 1 AND d.channel <> 'in_app' \
          CROSS JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
-         AND r.user_id = d.user_id AND r.state = 'open' AND r.step = d.step \
+         AND r.user_id = d.user_id AND r.state = 'open' \
          WHERE TRUE \
          ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = MIN(climbs.due_at, excluded.due_at)",
     )
