@@ -31,6 +31,7 @@ use crate::{
     },
     endpoints::{Closer, Endpoints},
     erasure::Eraser,
+    handover::Handover,
     intake::{Intake, batch_limits},
     janitor::Janitor,
     live_only::LiveOnly,
@@ -113,6 +114,7 @@ pub struct Dispatcher {
     /// Where templates are checked and shown: whoever tries things out holds up nobody who sends.
     pub(crate) previews: Workshop,
     relay: Arc<Wake>,
+    handover: Arc<Handover>,
 }
 
 impl Dispatcher {
@@ -144,7 +146,15 @@ impl Dispatcher {
         let announcer = Arc::new(Announcer::new(ports.bus.clone(), store.is_serial()));
         let limits = batch_limits(&config);
         let clock = &ports.clock;
-        let intake = Arc::new(Intake::new(&config, store.clone(), clock.clone(), relay.clone()));
+        // Two batches: while one is planned the next one comes.
+        let handover = Arc::new(Handover::new(config.planner.batch.saturating_mul(2)));
+        let intake = Arc::new(Intake::new(
+            &config,
+            store.clone(),
+            clock.clone(),
+            relay.clone(),
+            handover.clone(),
+        ));
         #[cfg(feature = "planted-bugs")]
         let _ = intake.this.set(Arc::downgrade(&intake));
         let deliverer = Arc::<Wake>::default();
@@ -210,6 +220,7 @@ impl Dispatcher {
             previews: Workshop::new(PREVIEWS),
             clicks: Semaphore::new(CLICKS),
             relay,
+            handover,
         }))
     }
 
@@ -327,6 +338,7 @@ impl Dispatcher {
             queue: self.ports.queue.clone(),
             clock: self.ports.clock.clone(),
             wake: self.relay.clone(),
+            handover: self.handover.clone(),
             config: self.config.planner.clone(),
         }
     }
@@ -338,6 +350,7 @@ impl Dispatcher {
             audience: self.audience(),
             announcer: self.announcer.clone(),
             clock: self.ports.clock.clone(),
+            handover: self.handover.clone(),
             live_only: LiveOnly::new(&self.config.topics.live_only_prefixes),
             deliverer: self.deliverer.clone(),
             config: self.config.planner.clone(),

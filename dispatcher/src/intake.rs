@@ -12,6 +12,7 @@ use crate::{
     batcher::{BatchError, BatchLimits, Batcher, Weigh},
     config::DispatcherConfig,
     digest::sha256,
+    handover::Handover,
     idempotency::{Flight, InFlight},
     store::{AcceptReply, AcceptRequest, Claim, NewNotification, Store},
     wake::Wake,
@@ -24,6 +25,9 @@ pub(crate) struct Intake {
     batcher: Batcher<Taking, AcceptReply, IntakeError>,
     in_flight: Arc<InFlight>,
     relay: Arc<Wake>,
+    handover: Arc<Handover>,
+    /// How long what is handed over is leased.
+    lease: Duration,
     keep_keys: Duration,
     #[cfg(feature = "planted-bugs")]
     pub(crate) this: std::sync::OnceLock<std::sync::Weak<Self>>,
@@ -91,6 +95,7 @@ impl Intake {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         relay: Arc<Wake>,
+        handover: Arc<Handover>,
     ) -> Self {
         Self {
             store,
@@ -98,6 +103,8 @@ impl Intake {
             batcher: Batcher::new(batch_limits(config)),
             in_flight: Arc::default(),
             relay,
+            handover,
+            lease: config.planner.lease.duration(),
             keep_keys: config.retention.idempotency.duration(),
             #[cfg(feature = "planted-bugs")]
             this: std::sync::OnceLock::new(),
@@ -208,8 +215,43 @@ impl Intake {
         replies
     }
 
+    /// Commits requests, and hands over what may be planned now.
     async fn accept(&self, requests: &[AcceptRequest]) -> Result<Vec<AcceptReply>, StoreError> {
-        self.store.accept(self.clock.now(), requests).await
+        let now = self.clock.now();
+        let notifications = requests.iter().flat_map(|request| &request.notifications);
+        let count = notifications.filter(|row| row.send_at <= now).count();
+        let leased = self.hands_over(count).then(|| now.after(self.lease));
+        let replies = self.store.accept(now, requests, leased).await?;
+        let accepted = requests
+            .iter()
+            .zip(&replies)
+            .filter(|(_, reply)| **reply == AcceptReply::Accepted);
+        let mut left = false;
+        for (request, _) in accepted {
+            if leased.is_some() {
+                let due = request.notifications.iter().filter(|row| row.send_at <= now);
+                self.handover.give(&request.tenant, due);
+            }
+            left |= request
+                .notifications
+                .iter()
+                .any(|row| leased.is_none() || row.send_at > now);
+        }
+        if left {
+            self.handover.leave();
+        }
+        Ok(replies)
+    }
+
+    /// Whether the next commit leases what it accepts. Only where the store is this process's own: what a dead process
+    /// had leased is due at once when the next one opens it. Other nodes would wait for the end of its leases.
+    fn hands_over(&self, count: usize) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        if crate::planted::is(crate::planted::CURSOR) || crate::planted::is(crate::planted::NO_REQUEUE) {
+            // Bugs of the lease through the outbox.
+            return false;
+        }
+        self.store.is_serial() && self.handover.takes(count)
     }
 }
 

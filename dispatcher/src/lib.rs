@@ -52,6 +52,8 @@ mod dispatcher;
 mod endpoints;
 mod erasure;
 mod events;
+mod fresh;
+mod handover;
 mod idempotency;
 mod intake;
 mod janitor;

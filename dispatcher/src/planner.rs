@@ -19,6 +19,7 @@ use crate::{
     announcer::Announcer,
     audience::{Audience, Resolved, Surroundings},
     config::PlannerConfig,
+    handover::{FIRST, Handover},
     intake::is_away,
     live_only::LiveOnly,
     parts::{Weight, parts},
@@ -39,6 +40,8 @@ pub(crate) struct Planner {
     pub(crate) announcer: Arc<Announcer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) live_only: LiveOnly,
+    /// Has what was accepted a moment ago.
+    pub(crate) handover: Arc<Handover>,
     /// Wakes who tries what goes outside.
     pub(crate) deliverer: Arc<Wake>,
     pub(crate) config: PlannerConfig,
@@ -157,10 +160,19 @@ impl Planner {
 
     /// Reads the notifications and resolves their users, in as few steps as there are tenants.
     async fn prepare(&self, leases: impl Iterator<Item = &Lease>) -> Result<Prepared, PlanError> {
-        let ids: Vec<(TenantId, NotificationId)> = leases
+        let (first, others): (Vec<&Lease>, Vec<&Lease>) = leases.partition(|lease| lease.token == FIRST);
+        let fresh = &self.handover.fresh;
+        let mut rows = fresh.take(first.iter().map(|lease| (&lease.tenant, lease.notification)))?;
+        let here: HashSet<NotificationId> = rows.iter().map(|row| row.id).collect();
+        let ids: Vec<(TenantId, NotificationId)> = first
+            .into_iter()
+            .filter(|lease| !here.contains(&lease.notification))
+            .chain(others)
             .map(|lease| (lease.tenant.clone(), lease.notification))
             .collect();
-        let rows = self.store.load(&ids).await?;
+        if !ids.is_empty() {
+            rows.extend(self.store.load(&ids).await?);
+        }
         let mut mentioned: HashMap<TenantId, HashSet<ExternalUserId>> = HashMap::new();
         for row in &rows {
             for target in &row.targets {

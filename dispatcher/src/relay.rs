@@ -3,13 +3,14 @@
 use std::{error::Error, sync::Arc};
 
 use bytes::Bytes;
-use carillon_domain::{Clock, NotificationId, TenantId, ports::Queue};
+use carillon_domain::{Clock, NotificationId, TenantId, Timestamp, ports::Queue};
 use carillon_sql::StoreError;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::PlannerConfig,
+    handover::Handover,
     store::{Lease, Store},
     wake::Wake,
 };
@@ -31,56 +32,92 @@ pub(crate) struct Relay {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) wake: Arc<Wake>,
+    pub(crate) handover: Arc<Handover>,
     pub(crate) config: PlannerConfig,
 }
 
 impl Relay {
     /// Relays until `stop`.
     pub(crate) async fn run(&self, stop: CancellationToken) {
+        let poll = self.config.poll.duration();
+        let mut next = None;
         loop {
-            let due = match self.relay(&stop).await {
-                Ok(due) => due,
+            match self.relay(&stop, next).await {
+                Ok(due) => next = due,
                 Err(error) => {
                     tracing::error!(error = &*error, "the outbox could not be relayed");
                     metrics::counter!("carillon_dispatcher_relay_failures_total").increment(1);
-                    None
+                    next = None;
                 }
-            };
-            let poll = self.config.poll.duration();
-            if !self.wake.wait(&stop, &*self.clock, due, poll).await {
+            }
+            if !self.wake.wait(&stop, &*self.clock, next, poll).await {
+                self.handover.close();
                 return;
             }
         }
     }
 
-    /// Hands over everything that is due; answers when the next will be.
+    /// Passes on what was handed over, and what is due in the outbox where something may be: there is a reason to look,
+    /// or it is time to (`next`). Answers when it will be time again.
     async fn relay(
         &self,
         stop: &CancellationToken,
-    ) -> Result<Option<carillon_domain::Timestamp>, Box<dyn Error + Send + Sync>> {
+        next: Option<Timestamp>,
+    ) -> Result<Option<Timestamp>, Box<dyn Error + Send + Sync>> {
+        let handed = self.handover.take();
+        let now = self.clock.now();
+        let look = handed.is_empty() || self.handover.is_behind() || next.is_none_or(|next| next <= now);
+        if !self.pass_on(handed, stop).await? || !look {
+            return Ok(next);
+        }
+        let due = self.look(stop).await?;
+        let latest = now.after(self.config.poll.duration());
+        Ok(Some(due.map_or(latest, |due| due.min(latest))))
+    }
+
+    /// Leases everything that is due in the outbox and passes it on; answers when the next will be.
+    async fn look(
+        &self,
+        stop: &CancellationToken,
+    ) -> Result<Option<Timestamp>, Box<dyn Error + Send + Sync>> {
         loop {
+            let look = self.handover.look();
             let now = self.clock.now();
             let until = now.after(self.config.lease.duration());
             let leases = self.store.lease_outbox(now, self.config.batch, until).await?;
             let full = leases.len() >= self.config.batch;
-            metrics::counter!("carillon_dispatcher_leased_total").increment(leases.len() as u64);
-            for lease in leases {
-                let again = lease.token > 1;
-                let key = format!("{}/{}/{}", lease.tenant, lease.notification, lease.token);
-                let payload = encode(lease)?;
-                if again {
-                    metrics::counter!("carillon_dispatcher_leased_again_total").increment(1);
-                }
-                tokio::select! {
-                    // A full queue makes us wait; what is not handed over stays leased and comes back.
-                    () = stop.cancelled() => return Ok(None),
-                    published = self.queue.publish(SUBJECT, key, payload) => published?,
-                }
+            if !self.pass_on(leases, stop).await? {
+                return Ok(None);
             }
             if !full {
-                return Ok(self.store.next_due().await?);
+                let due = self.store.next_due().await?;
+                self.handover.caught_up(look);
+                return Ok(due);
             }
         }
+    }
+
+    /// Hands leases to the queue. `false`: stopped before the end; what is not handed over stays leased and comes back.
+    async fn pass_on(
+        &self,
+        leases: Vec<Lease>,
+        stop: &CancellationToken,
+    ) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        metrics::counter!("carillon_dispatcher_leased_total").increment(leases.len() as u64);
+        for lease in leases {
+            let again = lease.token > 1;
+            let key = format!("{}/{}/{}", lease.tenant, lease.notification, lease.token);
+            let payload = encode(lease)?;
+            if again {
+                metrics::counter!("carillon_dispatcher_leased_again_total").increment(1);
+            }
+            tokio::select! {
+                // A full queue makes us wait.
+                () = stop.cancelled() => return Ok(false),
+                published = self.queue.publish(SUBJECT, key, payload) => published?,
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -34,6 +34,17 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
+/// Where files are in memory, so that a disk that others write to as well does not tell in a latency.
+const MEMORY: &str = "/dev/shm";
+
+/// A new folder in memory, where the machine has such a place; else on disk. Says which.
+pub(crate) fn folder_in_memory() -> Result<(tempfile::TempDir, &'static str)> {
+    match tempfile::tempdir_in(MEMORY) {
+        Ok(folder) => Ok((folder, "store in memory")),
+        Err(_) => Ok((tempfile::tempdir()?, "store on disk")),
+    }
+}
+
 /// A command that runs on the servers' core and ends with the thread that starts it, however that ends.
 pub(crate) fn pinned(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
@@ -88,7 +99,15 @@ impl Server {
 
     /// The same with settings: environment variables without `CARILLON_`.
     pub(crate) fn carillon_with(program: &Path, settings: &[(&str, String)]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::carillon_in(program, settings, tempfile::tempdir()?)
+    }
+
+    /// The same in a folder that is given.
+    pub(crate) fn carillon_in(
+        program: &Path,
+        settings: &[(&str, String)],
+        folder: tempfile::TempDir,
+    ) -> Result<Self> {
         let (port, metrics) = (free_port()?, free_port()?);
         let data = folder.path().join("data");
         prepare(program, &data, &["migrate"])?;

@@ -71,11 +71,13 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 pub(crate) trait Store:
     OutsideStore + RemoteStore + SourceStore + EndpointStore + CatalogStore + PolicyStore + LadderStore
 {
-    /// Commits notifications with their outbox rows and idempotency keys. Answers one reply per request.
+    /// Commits notifications with their outbox rows and idempotency keys. With `leased`, those whose time has come are
+    /// leased until then at once, with the token 1. Answers one reply per request.
     async fn accept(
         &self,
         now: Timestamp,
         requests: &[AcceptRequest],
+        leased: Option<Timestamp>,
     ) -> Result<Vec<AcceptReply>, StoreError>;
 
     /// Makes what a dead process had leased due again. Only where one process owns the store; elsewhere leases end by

@@ -135,7 +135,11 @@ impl Fixture {
             notifications: notifications.to_vec(),
             claim: None,
         };
-        let replies = self.store.accept(self.now(), &[request]).await.expect("commits");
+        let replies = self
+            .store
+            .accept(self.now(), &[request], None)
+            .await
+            .expect("commits");
         assert_eq!(replies, [AcceptReply::Accepted]);
     }
 

@@ -42,6 +42,7 @@ on_both!(
     outbox::what_is_accepted_is_due_until_it_is_planned,
     outbox::a_lease_that_is_lost_comes_back_and_the_old_one_is_fenced,
     outbox::leases_of_a_dead_process_are_released,
+    outbox::what_is_leased_when_it_is_accepted_comes_back_like_any_lease,
     outbox::several_relays_never_lease_the_same_row,
     outbox::a_key_answers_again_and_refuses_another_body,
     outbox::requests_that_race_with_one_key_are_accepted_once,

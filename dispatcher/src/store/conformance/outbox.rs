@@ -73,6 +73,42 @@ pub(super) async fn leases_of_a_dead_process_are_released(f: Fixture) {
     );
 }
 
+pub(super) async fn what_is_leased_when_it_is_accepted_comes_back_like_any_lease(f: Fixture) {
+    let sent = f.notification(&["ada"]);
+    let later = NewNotification {
+        send_at: f.now().after(Duration::from_secs(10)),
+        ..f.notification(&["ada"])
+    };
+    let request = AcceptRequest {
+        tenant: f.tenant.clone(),
+        notifications: vec![sent.clone(), later.clone()],
+        claim: None,
+    };
+    let until = f.now().after(Duration::from_secs(30));
+    f.store
+        .accept(f.now(), &[request], Some(until))
+        .await
+        .expect("commits");
+    assert!(f.lease().await.is_empty(), "leased already");
+    f.advance(Duration::from_secs(11));
+    let scheduled = f.lease().await;
+    assert_eq!((scheduled[0].notification, scheduled[0].token), (later.id, 1));
+    let first = [Lease {
+        tenant: f.tenant.clone(),
+        notification: sent.id,
+        token: 1,
+    }];
+    f.advance(Duration::from_secs(20));
+    let again = f.lease().await;
+    assert_eq!((again[0].notification, again[0].token), (sent.id, 2));
+    let late = f.jobs(&first).await;
+    let outcomes = f.store.plan(f.now(), &late).await.expect("plans").value;
+    assert_eq!(outcomes, [PlanOutcome::Stale]);
+    let jobs = f.jobs(&again).await;
+    let outcomes = f.store.plan(f.now(), &jobs).await.expect("plans").value;
+    assert_eq!(outcomes, [PlanOutcome::Planned]);
+}
+
 pub(super) async fn several_relays_never_lease_the_same_row(f: Fixture) {
     let sent: Vec<_> = (0..200).map(|_| f.notification(&["ada"])).collect();
     f.accept(&sent).await;
@@ -132,7 +168,7 @@ pub(super) async fn a_key_answers_again_and_refuses_another_body(f: Fixture) {
         keyed(&f, "other", "k", "two"),
         keyed(&f, "r", "l", "three"),
     ];
-    let replies = f.store.accept(f.now(), &requests).await.expect("commits");
+    let replies = f.store.accept(f.now(), &requests, None).await.expect("commits");
     assert_eq!(
         replies,
         [
@@ -149,7 +185,7 @@ pub(super) async fn a_key_answers_again_and_refuses_another_body(f: Fixture) {
         foreign,
         keyed(&f, "r", "new", "four"),
     ];
-    let replies = f.store.accept(f.now(), &again).await.expect("commits");
+    let replies = f.store.accept(f.now(), &again, None).await.expect("commits");
     let before = AcceptReply::Replayed {
         status: 202,
         body: "one".into(),
@@ -167,13 +203,13 @@ pub(super) async fn a_key_answers_again_and_refuses_another_body(f: Fixture) {
     f.advance(Duration::from_secs(86_400));
     let replies = f
         .store
-        .accept(f.now(), &[keyed(&f, "r", "k", "new day")])
+        .accept(f.now(), &[keyed(&f, "r", "k", "new day")], None)
         .await
         .expect("commits");
     assert_eq!(replies, [AcceptReply::Accepted], "keys are kept for a day");
     let replies = f
         .store
-        .accept(f.now(), &[keyed(&f, "r", "k", "new day")])
+        .accept(f.now(), &[keyed(&f, "r", "k", "new day")], None)
         .await
         .expect("commits");
     assert_eq!(
@@ -196,7 +232,7 @@ pub(super) async fn requests_that_race_with_one_key_are_accepted_once(f: Fixture
                     let mut keys: Vec<_> = (0..3).map(|n| format!("{round}/{n}")).collect();
                     keys.rotate_left(racer % 3);
                     let requests: Vec<_> = keys.iter().map(|key| keyed(&f, "r", key, "same")).collect();
-                    f.store.accept(f.now(), &requests).await.expect("commits")
+                    f.store.accept(f.now(), &requests, None).await.expect("commits")
                 })
             })
             .collect();

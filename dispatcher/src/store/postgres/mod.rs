@@ -92,8 +92,9 @@ impl Store for PostgresStore {
         &self,
         now: Timestamp,
         requests: &[AcceptRequest],
+        leased: Option<Timestamp>,
     ) -> Result<Vec<AcceptReply>, StoreError> {
-        self.anew(|| Self::accept(self, now, requests)).await
+        self.anew(|| Self::accept(self, now, requests, leased)).await
     }
 
     async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {

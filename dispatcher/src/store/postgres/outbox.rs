@@ -22,6 +22,7 @@ impl PostgresStore {
         &self,
         now: Timestamp,
         requests: &[AcceptRequest],
+        leased: Option<Timestamp>,
     ) -> Result<Vec<AcceptReply>, StoreError> {
         let mut tx = self
             .postgres
@@ -37,7 +38,6 @@ impl PostgresStore {
         if !accepted.is_empty() {
             let tenants = column!(accepted, (tenant, _) => tenant.as_str());
             let ids = column!(accepted, (_, row) => row.id.to_string());
-            let send_at = column!(accepted, (_, row) => row.send_at.as_micros());
             sqlx::query(
                 "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
                  created_at, send_at, expires_at, channels, template, template_version, data, plan, critical) \
@@ -57,7 +57,7 @@ impl PostgresStore {
             .bind(column!(accepted, (_, row) => &*row.content))
             .bind(column!(accepted, (_, row) => &*row.targets))
             .bind(column!(accepted, (_, row) => row.created_at.as_micros()))
-            .bind(&send_at)
+            .bind(column!(accepted, (_, row) => row.send_at.as_micros()))
             .bind(column!(accepted, (_, row) => row.expires_at.as_micros()))
             .bind(column!(accepted, (_, row) => row.channels.as_deref()))
             .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| template.name.as_str())))
@@ -68,12 +68,13 @@ impl PostgresStore {
             .execute(&mut *tx)
             .await?;
             sqlx::query(
-                "INSERT INTO outbox (tenant, notification, due_at) \
-                 SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[])",
+                "INSERT INTO outbox (tenant, notification, due_at, lease) \
+                 SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[])",
             )
             .bind(&tenants)
             .bind(&ids)
-            .bind(&send_at)
+            .bind(column!(accepted, (_, row) => row.first_due(now, leased).0.as_micros()))
+            .bind(column!(accepted, (_, row) => row.first_due(now, leased).1))
             .execute(&mut *tx)
             .await?;
         }

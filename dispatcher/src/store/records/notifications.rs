@@ -31,6 +31,24 @@ pub(crate) struct NewNotification {
     pub(crate) expires_at: Timestamp,
 }
 
+impl NewNotification {
+    /// About how many bytes it holds.
+    pub(crate) fn weight(&self) -> usize {
+        let data = self.template.as_ref().map_or(0, |template| template.data.len());
+        let plan = self.plan.as_ref().map_or(0, |plan| plan.len());
+        self.content.len() + self.targets.len() + data + plan + 256
+    }
+
+    /// When its outbox row may be handed out, and its lease's number; see
+    /// [`Store::accept`](crate::store::Store::accept).
+    pub(crate) fn first_due(&self, now: Timestamp, leased: Option<Timestamp>) -> (Timestamp, i64) {
+        match leased {
+            Some(until) if self.send_at <= now => (until, 1),
+            _ => (self.send_at, 0),
+        }
+    }
+}
+
 /// A template as a notification uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TemplateUse {
@@ -52,15 +70,7 @@ pub(crate) struct AcceptRequest {
 impl AcceptRequest {
     /// About how many bytes it holds.
     pub(crate) fn weight(&self) -> usize {
-        let rows: usize = self
-            .notifications
-            .iter()
-            .map(|n| {
-                let data = n.template.as_ref().map_or(0, |template| template.data.len());
-                let plan = n.plan.as_ref().map_or(0, |plan| plan.len());
-                n.content.len() + n.targets.len() + data + plan + 256
-            })
-            .sum();
+        let rows: usize = self.notifications.iter().map(NewNotification::weight).sum();
         rows + self.claim.as_ref().map_or(0, |claim| claim.body.len())
     }
 }

@@ -71,8 +71,9 @@ impl Store for SqliteStore {
         &self,
         now: Timestamp,
         requests: &[AcceptRequest],
+        leased: Option<Timestamp>,
     ) -> Result<Vec<AcceptReply>, StoreError> {
-        Self::accept(self, now, requests).await
+        Self::accept(self, now, requests, leased).await
     }
 
     async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {

@@ -24,7 +24,11 @@ static NOTIFICATIONS: Bulk = Bulk::new(
     17,
     "",
 );
-static OUTBOX: Bulk = Bulk::new("INSERT INTO outbox (tenant, notification, due_at) VALUES ", 3, "");
+static OUTBOX: Bulk = Bulk::new(
+    "INSERT INTO outbox (tenant, notification, due_at, lease) VALUES ",
+    4,
+    "",
+);
 static CLAIMS: Bulk = Bulk::new(
     "INSERT INTO idempotency (tenant, route, key, fingerprint, status, body, expires_at) VALUES ",
     7,
@@ -37,6 +41,7 @@ impl SqliteStore {
         &self,
         now: Timestamp,
         requests: &[AcceptRequest],
+        leased: Option<Timestamp>,
     ) -> Result<Vec<AcceptReply>, StoreError> {
         let mut tx = self
             .sqlite
@@ -73,10 +78,12 @@ impl SqliteStore {
             .await?;
         OUTBOX
             .run(&mut tx, &accepted, |query, (tenant, row)| {
+                let (due, lease) = row.first_due(now, leased);
                 query
                     .bind(tenant.as_str())
                     .bind(row.id.to_string())
-                    .bind(row.send_at.as_micros())
+                    .bind(due.as_micros())
+                    .bind(lease)
             })
             .await?;
         tx.commit().await?;

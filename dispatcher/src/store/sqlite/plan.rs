@@ -151,18 +151,21 @@ async fn live(tx: &mut SqliteConnection, jobs: &[PlanJob]) -> Result<Vec<bool>, 
         jobs.iter()
             .map(|job| (job.lease.tenant.as_str(), job.lease.notification, job.lease.token)),
     )?;
-    let rows: Vec<(i64,)> = sqlx::query_as(
-        "SELECT j.key FROM json_each($1) j \
+    // One row for all: each row of an answer is a message between threads.
+    let (found,): (String,) = sqlx::query_as(
+        "SELECT json_group_array(j.key) FROM json_each($1) j \
          CROSS JOIN outbox o ON o.tenant = j.value ->> 0 AND o.notification = j.value ->> 1 \
          CROSS JOIN notifications n ON n.tenant = o.tenant AND n.id = o.notification \
          WHERE o.lease = j.value ->> 2 AND n.state = 'accepted'",
     )
     .bind(keys)
-    .fetch_all(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
+    let found: Vec<usize> =
+        serde_json::from_str(&found).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let mut live = vec![false; jobs.len()];
-    for (index,) in rows {
-        if let Some(live) = usize::try_from(index).ok().and_then(|index| live.get_mut(index)) {
+    for index in found {
+        if let Some(live) = live.get_mut(index) {
             *live = true;
         }
     }
