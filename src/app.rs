@@ -19,7 +19,7 @@ use carillon_sql::Database;
 use carillon_user::{UserPorts, Users};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{config::Config, guests::DevGuests, serve::Run};
+use crate::{config::Config, guests::DevGuests, methods::Methods, serve::Run};
 
 /// The stores and the rooms above them, joined; nothing runs yet.
 pub(crate) struct App {
@@ -126,7 +126,7 @@ impl App {
                 inbox: self.dispatcher.inbox(),
                 topics: self.dispatcher.topics(),
                 bus: self.bus.clone(),
-                rpc: self.dispatcher.rpc(),
+                rpc: Arc::new(Methods(vec![self.dispatcher.rpc(), self.users.rpc()])),
                 clock: self.clock.clone(),
             },
         );

@@ -8,6 +8,7 @@ mod config;
 mod guests;
 mod known_tenant;
 mod lock;
+mod methods;
 mod openapi;
 mod page;
 mod quickstart;

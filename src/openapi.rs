@@ -22,6 +22,7 @@ use utoipa::{
         (name = "Inbox", description = "A person's own: entries, their state, acknowledgements."),
         (name = "stream", description = "What happens, as it happens."),
         (name = "Topics", description = "Publish without a notification."),
+        (name = "Users", description = "What is known of persons: properties, devices, activity, segments."),
         (name = "Webhooks", description = "Endpoints that are told what happens, their secrets, tests and attempts."),
         (name = "Deliveries", description = "What goes outside the inbox: attempts, dead letters, redrives, suppressed addresses, breakers."),
         (name = "Channels", description = "Media that workers bring: announce one, pull its work, say what became of it."),

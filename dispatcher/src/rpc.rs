@@ -9,7 +9,6 @@ use carillon_domain::{
     ports::{Rpc, RpcError},
 };
 use carillon_runtime::http::{Problem, parse_json};
-use http::StatusCode;
 
 use crate::{
     Dispatcher,
@@ -30,7 +29,7 @@ impl Rpc for AckRpc {
         if method != "carillon.ack" {
             return None;
         }
-        Some(self.acknowledge(principal, &data).await.map_err(error))
+        Some(self.acknowledge(principal, &data).await.map_err(RpcError::from))
     }
 }
 
@@ -41,25 +40,5 @@ impl AckRpc {
         serde_json::to_vec(&answer)
             .map(Bytes::from)
             .map_err(|error| Problem::internal(&error))
-    }
-}
-
-/// A problem in Centrifugo's numbers: 100 internal, 103 permission denied, 107 bad request.
-fn error(problem: Problem) -> RpcError {
-    let code = match problem.status {
-        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => 103,
-        status if status.is_client_error() => 107,
-        _ => 100,
-    };
-    let message = match problem.errors.first() {
-        // The pointer to the whole is empty.
-        Some(first) if first.pointer.is_empty() => first.detail.to_string(),
-        Some(first) => format!("{}: {}", first.pointer, first.detail),
-        None => problem.detail.into_owned(),
-    };
-    RpcError {
-        code,
-        message,
-        temporary: problem.status == StatusCode::SERVICE_UNAVAILABLE,
     }
 }

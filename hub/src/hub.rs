@@ -63,11 +63,12 @@ impl Hub {
         })
     }
 
-    /// `GET /v1/stream` and `GET /connection/websocket`. The edge strips a path's `/t/{tenant}` and puts the
+    /// `GET /v1/stream`, `POST /v1/stream/activity` and `GET /connection/websocket`. The edge strips a path's `/t/{tenant}` and puts the
     /// `TenantId` into the request's extensions; without one it is `default`.
     pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
             .routes(routes!(sse::stream))
+            .routes(routes!(sse::activity::beat))
             .routes(routes!(ws::websocket))
             .with_state(Arc::clone(self))
     }

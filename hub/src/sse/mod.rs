@@ -1,5 +1,6 @@
 //! `GET /v1/stream`: a user's mailbox and topics as server-sent events.
 
+pub(crate) mod activity;
 mod asked;
 mod credential;
 pub(crate) mod event;

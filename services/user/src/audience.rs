@@ -64,10 +64,10 @@ impl Users {
                         through: last.filter(|_| full),
                     }
                 }
-                Audience::Segment(_) => Scanned {
-                    users: Vec::new(),
-                    through: None,
-                },
+                Audience::Segment(segment) => {
+                    self.scan_segment(tenant, segment, after, born_before, limit)
+                        .await?
+                }
             });
         }
         Ok(merge(scans, limit))

@@ -72,8 +72,8 @@ impl Directory for Users {
             .await
     }
 
-    async fn has_segment(&self, _: &TenantId, _: &SegmentName) -> Result<bool, Unavailable> {
-        Ok(false)
+    async fn has_segment(&self, tenant: &TenantId, segment: &SegmentName) -> Result<bool, Unavailable> {
+        Ok(self.store.segment(tenant, segment).await?.is_some())
     }
 
     async fn retire(

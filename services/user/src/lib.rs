@@ -1,5 +1,5 @@
-//! Who is who: a tenant's own user ids and our internal ones; users' languages and addresses; and the erasure of a
-//! person.
+//! Who is who: a tenant's own user ids and our internal ones; users' properties, devices and activity; audiences, by
+//! stored subscriptions and by segments; and the erasure of a person.
 //!
 //! A user exists from the first mention. Keys and subjects everywhere use the internal id, so that erasing a person
 //! needs no rewriting: the name is cut off at once, everything under the internal id is removed room by room, and
@@ -7,16 +7,22 @@
 //!
 //! **Invariant**: an erasure that was answered with 202 is carried out, whatever crashes in between.
 
+mod activity;
+mod attributes;
 mod audience;
 mod config;
 mod device;
 mod directory;
 mod erasure;
+mod filter;
 mod locale;
 mod profiles;
 mod routes;
+mod rpc;
+mod segments;
 mod service;
 mod store;
+mod subscriptions;
 mod verification;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Languages and addresses: written at once, read in batches from memory.
+//! Properties and devices: written at once, read in batches from memory.
 
 use std::{
     collections::HashMap,
@@ -14,8 +14,8 @@ use moka::future::Cache;
 
 use crate::{
     UserConfig, Users,
-    device::{Change, Device, Retired},
-    store::{PURGE_BATCH, UserRecord},
+    device::{Device, DeviceChange, DeviceError, Retired, Wanted},
+    store::{DevicePut, PURGE_BATCH, UserRecord},
 };
 
 /// The longest reason that is kept of a retired address, in bytes.
@@ -23,6 +23,28 @@ const MAX_REASON: usize = 500;
 
 /// At most this many batches per cleaning up, so that it ends.
 const MAX_BATCHES: usize = 100;
+
+/// What a caller wants of a user. `None` leaves a member as it is; `Some(None)` removes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// BCP 47.
+    pub(crate) locale: Option<Option<String>>,
+    /// An IANA time zone.
+    pub(crate) timezone: Option<Option<String>>,
+    /// A JSON object, as text.
+    pub(crate) attributes: Option<Option<String>>,
+    /// The whole set of addresses.
+    pub(crate) devices: Option<Vec<Wanted>>,
+}
+
+/// Why a device was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutDeviceError {
+    #[error(transparent)]
+    Refused(#[from] DeviceError),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
 
 /// Profiles in memory. Another process's change is seen when the time of an entry is over; one of this process at once.
 pub(crate) struct ProfileCache {
@@ -36,6 +58,8 @@ impl ProfileCache {
         Self {
             known: Cache::builder()
                 .max_capacity(config.cached)
+                // Attributes are what can be large.
+                .weigher(|_, profile| weight(profile))
                 .time_to_live(config.cache_ttl.duration())
                 .build(),
             changes: AtomicU64::new(0),
@@ -50,16 +74,35 @@ impl Users {
         tenant: &TenantId,
         user: &ExternalUserId,
         change: &Change,
-    ) -> Result<(UserRecord, Vec<Device>), StoreError> {
+    ) -> Result<Result<(UserRecord, Vec<Device>), DeviceError>, StoreError> {
         let now = self.clock.now();
         let put = self
             .store
             .put_profile(tenant, user, UserId::at(now), change, now)
             .await;
-        if let Ok((known, _)) = &put {
+        if let Ok(Ok((known, _))) = &put {
             self.forget_profiles(tenant, &[known.id]).await;
         }
         put
+    }
+
+    /// Registers or changes a device; a registration makes the user.
+    pub(crate) async fn put_device(
+        &self,
+        tenant: &TenantId,
+        user: &ExternalUserId,
+        change: &DeviceChange,
+    ) -> Result<DevicePut, PutDeviceError> {
+        let now = self.clock.now();
+        let put = self
+            .store
+            .put_device(tenant, user, UserId::at(now), change, now)
+            .await;
+        let put = put.map_err(Unavailable::from)??;
+        let mut changed = put.moved_from.clone();
+        changed.push(put.user);
+        self.forget_profiles(tenant, &changed).await;
+        Ok(put)
     }
 
     pub(crate) async fn read_profiles(
@@ -123,7 +166,7 @@ impl Users {
         }
     }
 
-    /// Removes addresses that were retired long ago, and codes that are over.
+    /// Removes devices that were retired long ago, codes and heartbeats that are over.
     pub(crate) async fn tidy(&self) -> Result<(), Unavailable> {
         let now = self.clock.now();
         let retired_before = now.before(self.config.retired_retention.duration());
@@ -132,8 +175,22 @@ impl Users {
                 break;
             }
         }
+        for _ in 0..MAX_BATCHES {
+            if self.store.purge_activity(now).await? < PURGE_BATCH {
+                break;
+            }
+        }
         Ok(())
     }
+}
+
+/// How much of the cache a profile takes: one, and one more for each KiB of attributes.
+fn weight(profile: &Profile) -> u32 {
+    if profile.attributes.is_empty() {
+        return 1;
+    }
+    let bytes = serde_json::to_vec(&*profile.attributes).map_or(0, |text| text.len());
+    u32::try_from(bytes / 1_024).unwrap_or(u32::MAX - 1) + 1
 }
 
 /// A reason as it is stored: bounded, and without control characters.

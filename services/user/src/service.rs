@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use carillon_domain::{
     Clock, ExternalUserId, TenantId, UserId,
-    ports::{Channel, Erase, Seal, Unavailable, Verifier},
+    ports::{Channel, Erase, Rpc, Seal, Unavailable, Verifier},
 };
 use carillon_sql::{Database, StoreError};
 use moka::future::Cache;
@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 
 use crate::{
     UserConfig,
+    activity::Activity,
     profiles::ProfileCache,
+    rpc::ActivityRpc,
     store::{self, Store},
 };
 
@@ -33,6 +35,7 @@ pub struct Users {
     pub(crate) config: UserConfig,
     pub(crate) ids: Cache<(TenantId, ExternalUserId), UserId>,
     pub(crate) profiles: ProfileCache,
+    pub(crate) activity: Activity,
     pub(crate) channels: Vec<Arc<dyn Channel>>,
     pub(crate) seal: Arc<dyn Seal>,
     /// Who sends verification codes; it comes last, since it needs users itself.
@@ -80,6 +83,7 @@ impl Users {
             seal: ports.seal,
             verifier: RwLock::default(),
             profiles: ProfileCache::new(&config),
+            activity: Activity::new(&config),
             ids: Cache::builder()
                 .max_capacity(config.cached)
                 .time_to_live(config.cache_ttl.duration())
@@ -94,6 +98,11 @@ impl Users {
     /// that are registered have forgotten.
     pub fn erases(&self, name: &'static str, room: Arc<dyn Erase>) {
         self.rooms.write().push((name, room));
+    }
+
+    /// What connected clients may call: `carillon.activity`.
+    pub fn rpc(self: &Arc<Self>) -> Arc<dyn Rpc> {
+        Arc::new(ActivityRpc(Arc::clone(self)))
     }
 
     /// Whether the store answers.

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{
-    DeviceId, ExternalUserId, PlainAddress, TenantId, Timestamp,
+    DeviceId, ExternalUserId, TenantId, Timestamp,
     ports::{Directory as _, Unavailable, Verification, Verifier},
 };
 
@@ -38,6 +38,8 @@ pub(crate) enum SendCodeError {
     Verified,
     #[error("the address was retired: register it anew first")]
     Retired,
+    #[error("the device has no address")]
+    NoAddress,
     #[error("the address was sent enough codes")]
     TooSoon {
         /// Until when.
@@ -82,6 +84,9 @@ pub(crate) struct NewCode {
 pub(crate) fn another(device: &Device, sent: Sent, now: Timestamp) -> Result<Sent, SendCodeError> {
     if device.retired.is_some() {
         return Err(SendCodeError::Retired);
+    }
+    if device.to.is_none() {
+        return Err(SendCodeError::NoAddress);
     }
     if device.verified {
         return Err(SendCodeError::Verified);
@@ -131,15 +136,13 @@ impl Users {
         };
         let begun = self.store.begin_code(tenant, id, device, &new).await;
         let (locale, device) = begun.map_err(Unavailable::from)??;
+        let to = device.to.ok_or(SendCodeError::NoAddress)?;
         let verification = Verification {
             tenant: tenant.clone(),
             user: user.clone(),
             locale: locale.map(Arc::from),
             device: device.id,
-            to: PlainAddress {
-                channel: device.channel,
-                to: device.address,
-            },
+            to,
             code,
             expires_at: new.expires_at,
         };
@@ -189,15 +192,16 @@ mod tests {
     use super::*;
 
     fn device() -> Device {
-        Device {
-            id: DeviceId::at(Timestamp::default()),
-            channel: "email".parse().expect("a channel"),
-            address: "a@x".parse().expect("an address"),
+        let wanted = crate::device::Wanted {
+            to: carillon_domain::PlainAddress {
+                channel: "email".parse().expect("a channel"),
+                to: "a@x".parse().expect("an address"),
+            },
             label: None,
-            verified: false,
-            retired: None,
-            created_at: Timestamp::default(),
-        }
+            verified: None,
+        };
+        let written = crate::device::replace(&[], &[wanted], Timestamp::default());
+        written.expect("fits").devices.remove(0)
     }
 
     #[test]

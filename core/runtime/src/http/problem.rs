@@ -167,6 +167,28 @@ impl From<carillon_domain::ports::Unavailable> for Problem {
     }
 }
 
+/// In Centrifugo's numbers: 100 internal, 103 permission denied, 107 bad request.
+impl From<Problem> for carillon_domain::ports::RpcError {
+    fn from(problem: Problem) -> Self {
+        let code = match problem.status {
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => 103,
+            status if status.is_client_error() => 107,
+            _ => 100,
+        };
+        let message = match problem.errors.first() {
+            // The pointer to the whole is empty.
+            Some(first) if first.pointer.is_empty() => first.detail.to_string(),
+            Some(first) => format!("{}: {}", first.pointer, first.detail),
+            None => problem.detail.into_owned(),
+        };
+        Self {
+            code,
+            message,
+            temporary: problem.status == StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
 /// An error answer (RFC 9457).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]

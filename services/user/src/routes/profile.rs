@@ -1,20 +1,27 @@
-//! A user's language and addresses, as requests give them and answers show them.
+//! A user's properties and addresses, as requests give them.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use carillon_domain::{
-    Address, ChannelKind, DeviceId, ExternalUserId, Scope, Timestamp,
+    ChannelKind, ExternalUserId, PlainAddress, Scope,
     ports::{Channel, Unavailable},
 };
-use carillon_runtime::http::{ApiJson, Caller, FieldError, IdPath, Problem, require_scope};
-use serde::{Deserialize, Deserializer, Serialize};
+use carillon_policy::Zone;
+use carillon_runtime::http::{ApiJson, Caller, FieldError, IdPath, Problem};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
-use super::users::UserAnswer;
+use super::{
+    acting::acting,
+    devices::{checked, is_line},
+    users::UserAnswer,
+};
 use crate::{
-    Users,
-    device::{Change, Device, MAX_DEVICES, Wanted},
+    Users, attributes,
+    device::{MAX_DEVICES, Wanted},
     locale::Locale,
+    profiles::Change,
 };
 
 /// The longest label, in bytes.
@@ -28,7 +35,17 @@ pub(crate) struct UserRequest {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 35, example = "de-AT")]
     locale: Option<Option<String>>,
-    /// Where the user is reached outside the inbox: the whole set. Absent: as it is.
+    /// The user's IANA time zone: quiet hours and schedules follow its wall clock. Absent: as it is; null: none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, example = "Europe/Vienna")]
+    timezone: Option<Option<String>>,
+    /// What you want to know of the user later, for segments and rules: an object of at most 16 KiB and 64 keys, 4 deep.
+    /// Absent: as it is; null: nothing; else this is all.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<Option<Map<String, Value>>>,
+    /// Where the user is reached outside the inbox: the whole set. Absent: as it is. Browsers and apps, which
+    /// register themselves as devices, stay when they are not in it.
     #[serde(default)]
     #[schema(max_items = 32)]
     addresses: Option<Vec<AddressRequest>>,
@@ -52,73 +69,19 @@ pub(crate) struct AddressRequest {
     label: Option<String>,
 }
 
-/// A device: an address of a user.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct DeviceAnswer {
-    /// The device's id: an address that stays keeps it.
-    id: DeviceId,
-    /// Over which channel.
-    channel: ChannelKind,
-    /// Where, in the channel's canonical spelling.
-    address: Address,
-    /// What the user calls it.
-    #[schema(required)]
-    label: Option<String>,
-    /// Whether its owner confirmed it, or the tenant vouched for it.
-    verified: bool,
-    /// Whether it is used.
-    state: DeviceState,
-    /// Why it was retired.
-    #[schema(required)]
-    reason: Option<String>,
-    /// When it was retired.
-    #[schema(required)]
-    retired_at: Option<Timestamp>,
-    /// When it was registered.
-    created_at: Timestamp,
-}
-
-/// Whether an address is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum DeviceState {
-    /// In use.
-    Active,
-    /// Found dead; registering it anew revives it.
-    Retired,
-}
-
-impl From<Device> for DeviceAnswer {
-    fn from(device: Device) -> Self {
-        let (state, reason, retired_at) = match device.retired {
-            Some(retired) => (DeviceState::Retired, Some(retired.reason), Some(retired.at)),
-            None => (DeviceState::Active, None, None),
-        };
-        Self {
-            id: device.id,
-            channel: device.channel,
-            address: device.address,
-            label: device.label,
-            verified: device.verified,
-            state,
-            reason,
-            retired_at,
-            created_at: device.created_at,
-        }
-    }
-}
-
-/// Makes a user or changes one: language and addresses. What is absent stays as it is. Needs the scope `users:write`.
+/// Makes a user or changes one. What is absent stays as it is. Needs the scope `users:write`; with his own token a user
+/// changes his language and time zone.
 #[utoipa::path(
     put,
     path = "/v1/users/{id}",
-    tag = "Identity",
+    tag = "Users",
     params(("id" = ExternalUserId, Path, description = "The tenant's own id, percent-encoded")),
     request_body = UserRequest,
     responses(
         (status = 200, description = "The user as he is now", body = UserAnswer),
         (status = 401, description = "No valid credential"),
-        (status = 403, description = "Not an API key with the scope `users:write`"),
+        (status = 403, description = "Another user's token, or a key without the scope; or a user writes what a backend writes"),
+        (status = 409, description = "The user has 32 devices in use"),
         (status = 422, description = "The request does not fit; an address is none of its channel's"),
     ),
 )]
@@ -128,25 +91,44 @@ pub(crate) async fn put(
     IdPath(user): IdPath<ExternalUserId>,
     ApiJson(request): ApiJson<UserRequest>,
 ) -> Result<Json<UserAnswer>, Problem> {
-    require_scope(&principal, Scope::UsersWrite)?;
+    let acting = acting(&principal, &user, Scope::UsersWrite)?;
+    if !acting.is_backend() && (request.attributes.is_some() || request.addresses.is_some()) {
+        return Err(Problem::forbidden(
+            "A user's own token changes locale and timezone; the rest needs an API key.",
+        ));
+    }
     let change = check(&users.channels, request).map_err(Problem::invalid)?;
     let changed = users.put_profile(&principal.tenant, &user, &change).await;
-    let (known, devices) = changed.map_err(Unavailable::from)?;
+    let (known, devices) = changed.map_err(Unavailable::from)??;
     Ok(Json(UserAnswer::new(user, known, devices)))
 }
 
 /// Everything that is wrong with a request, each at its place.
 fn check(channels: &[Arc<dyn Channel>], request: UserRequest) -> Result<Change, Vec<FieldError>> {
     let mut errors = Vec::new();
-    let mut locale = None;
-    match request.locale {
-        Some(Some(text)) => match text.parse::<Locale>() {
-            Ok(tag) => locale = Some(Some(tag.as_str().to_owned())),
-            Err(error) => errors.push(FieldError::new("/locale", error.0)),
-        },
-        Some(None) => locale = Some(None),
-        None => {}
-    }
+    let locale = request.locale.map(|locale| match locale?.parse::<Locale>() {
+        Ok(tag) => Some(tag.as_str().to_owned()),
+        Err(error) => {
+            errors.push(FieldError::new("/locale", error.0));
+            None
+        }
+    });
+    let timezone = request.timezone.map(|zone| match zone?.parse::<Zone>() {
+        Ok(zone) => Some(zone.as_str().to_owned()),
+        Err(error) => {
+            errors.push(FieldError::new("/timezone", error.0));
+            None
+        }
+    });
+    let attributes = request
+        .attributes
+        .map(|attributes| match attributes::encode(&attributes?) {
+            Ok(text) => Some(text),
+            Err(fault) => {
+                errors.push(fault);
+                None
+            }
+        });
     let mut devices = None;
     if let Some(addresses) = request.addresses {
         if addresses.len() > MAX_DEVICES {
@@ -156,7 +138,12 @@ fn check(channels: &[Arc<dyn Channel>], request: UserRequest) -> Result<Change, 
         }
     }
     if errors.is_empty() {
-        Ok(Change { locale, devices })
+        Ok(Change {
+            locale,
+            timezone,
+            attributes,
+            devices,
+        })
     } else {
         Err(errors)
     }
@@ -169,48 +156,30 @@ fn check_addresses(
 ) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::with_capacity(addresses.len());
     for (index, given) in addresses.into_iter().enumerate() {
-        let at = |field: &str| format!("/addresses/{index}/{field}");
-        if given.channel.is_in_app() {
-            errors.push(FieldError::new(
-                at("channel"),
-                "everybody has an inbox: in_app has no addresses",
-            ));
-            continue;
-        }
-        let misnamed =
-            |label: &String| !matches!(label.len(), 1..=MAX_LABEL) || label.chars().any(char::is_control);
+        let at = format!("/addresses/{index}");
+        let misnamed = |label: &String| !is_line(label, MAX_LABEL);
         if given.label.as_ref().is_some_and(misnamed) {
             errors.push(FieldError::new(
-                at("label"),
+                format!("{at}/label"),
                 "a label is 1-255 bytes without control characters",
             ));
         }
-        // A channel that a worker brings takes any text.
-        let channel = channels.iter().find(|channel| channel.kind() == given.channel);
-        let address = match channel {
-            Some(channel) => channel.check(&given.address).map(|checked| checked.address),
-            None => given.address.parse::<Address>(),
+        let Some(to) = checked(channels, &given.channel, &given.address, &at, errors) else {
+            continue;
         };
-        let address = match address {
-            Ok(address) => address,
-            Err(error) => {
-                errors.push(FieldError::new(at("address"), error.0));
-                continue;
-            }
+        let to = PlainAddress {
+            channel: given.channel,
+            to,
         };
-        if wanted
-            .iter()
-            .any(|other| (&other.channel, &other.address) == (&given.channel, &address))
-        {
+        if wanted.iter().any(|other| other.to == to) {
             errors.push(FieldError::new(
-                at("address"),
+                format!("{at}/address"),
                 "the address is in the list already",
             ));
             continue;
         }
         wanted.push(Wanted {
-            channel: given.channel,
-            address,
+            to,
             label: given.label,
             verified: given.verified,
         });
@@ -219,6 +188,10 @@ fn check_addresses(
 }
 
 /// Tells null from absent.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+pub(super) fn given<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
     Option::deserialize(deserializer).map(Some)
 }

@@ -1,14 +1,16 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use carillon_domain::{
-    Caller as Kind, ExternalUserId, Principal, Scope, Timestamp, UserId, ports::Unavailable,
-};
+use carillon_domain::{ExternalUserId, Scope, Timestamp, UserId, ports::Unavailable};
 use carillon_runtime::http::{Caller, IdPath, Problem, require_scope};
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::profile::DeviceAnswer;
+use super::{
+    acting::{acting, readable_by},
+    devices::DeviceAnswer,
+};
 use crate::{
     Users,
     device::Device,
@@ -29,6 +31,12 @@ pub(crate) struct UserAnswer {
     /// The user's language, BCP 47.
     #[schema(required)]
     locale: Option<String>,
+    /// The user's IANA time zone.
+    #[schema(required)]
+    timezone: Option<String>,
+    /// What the tenant says of the user.
+    #[schema(value_type = Object)]
+    attributes: Map<String, Value>,
     /// Where the user is reached outside the inbox, at most 32; retired addresses are shown for a while.
     addresses: Vec<DeviceAnswer>,
 }
@@ -50,21 +58,27 @@ impl UserAnswer {
             created_at: known.created_at,
             state: known.state,
             locale: known.locale,
-            addresses: devices.into_iter().map(DeviceAnswer::from).collect(),
+            timezone: known.timezone,
+            attributes: known.attributes,
+            addresses: devices
+                .into_iter()
+                .filter(|device| device.to.is_some())
+                .map(DeviceAnswer::from)
+                .collect(),
         }
     }
 }
 
-/// What is known of a user. Needs the scope `users:write` or `notifications:read`.
+/// What is known of a user. The user's own token does, or one of the scopes `users:write` and `notifications:read`.
 #[utoipa::path(
     get,
     path = "/v1/users/{id}",
-    tag = "Identity",
+    tag = "Users",
     params(("id" = ExternalUserId, Path, description = "The tenant's own id, percent-encoded")),
     responses(
         (status = 200, description = "The user", body = UserAnswer),
         (status = 401, description = "No valid credential"),
-        (status = 403, description = "Not an API key with one of the scopes"),
+        (status = 403, description = "Another user's token, or a key without one of the scopes"),
         (status = 404, description = "No such user"),
     ),
 )]
@@ -73,7 +87,7 @@ pub(crate) async fn show(
     Caller(principal): Caller,
     IdPath(user): IdPath<ExternalUserId>,
 ) -> Result<Json<UserAnswer>, Problem> {
-    require_scope(&principal, readable_by(&principal))?;
+    acting(&principal, &user, readable_by(&principal))?;
     let known = users.store.user(&principal.tenant, &user).await;
     let known = known.map_err(Unavailable::from)?.ok_or_else(Problem::not_found)?;
     let devices = users.store.devices(&principal.tenant, known.id).await;
@@ -86,7 +100,7 @@ pub(crate) async fn show(
 #[utoipa::path(
     delete,
     path = "/v1/users/{id}",
-    tag = "Identity",
+    tag = "Users",
     params(("id" = ExternalUserId, Path, description = "The tenant's own id, percent-encoded")),
     responses(
         (status = 202, description = "The erasure has begun", body = ErasureAnswer),
@@ -111,12 +125,4 @@ pub(crate) async fn erase(
             state: UserState::Erasing,
         }),
     ))
-}
-
-/// The scope to ask for: the one of the two that the key has, if any.
-fn readable_by(principal: &Principal) -> Scope {
-    match &principal.caller {
-        Kind::Key(key) if key.scopes.contains(&Scope::NotificationsRead) => Scope::NotificationsRead,
-        _ => Scope::UsersWrite,
-    }
 }

@@ -8,6 +8,7 @@ use carillon_runtime::http::{ApiJson, Caller, IdPath, Problem, require_scope};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::sentence;
 use crate::{
     Users,
     verification::{ConfirmError, SendCodeError},
@@ -35,7 +36,7 @@ pub(crate) struct CodeRequest {
 #[utoipa::path(
     post,
     path = "/v1/users/{id}/devices/{device}/verification",
-    tag = "Identity",
+    tag = "Users",
     params(
         ("id" = ExternalUserId, Path, description = "The tenant's own id, percent-encoded"),
         ("device" = DeviceId, Path, description = "The address's id"),
@@ -64,7 +65,7 @@ pub(crate) async fn send(
 #[utoipa::path(
     put,
     path = "/v1/users/{id}/devices/{device}/verification",
-    tag = "Identity",
+    tag = "Users",
     params(
         ("id" = ExternalUserId, Path, description = "The tenant's own id, percent-encoded"),
         ("device" = DeviceId, Path, description = "The address's id"),
@@ -100,7 +101,7 @@ impl From<SendCodeError> for Problem {
     fn from(error: SendCodeError) -> Self {
         match error {
             SendCodeError::NotFound => Self::not_found(),
-            SendCodeError::Verified | SendCodeError::Retired => conflict(&error),
+            SendCodeError::Verified | SendCodeError::Retired | SendCodeError::NoAddress => conflict(&error),
             SendCodeError::TooSoon { wait } => Self {
                 retry_after: Some(whole_seconds(wait)),
                 ..Self::new(
@@ -127,18 +128,6 @@ impl From<ConfirmError> for Problem {
 
 fn conflict(error: &dyn std::error::Error) -> Problem {
     Problem::new(StatusCode::CONFLICT, "conflict", sentence(error))
-}
-
-/// An error's words as a sentence for people.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-    format!(
-        "{}{}.",
-        first.map(String::from).unwrap_or_default(),
-        letters.as_str()
-    )
 }
 
 /// Rounded up, so that coming back then is not too early.

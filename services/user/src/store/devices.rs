@@ -2,7 +2,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use carillon_domain::{
-    Address, ChannelKind, DeviceId, DeviceKind, ExternalUserId, TenantId, Timestamp, UserId,
+    Address, ChannelKind, DeviceId, DeviceKind, DeviceName, ExternalUserId, PlainAddress, TenantId,
+    Timestamp, UserId,
     ports::{Profile, ProfileDevice},
 };
 use carillon_sql::StoreError;
@@ -10,14 +11,15 @@ use serde_json::{Map, Value};
 
 use super::{UserRecord, corrupt, user_id};
 use crate::{
-    device::{Change, Device, Retired},
+    device::{Device, DeviceChange, DeviceError, Retired},
+    profiles::Change,
     verification::{NewCode, SendCodeError, Sent},
 };
 
 /// How many rows one step of cleaning up removes: it holds the writer only briefly.
 pub(crate) const PURGE_BATCH: i64 = 1_000;
 
-/// What is kept of users' languages and addresses. Each method is one transaction.
+/// What is kept of users' properties and devices. Each method is one transaction.
 #[async_trait]
 pub(crate) trait DeviceStore: Send + Sync + 'static {
     /// Changes a user, who is made under the id `new` on first mention; answers the user as he is then.
@@ -28,12 +30,32 @@ pub(crate) trait DeviceStore: Send + Sync + 'static {
         new: UserId,
         change: &Change,
         now: Timestamp,
-    ) -> Result<(UserRecord, Vec<Device>), StoreError>;
+    ) -> Result<Result<(UserRecord, Vec<Device>), DeviceError>, StoreError>;
 
-    /// A user's addresses, retired ones as well, by id.
+    /// Registers or changes a device of a user, who is made under the id `new` on first mention. Others' devices with the
+    /// same address are retired where an address has one owner.
+    async fn put_device(
+        &self,
+        tenant: &TenantId,
+        user: &ExternalUserId,
+        new: UserId,
+        change: &DeviceChange,
+        now: Timestamp,
+    ) -> Result<Result<DevicePut, DeviceError>, StoreError>;
+
+    /// Retires a device, if it is in use; `false` when there is no such device.
+    async fn retire_device(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: DeviceId,
+        retired: &Retired,
+    ) -> Result<bool, StoreError>;
+
+    /// A user's devices, retired ones as well, by id.
     async fn devices(&self, tenant: &TenantId, user: UserId) -> Result<Vec<Device>, StoreError>;
 
-    /// Language and addresses in use of those of `users` that exist.
+    /// What planning needs of those of `users` that exist; activity apart.
     async fn profiles(
         &self,
         tenant: &TenantId,
@@ -91,16 +113,37 @@ pub(crate) trait DeviceStore: Send + Sync + 'static {
     async fn purge_devices(&self, now: Timestamp, retired_before: Timestamp) -> Result<i64, StoreError>;
 }
 
+/// A device that was registered or changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DevicePut {
+    pub(crate) user: UserId,
+    pub(crate) device: Device,
+    /// Whether it is new.
+    pub(crate) made: bool,
+    /// Whose it was before.
+    pub(crate) moved_from: Vec<UserId>,
+}
+
+/// Why somebody's device was retired whose address another user registered.
+pub(super) const MOVED: &str = "registered for another user";
+
 /// A device to be written, as JSON that both databases take apart.
 #[derive(serde::Serialize)]
-pub(super) struct DeviceJson<'a> {
+struct DeviceJson<'a> {
     id: DeviceId,
-    channel: &'a ChannelKind,
-    address: &'a Address,
+    channel: Option<&'a ChannelKind>,
+    address: Option<&'a Address>,
     label: Option<&'a str>,
     verified: i64,
+    reason: Option<&'a str>,
+    retired_at: Option<i64>,
     created_at: i64,
+    name: Option<&'a DeviceName>,
     kind: &'static str,
+    platform: Option<&'a str>,
+    locale: Option<&'a str>,
+    app_version: Option<&'a str>,
+    updated_at: i64,
 }
 
 /// The devices as a JSON list.
@@ -109,35 +152,76 @@ pub(super) fn to_json(devices: &[Device]) -> Result<String, StoreError> {
         .iter()
         .map(|device| DeviceJson {
             id: device.id,
-            channel: &device.channel,
-            address: &device.address,
+            channel: device.to.as_ref().map(|to| &to.channel),
+            address: device.to.as_ref().map(|to| &to.to),
             label: device.label.as_deref(),
             verified: i64::from(device.verified),
+            reason: device.retired.as_ref().map(|retired| retired.reason.as_str()),
+            retired_at: device.retired.as_ref().map(|retired| retired.at.as_micros()),
             created_at: device.created_at.as_micros(),
-            kind: DeviceKind::over(&device.channel).as_str(),
+            name: device.name.as_ref(),
+            kind: device.kind.as_str(),
+            platform: device.platform.as_deref(),
+            locale: device.locale.as_deref(),
+            app_version: device.app_version.as_deref(),
+            updated_at: device.updated_at.as_micros(),
         })
         .collect();
     serde_json::to_string(&rows).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-/// id, channel, address, label, verified, reason, retired_at, created_at
+/// id, channel, address, label, verified, reason, retired_at, created_at, name, kind, platform, locale, app_version,
+/// updated_at
 pub(super) type DeviceRow = (
     String,
-    String,
-    String,
+    Option<String>,
+    Option<String>,
     Option<String>,
     i64,
     Option<String>,
     Option<i64>,
     i64,
+    Option<String>,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    i64,
 );
 
 pub(super) fn device(row: DeviceRow) -> Result<Device, StoreError> {
-    let (id, channel, address, label, verified, reason, retired_at, created_at) = row;
+    let (
+        id,
+        channel,
+        address,
+        label,
+        verified,
+        reason,
+        retired_at,
+        created_at,
+        name,
+        kind,
+        platform,
+        locale,
+        version,
+        at,
+    ) = row;
+    let to = match (channel, address) {
+        (Some(channel), Some(address)) => Some(PlainAddress {
+            channel: channel.parse().map_err(|_| corrupt("a device's channel"))?,
+            to: address.parse().map_err(|_| corrupt("a device's address"))?,
+        }),
+        _ => None,
+    };
+    let name = name.map(|name| name.parse()).transpose();
     Ok(Device {
         id: id.parse().map_err(|_| corrupt("a device's id"))?,
-        channel: channel.parse().map_err(|_| corrupt("a device's channel"))?,
-        address: address.parse().map_err(|_| corrupt("a device's address"))?,
+        to,
+        name: name.map_err(|_| corrupt("a device's name"))?,
+        kind: DeviceKind::from_stored(&kind).ok_or_else(|| corrupt("a device's kind"))?,
+        platform,
+        locale,
+        app_version: version,
         label,
         verified: verified != 0,
         retired: retired_at.map(|at| Retired {
@@ -145,6 +229,7 @@ pub(super) fn device(row: DeviceRow) -> Result<Device, StoreError> {
             at: Timestamp::from_micros(at),
         }),
         created_at: Timestamp::from_micros(created_at),
+        updated_at: Timestamp::from_micros(at),
     })
 }
 

@@ -1,18 +1,23 @@
 //! What is kept of users. Each method is one transaction.
 
-mod audiences;
+mod activity;
 mod devices;
 mod postgres;
+mod segments;
 mod sqlite;
+mod subscriptions;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use carillon_domain::{ExternalUserId, TenantId, Timestamp, UserId};
 use carillon_sql::{Database, StoreError};
+use serde_json::{Map, Value};
 
-pub(crate) use audiences::{Active, AudienceStore};
-pub(crate) use devices::{DeviceStore, PURGE_BATCH};
+pub(crate) use activity::{Active, ActivityStore};
+pub(crate) use devices::{DevicePut, DeviceStore, PURGE_BATCH};
+pub(crate) use segments::{PersonRecord, Put, SegmentRow, SegmentStore, SegmentWrite};
+pub(crate) use subscriptions::SubscriptionStore;
 
 /// How many erasures are taken up at once.
 pub(crate) const ERASURE_BATCH: i64 = 16;
@@ -31,6 +36,9 @@ pub(crate) struct UserRecord {
     pub(crate) created_at: Timestamp,
     /// BCP 47.
     pub(crate) locale: Option<String>,
+    /// An IANA time zone.
+    pub(crate) timezone: Option<String>,
+    pub(crate) attributes: Map<String, Value>,
     pub(crate) state: UserState,
 }
 
@@ -56,7 +64,7 @@ pub(crate) struct Erasure {
 }
 
 #[async_trait]
-pub(crate) trait Store: DeviceStore + AudienceStore {
+pub(crate) trait Store: DeviceStore + ActivityStore + SubscriptionStore + SegmentStore {
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -115,6 +123,16 @@ pub(crate) fn on(database: Database) -> Arc<dyn Store> {
     }
 }
 
+/// What a list begins behind, as text: nothing sorts before the empty text.
+fn behind(after: Option<UserId>) -> String {
+    after.map(|user| user.to_string()).unwrap_or_default()
+}
+
+/// A number of rows as the databases take it.
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
 fn corrupt(what: &'static str) -> StoreError {
     StoreError::Corrupt(what.to_owned())
 }
@@ -139,14 +157,18 @@ fn named(rows: Vec<(String, String)>) -> Result<Vec<(UserId, ExternalUserId)>, S
         .collect()
 }
 
-/// id, created_at, locale, whether it is being erased
-type UserRow = (String, i64, Option<String>, i64);
+/// id, created_at, locale, timezone, attributes, whether it is being erased
+type UserRow = (String, i64, Option<String>, Option<String>, Option<String>, i64);
 
-fn user_record((id, created_at, locale, erasing): UserRow) -> Result<UserRecord, StoreError> {
+fn user_record(
+    (id, created_at, locale, timezone, attributes, erasing): UserRow,
+) -> Result<UserRecord, StoreError> {
     Ok(UserRecord {
         id: user_id(&id)?,
         created_at: Timestamp::from_micros(created_at),
         locale,
+        timezone,
+        attributes: devices::attributes(attributes.as_deref())?,
         state: if erasing == 0 {
             UserState::Active
         } else {

@@ -1,5 +1,8 @@
 //! Users from outside: through the port and the routes, on both stores.
 
+mod activity;
+mod audiences;
+mod devices;
 mod directory;
 mod erasure;
 mod profiles;
@@ -17,8 +20,10 @@ use async_trait::async_trait;
 use axum::{Extension, body::Body};
 use carillon_domain::{
     Caller, Capabilities, ChannelKind, ExternalUserId, Invalid, KeyCaller, KeyId, Outcome, Principal, Scope,
-    TenantId, Timestamp, UserId,
-    ports::{Channel, CheckedAddress, Erase, Report, Unavailable, Verification, Verifier, Work},
+    TenantId, Timestamp, TopicGrants, UserCaller, UserId,
+    ports::{
+        Channel, CheckedAddress, Directory as _, Erase, Report, Unavailable, Verification, Verifier, Work,
+    },
 };
 use carillon_testkit::{FixedClock, OpenSeal, TestDatabase};
 use http::{Method, Request, StatusCode};
@@ -97,9 +102,44 @@ impl World {
             id: KeyId::at(Timestamp::default()),
             scopes: vec![scope],
         };
+        self.send_by(Caller::Key(Arc::new(key)), method, path, body).await
+    }
+
+    /// As a user by his own token, which grants the topics `room.*` and names the device `pen`.
+    pub(super) async fn send_as(
+        &self,
+        user: &str,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
+        let caller = self.caller(user).await;
+        self.send_by(Caller::User(caller), method, path, body).await
+    }
+
+    pub(super) async fn caller(&self, user: &str) -> Arc<UserCaller> {
+        let ids = self.users.resolve(&tenant(), &[name(user)]).await;
+        Arc::new(UserCaller {
+            id: ids.expect("resolved")[0],
+            external: name(user),
+            device: Some("pen".parse().expect("a device")),
+            topics: TopicGrants {
+                subscribe: vec!["room.*".parse().expect("a pattern")],
+                publish: Vec::new(),
+            },
+            channels: Vec::new(),
+            jti: None,
+            issued_at: None,
+            expires_at: None,
+            own_token: true,
+            info: None,
+        })
+    }
+
+    async fn send_by(&self, caller: Caller, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
         let principal = Principal {
             tenant: tenant(),
-            caller: Caller::Key(Arc::new(key)),
+            caller,
         };
         let (router, _) = self.users.routes().split_for_parts();
         let request = Request::builder()

@@ -8,11 +8,13 @@ use carillon_sql::{StoreError, TenantScope};
 
 use super::PostgresStore;
 use crate::{
-    device::{Change, Device, Retired, replace},
+    device::{self, Device, DeviceChange, DeviceError, Retired, Written, replace},
+    profiles::Change,
     store::{
         UserRecord, UserRow,
         devices::{
-            DeviceRow, DeviceStore, PURGE_BATCH, PersonRow, ProfileRow, SentRow, device, join, sent, to_json,
+            DevicePut, DeviceRow, DeviceStore, MOVED, PURGE_BATCH, PersonRow, ProfileRow, SentRow,
+            device as stored, join, sent, to_json,
         },
         user_record,
     },
@@ -28,55 +30,133 @@ impl DeviceStore for PostgresStore {
         new: UserId,
         change: &Change,
         now: Timestamp,
-    ) -> Result<(UserRecord, Vec<Device>), StoreError> {
+    ) -> Result<Result<(UserRecord, Vec<Device>), DeviceError>, StoreError> {
         let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
         // Locks the user's row, against an erasure and another change.
         let row: UserRow = sqlx::query_as(
-            "INSERT INTO users (tenant, external, id, created_at, locale) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (tenant, external) DO UPDATE \
-             SET locale = CASE WHEN $6 THEN excluded.locale ELSE users.locale END \
-             RETURNING id, created_at, locale, 0::bigint",
+            "INSERT INTO users (tenant, external, id, created_at, locale, timezone, attributes) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, external) DO UPDATE \
+             SET locale = CASE WHEN $8 THEN excluded.locale ELSE users.locale END, \
+              timezone = CASE WHEN $9 THEN excluded.timezone ELSE users.timezone END, \
+              attributes = CASE WHEN $10 THEN excluded.attributes ELSE users.attributes END \
+             RETURNING id, created_at, locale, timezone, attributes, 0::bigint",
         )
         .bind(tenant.as_str())
         .bind(user.as_str())
         .bind(new.to_string())
         .bind(now.as_micros())
         .bind(change.locale.as_ref().and_then(Option::as_deref))
+        .bind(change.timezone.as_ref().and_then(Option::as_deref))
+        .bind(change.attributes.as_ref().and_then(Option::as_deref))
         .bind(change.locale.is_some())
+        .bind(change.timezone.is_some())
+        .bind(change.attributes.is_some())
         .fetch_one(&mut *tx)
         .await?;
         let user = user_record(row)?;
         let mut devices = read_devices(&mut tx, tenant, user.id).await?;
         if let Some(wanted) = &change.devices {
-            devices = replace(&devices, wanted, now);
-            let rows = to_json(&devices)?;
-            sqlx::query(
-                "DELETE FROM devices WHERE tenant = $1 AND user_id = $2 \
-                 AND id NOT IN (SELECT made.id FROM jsonb_to_recordset($3::text::jsonb) AS made (id text))",
+            let written = match replace(&devices, wanted, now) {
+                Ok(written) => written,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            write_devices(&mut tx, tenant, user.id, &written).await?;
+            devices.retain(|device| {
+                !written.gone.contains(&device.id) && written.devices.iter().all(|new| new.id != device.id)
+            });
+            devices.splice(..0, written.devices);
+        }
+        tx.commit().await?;
+        Ok(Ok((user, devices)))
+    }
+
+    async fn put_device(
+        &self,
+        tenant: &TenantId,
+        user: &ExternalUserId,
+        new: UserId,
+        change: &DeviceChange,
+        now: Timestamp,
+    ) -> Result<Result<DevicePut, DeviceError>, StoreError> {
+        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+        // One address, one owner: two that register it at once come one after the other.
+        if let Some(to) = change.to.as_ref().and_then(Option::as_ref) {
+            sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+                .bind(format!("device {tenant} {} {}", to.channel, to.to))
+                .execute(&mut *tx)
+                .await?;
+        }
+        // Locks the user's row, against an erasure and another change.
+        let (id,): (String,) = sqlx::query_as(
+            "INSERT INTO users (tenant, external, id, created_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (tenant, external) DO UPDATE SET external = excluded.external RETURNING id",
+        )
+        .bind(tenant.as_str())
+        .bind(user.as_str())
+        .bind(new.to_string())
+        .bind(now.as_micros())
+        .fetch_one(&mut *tx)
+        .await?;
+        let user = crate::store::user_id(&id)?;
+        let known = read_devices(&mut tx, tenant, user).await?;
+        let mut written = match device::change(&known, change, now) {
+            Ok(written) => written,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        write_devices(&mut tx, tenant, user, &written).await?;
+        let device = written.devices.remove(0);
+        let mut moved: Vec<(String,)> = Vec::new();
+        if let Some(to) = device.to.as_ref().filter(|_| device.kind.has_one_owner()) {
+            // What somebody confirmed is taken from him only when the tenant says so.
+            moved = sqlx::query_as(
+                "UPDATE devices SET reason = $5, retired_at = $6, updated_at = $6, code = NULL, code_expires_at = NULL \
+                 WHERE tenant = $1 AND channel = $2 AND address = $3 AND user_id <> $4 AND retired_at IS NULL \
+                  AND kind IN ('browser', 'app', 'phone') AND (verified = 0 OR $7) RETURNING user_id",
             )
             .bind(tenant.as_str())
-            .bind(user.id.to_string())
-            .bind(&rows)
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query(
-                "INSERT INTO devices (tenant, user_id, id, channel, address, label, verified, created_at, updated_at, kind) \
-                 SELECT $1, $2, made.id, made.channel, made.address, made.label, made.verified, made.created_at, \
-                  $4, made.kind \
-                 FROM jsonb_to_recordset($3::text::jsonb) AS made \
-                  (id text, channel text, address text, label text, verified bigint, created_at bigint, kind text) \
-                 ON CONFLICT (tenant, user_id, id) DO UPDATE SET label = excluded.label, \
-                  verified = excluded.verified, reason = NULL, retired_at = NULL, updated_at = excluded.updated_at",
-            )
-            .bind(tenant.as_str())
-            .bind(user.id.to_string())
-            .bind(&rows)
+            .bind(to.channel.as_str())
+            .bind(to.to.as_str())
+            .bind(&id)
+            .bind(MOVED)
             .bind(now.as_micros())
-            .execute(&mut *tx)
+            .bind(change.vouched)
+            .fetch_all(&mut *tx)
             .await?;
         }
         tx.commit().await?;
-        Ok((user, devices))
+        let moved_from = moved.iter().map(|(user,)| crate::store::user_id(user));
+        Ok(Ok(DevicePut {
+            user,
+            device,
+            made: written.made,
+            moved_from: moved_from.collect::<Result<_, _>>()?,
+        }))
+    }
+
+    async fn retire_device(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        device: DeviceId,
+        retired: &Retired,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+        // One that is retired keeps its reason and its time.
+        let known = sqlx::query(
+            "UPDATE devices SET reason = COALESCE(reason, $4), updated_at = COALESCE(retired_at, $5), \
+              retired_at = COALESCE(retired_at, $5), code = NULL, code_expires_at = NULL \
+             WHERE tenant = $1 AND user_id = $2 AND id = $3",
+        )
+        .bind(tenant.as_str())
+        .bind(user.to_string())
+        .bind(device.to_string())
+        .bind(&retired.reason)
+        .bind(retired.at.as_micros())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        tx.commit().await?;
+        Ok(known == 1)
     }
 
     async fn devices(&self, tenant: &TenantId, user: UserId) -> Result<Vec<Device>, StoreError> {
@@ -119,7 +199,7 @@ impl DeviceStore for PostgresStore {
     ) -> Result<Vec<UserId>, StoreError> {
         let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
         let rows: Vec<(String,)> = sqlx::query_as(
-            "UPDATE devices SET reason = $4, retired_at = $5, code = NULL, code_expires_at = NULL \
+            "UPDATE devices SET reason = $4, retired_at = $5, updated_at = $5, code = NULL, code_expires_at = NULL \
              WHERE tenant = $1 AND channel = $2 AND address = $3 AND retired_at IS NULL RETURNING user_id",
         )
         .bind(tenant.as_str())
@@ -311,12 +391,51 @@ async fn read_devices(
     user: UserId,
 ) -> Result<Vec<Device>, StoreError> {
     let rows: Vec<DeviceRow> = sqlx::query_as(
-        "SELECT id, channel, address, label, verified, reason, retired_at, created_at \
+        "SELECT id, channel, address, label, verified, reason, retired_at, created_at, name, kind, platform, locale, \
+          app_version, updated_at \
          FROM devices WHERE tenant = $1 AND user_id = $2 ORDER BY id",
     )
     .bind(tenant.as_str())
     .bind(user.to_string())
     .fetch_all(connection)
     .await?;
-    rows.into_iter().map(device).collect()
+    rows.into_iter().map(stored).collect()
+}
+
+/// Removes what goes, then writes the others; under the lock of the user's row.
+async fn write_devices(
+    connection: &mut sqlx::PgConnection,
+    tenant: &TenantId,
+    user: UserId,
+    written: &Written,
+) -> Result<(), StoreError> {
+    if !written.gone.is_empty() {
+        sqlx::query("DELETE FROM devices WHERE tenant = $1 AND user_id = $2 AND id = ANY($3::text[])")
+            .bind(tenant.as_str())
+            .bind(user.to_string())
+            .bind(written.gone.iter().map(DeviceId::to_string).collect::<Vec<_>>())
+            .execute(&mut *connection)
+            .await?;
+    }
+    // A code confirms the address that it was sent to.
+    sqlx::query(
+        "INSERT INTO devices (tenant, user_id, id, channel, address, label, verified, reason, retired_at, created_at, \
+          name, kind, platform, locale, app_version, updated_at) \
+         SELECT $1, $2, made.* FROM jsonb_to_recordset($3::text::jsonb) AS made \
+          (id text, channel text, address text, label text, verified bigint, reason text, retired_at bigint, \
+           created_at bigint, name text, kind text, platform text, locale text, app_version text, updated_at bigint) \
+         ON CONFLICT (tenant, user_id, id) DO UPDATE SET label = excluded.label, verified = excluded.verified, \
+          reason = excluded.reason, retired_at = excluded.retired_at, name = excluded.name, kind = excluded.kind, \
+          platform = excluded.platform, locale = excluded.locale, app_version = excluded.app_version, \
+          updated_at = excluded.updated_at, \
+          code = CASE WHEN devices.address = excluded.address AND devices.channel = excluded.channel \
+           AND excluded.retired_at IS NULL THEN devices.code END, \
+          channel = excluded.channel, address = excluded.address",
+    )
+    .bind(tenant.as_str())
+    .bind(user.to_string())
+    .bind(to_json(&written.devices)?)
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -1,5 +1,7 @@
-mod audiences;
+mod activity;
 mod devices;
+mod segments;
+mod subscriptions;
 
 use std::time::Duration;
 
@@ -97,8 +99,8 @@ impl Store for PostgresStore {
     async fn user(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<Option<UserRecord>, StoreError> {
         let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
         let row: Option<UserRow> = sqlx::query_as(
-            "SELECT id, created_at, locale, 0::bigint AS erasing FROM users WHERE tenant = $1 AND external = $2 \
-             UNION ALL SELECT user_id, created_at, NULL, 1::bigint FROM erasures WHERE tenant = $1 AND external = $2 \
+            "SELECT id, created_at, locale, timezone, attributes, 0::bigint AS erasing FROM users WHERE tenant = $1 AND external = $2 \
+             UNION ALL SELECT user_id, created_at, NULL, NULL, NULL, 1::bigint FROM erasures WHERE tenant = $1 AND external = $2 \
              ORDER BY erasing LIMIT 1",
         )
         .bind(tenant.as_str())
@@ -191,11 +193,17 @@ impl Store for PostgresStore {
 
     async fn end_erasure(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let mut tx = self.0.begin(TenantScope::new(&erasure.tenant)).await?;
-        sqlx::query("DELETE FROM erasures WHERE tenant = $1 AND user_id = $2")
-            .bind(erasure.tenant.as_str())
-            .bind(erasure.user.to_string())
-            .execute(&mut *tx)
-            .await?;
+        // A heartbeat that another process took may have come after the first pass.
+        for theirs in [
+            "DELETE FROM activity WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM erasures WHERE tenant = $1 AND user_id = $2",
+        ] {
+            sqlx::query(theirs)
+                .bind(erasure.tenant.as_str())
+                .bind(erasure.user.to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
         tx.commit().await?;
         Ok(())
     }

@@ -1,0 +1,177 @@
+use async_trait::async_trait;
+use carillon_domain::{TenantId, Timestamp, TopicName, UserId};
+use carillon_sql::{StoreError, TenantScope};
+
+use super::PostgresStore;
+use crate::{
+    store::{
+        behind, pairs, rows,
+        subscriptions::{
+            NamedRow, NamedSubscriber, SubscriberRow, SubscriptionStore, TopicRow, counts, named, subscriber,
+            subscription,
+        },
+        user_id,
+    },
+    subscriptions::{Item, ItemOutcome, Known, apply},
+};
+
+#[async_trait]
+impl SubscriptionStore for PostgresStore {
+    async fn change_subscriptions(
+        &self,
+        tenant: &TenantId,
+        topic: &TopicName,
+        items: &[Item],
+        most: i64,
+        now: Timestamp,
+    ) -> Result<Vec<ItemOutcome>, StoreError> {
+        // In one order everywhere: two lists with the same users would otherwise wait for each other.
+        let mut names: Vec<(&str, bool)> = items
+            .iter()
+            .map(|item| (item.user.as_str(), item.subscribe))
+            .collect();
+        names.sort_unstable();
+        let (new, ids): (Vec<&str>, Vec<String>) = names
+            .iter()
+            .filter(|(_, subscribe)| *subscribe)
+            .map(|(name, _)| (*name, UserId::at(now).to_string()))
+            .unzip();
+        let names: Vec<&str> = names.into_iter().map(|(name, _)| name).collect();
+        let mut tx = self.0.begin(TenantScope::new(tenant)).await?;
+        sqlx::query(
+            "INSERT INTO users (tenant, external, id, created_at) \
+             SELECT $1, made.external, made.id, $4 FROM UNNEST($2::text[], $3::text[]) AS made (external, id) \
+             ON CONFLICT (tenant, external) DO NOTHING",
+        )
+        .bind(tenant.as_str())
+        .bind(new)
+        .bind(ids)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        // Locks the users' rows, against an erasure and another list.
+        let locked: Vec<(String, String)> = sqlx::query_as(
+            "SELECT external, id FROM users WHERE tenant = $1 AND external = ANY($2::text[]) \
+             ORDER BY external FOR UPDATE",
+        )
+        .bind(tenant.as_str())
+        .bind(names)
+        .fetch_all(&mut *tx)
+        .await?;
+        let users: Vec<String> = locked.iter().map(|(_, id)| id.clone()).collect();
+        let subscribed: Vec<(String,)> = sqlx::query_as(
+            "SELECT user_id FROM topic_subscriptions WHERE tenant = $1 AND topic = $2 \
+             AND user_id = ANY($3::text[])",
+        )
+        .bind(tenant.as_str())
+        .bind(topic.as_str())
+        .bind(&users)
+        .fetch_all(&mut *tx)
+        .await?;
+        let held: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT user_id, COUNT(*) FROM topic_subscriptions WHERE tenant = $1 \
+             AND user_id = ANY($2::text[]) GROUP BY user_id",
+        )
+        .bind(tenant.as_str())
+        .bind(users)
+        .fetch_all(&mut *tx)
+        .await?;
+        let known = Known {
+            ids: pairs(locked)?.into_iter().collect(),
+            subscribed: subscribed
+                .iter()
+                .map(|(user,)| user_id(user))
+                .collect::<Result<_, _>>()?,
+            counts: counts(held)?,
+        };
+        let applied = apply(items, known, most);
+        if !applied.added.is_empty() {
+            sqlx::query(
+                "INSERT INTO topic_subscriptions (tenant, topic, user_id, created_at) \
+                 SELECT $1, $2, added.user_id, $4 FROM UNNEST($3::text[]) AS added (user_id)",
+            )
+            .bind(tenant.as_str())
+            .bind(topic.as_str())
+            .bind(applied.added.iter().map(UserId::to_string).collect::<Vec<_>>())
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?;
+        }
+        if !applied.removed.is_empty() {
+            sqlx::query(
+                "DELETE FROM topic_subscriptions WHERE tenant = $1 AND topic = $2 AND user_id = ANY($3::text[])",
+            )
+            .bind(tenant.as_str())
+            .bind(topic.as_str())
+            .bind(applied.removed.iter().map(UserId::to_string).collect::<Vec<_>>())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(applied.outcomes)
+    }
+
+    async fn subscribers(
+        &self,
+        tenant: &TenantId,
+        topic: &TopicName,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Timestamp)>, StoreError> {
+        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let found: Vec<SubscriberRow> = sqlx::query_as(
+            "SELECT user_id, created_at FROM topic_subscriptions \
+             WHERE tenant = $1 AND topic = $2 AND user_id > $3 ORDER BY user_id LIMIT $4",
+        )
+        .bind(tenant.as_str())
+        .bind(topic.as_str())
+        .bind(behind(after))
+        .bind(rows(limit))
+        .fetch_all(&mut *read)
+        .await?;
+        found.into_iter().map(subscriber).collect()
+    }
+
+    async fn named_subscribers(
+        &self,
+        tenant: &TenantId,
+        topic: &TopicName,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<NamedSubscriber>, StoreError> {
+        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let found: Vec<NamedRow> = sqlx::query_as(
+            "SELECT s.user_id, u.external, s.created_at FROM topic_subscriptions s \
+             JOIN users u ON u.tenant = s.tenant AND u.id = s.user_id \
+             WHERE s.tenant = $1 AND s.topic = $2 AND s.user_id > $3 ORDER BY s.user_id LIMIT $4",
+        )
+        .bind(tenant.as_str())
+        .bind(topic.as_str())
+        .bind(behind(after))
+        .bind(rows(limit))
+        .fetch_all(&mut *read)
+        .await?;
+        found.into_iter().map(named).collect()
+    }
+
+    async fn subscriptions(
+        &self,
+        tenant: &TenantId,
+        user: UserId,
+        after: Option<&TopicName>,
+        limit: usize,
+    ) -> Result<Vec<(TopicName, Timestamp)>, StoreError> {
+        let mut read = self.0.read(TenantScope::new(tenant)).await?;
+        let found: Vec<TopicRow> = sqlx::query_as(
+            "SELECT topic, created_at FROM topic_subscriptions \
+             WHERE tenant = $1 AND user_id = $2 AND topic > $3 ORDER BY topic LIMIT $4",
+        )
+        .bind(tenant.as_str())
+        .bind(user.to_string())
+        .bind(after.map_or("", TopicName::as_str))
+        .bind(rows(limit))
+        .fetch_all(&mut *read)
+        .await?;
+        found.into_iter().map(subscription).collect()
+    }
+}
