@@ -52,7 +52,7 @@ on_both! {
         let (status, changed) = register(&world, "ada", renewed).await;
         assert_eq!((status, &changed["id"], &changed["address"], &changed["platform"]), (200, &made["id"], &json!("t2"), &json!("ios")));
         assert!(changed["updated_at"] != made["updated_at"]);
-        assert_eq!(devices(&world, "ada").await, [changed.clone()]);
+        assert_eq!(devices(&world, "ada").await, [changed]);
         assert_eq!(reached(&world, "ada").await, ["t2"]);
         let id = world.users.resolve(&tenant(), &[name("ada")]).await.expect("resolved");
         let seen = world.users.profiles(&tenant(), &id).await.expect("read").remove(0).devices.remove(0);
