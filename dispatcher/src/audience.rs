@@ -167,9 +167,8 @@ impl Surroundings {
     pub(crate) fn addressees(&self, row: &NotificationRow, resolved: &Resolved) -> Vec<Addressee> {
         let kinds = self.kinds(row);
         let mut texts = Texts::new(self, row);
-        let users = users_of(row, resolved).map(|(_, user)| user);
-        let mut addressees: Vec<Addressee> = users
-            .map(|user| self.user(row, &kinds, user, &mut texts))
+        let mut addressees: Vec<Addressee> = users_of(row, resolved)
+            .map(|(name, user)| self.user(row, &kinds, (name, user), &mut texts))
             .collect();
         addressees.extend(row.targets.iter().filter_map(|target| match target {
             StoredTarget::Known(Target::Address(plain)) => Some(self.plain(row, plain, &mut texts)),
@@ -182,7 +181,7 @@ impl Surroundings {
         &self,
         row: &NotificationRow,
         kinds: &[ChannelKind],
-        user: UserId,
+        (name, user): (&ExternalUserId, UserId),
         texts: &mut Texts<'_>,
     ) -> Addressee {
         let profile = self.profiles.get(&(row.tenant.clone(), user));
@@ -193,6 +192,7 @@ impl Surroundings {
         }
         Addressee {
             user,
+            name: Some(name.clone()),
             in_app: kinds.iter().any(ChannelKind::is_in_app),
             content,
             locale,
@@ -301,6 +301,7 @@ impl Surroundings {
         let (locale, content) = texts.of(None);
         Addressee {
             user: plain_recipient(&row.tenant, plain),
+            name: None,
             in_app: false,
             content,
             locale,

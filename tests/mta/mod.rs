@@ -80,8 +80,14 @@ async fn an_email_reaches_a_mailbox_and_a_bounce_reaches_us() {
     let taken = api.send(request).await.expect(200);
     assert_eq!(taken["data"][0]["delivery_id"], delivery.as_str(), "{taken}");
     let shown = api.notification(&id).await;
-    let reason = &shown["recipients"]["data"][0]["deliveries"][0]["reason"];
-    assert!(matches!(reason, Value::String(_)), "{shown}");
+    let lost = &shown["recipients"]["data"][0]["deliveries"][0];
+    assert_eq!(lost["state"], "dead", "{shown}");
+    assert!(
+        matches!(&lost["reason"], Value::String(reason) if reason.starts_with("bounced")),
+        "{shown}"
+    );
+    let dead = api.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(dead["data"][0]["id"], delivery.as_str(), "{dead}");
     let suppressed = taken["data"][0]["suppressed"] == true;
     let list = api.get("/v1/suppressions").await.expect(200);
     assert_eq!(

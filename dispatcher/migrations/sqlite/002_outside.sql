@@ -27,6 +27,10 @@ ALTER TABLE deliveries ADD COLUMN outcome TEXT;
 ALTER TABLE deliveries ADD COLUMN ended_at INTEGER;
 -- When a redrive or a resend last made it pending: its time to live counts from there.
 ALTER TABLE deliveries ADD COLUMN revived_at INTEGER;
+-- The tenant's own id of the user, so that events name him; null of an event and of a plain address.
+ALTER TABLE deliveries ADD COLUMN name TEXT;
+-- What the far end told, JSON: the first of each kind.
+ALTER TABLE deliveries ADD COLUMN receipts TEXT;
 -- What the far end told before the attempt's own outcome was written: delivered, or why it failed.
 ALTER TABLE deliveries ADD COLUMN news TEXT;
 CREATE UNIQUE INDEX deliveries_outside ON deliveries (tenant, id) WHERE channel <> 'in_app';

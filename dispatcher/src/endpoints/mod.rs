@@ -335,6 +335,7 @@ pub(crate) fn told(now: Timestamp, row: &EndpointRow, event: EventId, until: Tim
         brings: Brings::Event(event),
         user: None,
         step: 0,
+        name: None,
         channel: ChannelKind::webhook(),
         address: row.id.to_string().parse().unwrap_or_else(|_| row.url.clone()),
         device: None,

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use carillon_domain::{Address, ChannelKind, NotificationId, TenantId, UserId};
+use carillon_domain::{Address, ChannelKind, ExternalUserId, NotificationId, TenantId, UserId};
 
 use super::{Remote, RemoteError};
 use crate::{
@@ -54,8 +54,8 @@ pub(crate) enum InboundEvent {
     Ignored,
 }
 
-/// Acknowledgements of one user, gathered.
-type Acks = HashMap<(TenantId, UserId), Vec<(NotificationId, EntryAction)>>;
+/// Acknowledgements of one user, gathered, each with the tenant's own id of him.
+type Acks = HashMap<(TenantId, UserId), (Option<ExternalUserId>, Vec<(NotificationId, EntryAction)>)>;
 
 /// Why receipts were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +82,12 @@ impl Remote {
                 tenant: receipt.tenant.clone(),
                 about: receipt.about.clone(),
                 says: match &receipt.kind {
+                    ReceiptKind::Delivered => Says::Delivered,
+                    ReceiptKind::Seen => Says::Seen,
+                    ReceiptKind::Read => Says::Read,
+                    ReceiptKind::Dismissed => Says::Dismissed,
+                    ReceiptKind::Acted(_) => Says::Acted,
                     ReceiptKind::Failed(reason) => Says::Failed(kept(reason.clone())),
-                    _ => Says::Arrived,
                 },
             })
             .collect();
@@ -102,8 +106,10 @@ impl Remote {
         let mut known = Vec::with_capacity(receipts.len());
         for (receipt, noted) in receipts.into_iter().zip(received.noted) {
             known.push(noted.is_some());
-            let Some((user, notification)) = noted.and_then(|noted| Some((noted.user?, noted.notification?)))
-            else {
+            let Some(noted) = noted else {
+                continue;
+            };
+            let (Some(user), Some(notification)) = (noted.user, noted.notification) else {
                 continue;
             };
             let action = match receipt.kind {
@@ -113,16 +119,16 @@ impl Remote {
                 ReceiptKind::Dismissed => EntryAction::Archive,
                 ReceiptKind::Acted(action) => EntryAction::Acted { action },
             };
-            acks.entry((receipt.tenant, user))
-                .or_default()
-                .push((notification, action));
+            let (name, actions) = acks.entry((receipt.tenant, user)).or_default();
+            *name = noted.name;
+            actions.push((notification, action));
         }
-        for ((tenant, user), actions) in acks {
-            // Whom no inbox belongs to has no such entry, and that is all.
+        for ((tenant, user), (name, actions)) in acks {
             self.mailboxes
                 .submit(MailboxCommand {
                     tenant,
                     user,
+                    name,
                     device: None,
                     operations: actions
                         .into_iter()

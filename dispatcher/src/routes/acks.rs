@@ -104,6 +104,7 @@ pub(crate) async fn acknowledge(
     let command = MailboxCommand {
         tenant: principal.tenant.clone(),
         user: user.id,
+        name: Some(user.external.clone()),
         device,
         operations,
     };

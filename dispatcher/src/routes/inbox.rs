@@ -292,6 +292,7 @@ pub(super) async fn read_all(
         let command = MailboxCommand {
             tenant: principal.tenant.clone(),
             user: user.id,
+            name: Some(user.external.clone()),
             device: on.device.clone().or_else(|| user.device.clone()),
             operations: vec![Operation::ReadAll {
                 category: category.clone(),
@@ -319,6 +320,7 @@ async fn act(
     let command = MailboxCommand {
         tenant: principal.tenant.clone(),
         user: user.id,
+        name: Some(user.external.clone()),
         device: device.or_else(|| user.device.clone()),
         operations: vec![Operation::Entry(Which::Entry(entry), action)],
     };

@@ -24,7 +24,10 @@ use axum::Extension;
 use carillon_runtime::http::BodyLimit;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{Dispatcher, sources::TAKE_BODY};
+use crate::{
+    Dispatcher,
+    sources::{DSN_BODY, TAKE_BODY},
+};
 
 pub(crate) use acks::{AckRequest, acknowledge};
 
@@ -45,8 +48,10 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .layer(Extension(BATCH_BODY));
     let incoming = OpenApiRouter::new()
         .routes(routes!(sources::receive))
-        .routes(routes!(sources::bounce))
         .layer(Extension(TAKE_BODY));
+    let bounces = OpenApiRouter::new()
+        .routes(routes!(sources::bounce))
+        .layer(Extension(DSN_BODY));
     let click = OpenApiRouter::new()
         .routes(routes!(unsubscribe::page, unsubscribe::turn))
         .layer(Extension(CLICK_BODY));
@@ -91,6 +96,7 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .merge(remote::router())
         .merge(large)
         .merge(incoming)
+        .merge(bounces)
         .routes(routes!(templates::list))
         .routes(routes!(templates::preview))
         .merge(template)

@@ -123,6 +123,20 @@ struct DeliveryAnswer {
     next_at: Option<Timestamp>,
     /// The latest 20; `GET /v1/deliveries/{id}` shows all.
     attempts: Vec<OutsideAttemptAnswer>,
+    /// What the far end told of it outside the inbox, the first of each kind.
+    receipts: Vec<FarReceiptAnswer>,
+}
+
+/// News from the far end of one delivery.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeliveryReceipt)]
+struct FarReceiptAnswer {
+    /// `delivered`, `seen`, `read`, `dismissed`, `acted` or `failed`.
+    kind: String,
+    at: Timestamp,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// News from a device or a user.
@@ -317,6 +331,11 @@ fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -
                 excerpt: None,
                 next_at: None,
             });
+            let receipts = delivery.receipts.into_iter().map(|receipt| FarReceiptAnswer {
+                kind: receipt.kind.into_owned(),
+                at: receipt.at,
+                reason: receipt.reason,
+            });
             let attempts = written.chain(delivery.attempts).map(attempt);
             DeliveryAnswer {
                 id: delivery.id,
@@ -327,6 +346,7 @@ fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -
                 reason: delivery.reason,
                 next_at: delivery.next_at,
                 attempts: attempts.collect(),
+                receipts: receipts.collect(),
             }
         })
         .collect();

@@ -272,13 +272,13 @@ pub(super) async fn receive(
 /// What became of a bounce.
 #[derive(Serialize, ToSchema)]
 pub(super) struct BouncedAnswer {
-    /// Deliveries that are lost.
+    /// Deliveries of which a failure is told.
     data: Vec<BouncedDelivery>,
     /// Why the rest tells nothing.
     ignored: Vec<&'static str>,
 }
 
-/// A delivery that is lost.
+/// A delivery of which a failure is told.
 #[derive(Serialize, ToSchema)]
 struct BouncedDelivery {
     delivery_id: DeliveryId,
@@ -286,8 +286,9 @@ struct BouncedDelivery {
     suppressed: bool,
 }
 
-/// Takes a bounce in: a raw delivery status notification (RFC 3464), at most 1 MiB. A lost email gets the receipt `failed`;
-/// a dead address is suppressed and retired. Needs the token of the source `dsn`, or an API key with the scope
+/// Takes a bounce in: a raw delivery status notification (RFC 3464), at most 1 MiB. An email that is lost is a
+/// dead letter with the reason, and its notification gets the receipt `failed`; a dead address is suppressed and retired. A
+/// report about another mailbox than the delivery's own, of a forwarded copy, is a receipt alone. Needs the token of the source `dsn`, or an API key with the scope
 /// `notifications:write`. Taken in twice, it is as once.
 #[utoipa::path(
     post,
@@ -297,6 +298,7 @@ struct BouncedDelivery {
     responses(
         (status = 200, description = "Understood", body = BouncedAnswer),
         (status = 401, description = "Neither the source's own credential nor an API key"),
+        (status = 413, description = "More than 1 MiB"),
         (status = 422, description = "It is no delivery status notification"),
     ),
 )]

@@ -12,7 +12,7 @@ use carillon_domain::{
     ChannelKind, DeliveryId, SourceName, TenantId,
     ports::{Bounce, Unavailable},
 };
-use carillon_runtime::http::{Problem, read_body};
+use carillon_runtime::http::{BodyLimit, Problem, read_body};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 
 use super::{
@@ -21,17 +21,21 @@ use super::{
 };
 use crate::{
     Dispatcher,
-    store::{BounceWrite, Bounced},
+    deliverer::settlement::{after_ends, kept},
+    store::outside::{About, News, NewsNoted, Says},
 };
 
 /// What became of a bounce.
 #[derive(Debug, Default)]
 pub(crate) struct BouncedIn {
-    /// Deliveries that are lost, each with whether its address is suppressed.
+    /// Deliveries of which a failure was told, each with whether its address is suppressed.
     pub(crate) bounced: Vec<(DeliveryId, bool)>,
     /// What tells nothing, and why.
     pub(crate) ignored: Vec<&'static str>,
 }
+
+/// The largest message: most bounces return the whole of what they are about.
+pub(crate) const DSN_BODY: BodyLimit = BodyLimit(1024 * 1024);
 
 /// Takes a raw message of RFC 3464 in. Taken in twice, it is as once.
 pub(crate) async fn take_bounce(dispatcher: &Dispatcher, incoming: Request) -> Result<BouncedIn, TakeError> {
@@ -43,6 +47,9 @@ pub(crate) async fn take_bounce(dispatcher: &Dispatcher, incoming: Request) -> R
         .await
         .map_err(TakeError::Refused)?;
     let raw = whole(head, body);
+    if raw.len() > DSN_BODY.0 {
+        return Err(TakeError::Refused(Problem::too_large(DSN_BODY.0)));
+    }
     let reader = dispatcher.ports.bounces.as_ref();
     let reader = reader.ok_or_else(|| Unavailable::new("reading a bounce", "nothing reads bounces here"))?;
     let bounces = reader.read(&raw).map_err(|error| {
@@ -74,29 +81,42 @@ async fn one(
         return Ok(Err("it is no failure"));
     }
     // Whoever forwards mail sends us the bounces of where it goes: nothing is known of his own mailbox then.
-    let hard = bounce.hard && is_of(dispatcher, tenant, delivery, &bounce.address).await?;
-    let write = BounceWrite {
+    let own = is_of(dispatcher, tenant, delivery, &bounce.address).await?;
+    let hard = bounce.hard && own;
+    let email: ChannelKind = ChannelKind::EMAIL
+        .parse()
+        .map_err(|error| Unavailable::new("naming the channel", error))?;
+    let detail = bounce.detail.map(kept);
+    let news = News {
         tenant: tenant.clone(),
-        delivery,
-        hard,
-        detail: bounce.detail,
-        at: dispatcher.ports.clock.now(),
+        about: About::Delivery(delivery),
+        says: if own {
+            Says::Bounced { hard, detail }
+        } else {
+            Says::CopyBounced { detail }
+        },
     };
-    let Some(Bounced { address, told }) = dispatcher.store.bounce(&write).await? else {
+    let now = dispatcher.ports.clock.now();
+    let received = dispatcher.store.receive_news(now, &email, &[news]).await;
+    let NewsNoted { mut noted, ended } = received.map_err(Unavailable::from)?;
+    let Some(noted) = noted.pop().flatten() else {
         return Ok(Err("there is no such delivery by email"));
     };
-    if told {
+    let directory = dispatcher.ports.directory.as_ref();
+    after_ends(directory, &ended).await;
+    if !ended.is_empty() {
+        // Endpoints may be told.
         dispatcher.deliverer.wake();
     }
-    let kind = if hard { "hard" } else { "soft" };
+    let kind = match (own, hard) {
+        (false, _) => "copy",
+        (true, false) => "soft",
+        (true, true) => "hard",
+    };
     metrics::counter!("carillon_delivery_bounced_total", "kind" => kind).increment(1);
-    if hard && let Ok(email) = ChannelKind::EMAIL.parse() {
+    if hard {
         // Suppressed already, so that a directory that is away costs nothing but tidiness.
-        let retired = dispatcher
-            .ports
-            .directory
-            .retire(tenant, &email, &address, "bounced")
-            .await;
+        let retired = directory.retire(tenant, &email, &noted.address, "bounced").await;
         if let Err(error) = retired {
             tracing::warn!(error = &error as &dyn Error, "an address could not be retired");
         }

@@ -112,6 +112,18 @@ pub(super) struct Mapped {
     /// A JSON pointer to the item.
     pub(super) at: String,
     pub(super) what: What,
+    /// What stands for it where a signature vouches for it, whatever became of it.
+    pub(super) bound: Option<String>,
+}
+
+impl Mapped {
+    fn new(at: String, what: What) -> Self {
+        Self {
+            at,
+            what,
+            bound: None,
+        }
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -160,14 +172,13 @@ impl Mapping {
     }
 
     /// Keys for what a signature vouches for: it covers the body and no header. A key that reads headers would be another
-    /// with each header that somebody writes over a body that he has seen; so the body itself is the key then.
+    /// with each header that somebody writes over a body that he has seen; so the body itself is the key then. Also of what
+    /// is ignored: under another header it might not be.
     pub(super) fn bind_keys(&self, body: &[u8], mapped: &mut [Mapped]) {
         if self.key.as_ref().is_none_or(Pattern::reads_headers) {
             let digest = hex::encode(sha256(body));
-            for Mapped { at, what } in mapped {
-                if let What::Notify { key, .. } = what {
-                    *key = Some(format!("{digest}{at}"));
-                }
+            for Mapped { at, bound, .. } in mapped {
+                *bound = Some(format!("{digest}{at}"));
             }
         }
     }
@@ -216,12 +227,12 @@ impl Mapping {
             }
         }
         if items.len() > MAX_ITEMS {
-            mapped.push(Mapped {
-                at: format!("{at}/{MAX_ITEMS}"),
-                what: What::Ignored(format!(
+            mapped.push(Mapped::new(
+                format!("{at}/{MAX_ITEMS}"),
+                What::Ignored(format!(
                     "from here on: at most {MAX_ITEMS} items are taken at once"
                 )),
-            });
+            ));
         }
         if errors.is_empty() {
             Ok(mapped)
@@ -233,16 +244,13 @@ impl Mapping {
     fn item(&self, at: String, scene: Scene<'_>, base: &Base<'_>) -> Result<Mapped, FieldError> {
         let Some(rule) = self.rules.iter().find(|rule| rule.when.holds(scene)) else {
             let what = What::Ignored("no rule of the mapping is for it".to_owned());
-            return Ok(Mapped { at, what });
+            return Ok(Mapped::new(at, what));
         };
         if let Some(why) = &rule.ignore {
             let why = why
                 .render(scene, MAX_TITLE)
                 .unwrap_or_else(|_| "the mapping ignores it".to_owned());
-            return Ok(Mapped {
-                at,
-                what: What::Ignored(why),
-            });
+            return Ok(Mapped::new(at, What::Ignored(why)));
         }
         let request = rule.request(&self.defaults, scene, base).map_err(|missing| {
             let place = if missing.is_of_payload() {
@@ -256,10 +264,7 @@ impl Mapping {
             )
         })?;
         let key = self.key.as_ref().and_then(|key| key.render(scene, MAX_KEY).ok());
-        Ok(Mapped {
-            at,
-            what: What::Notify { request, key },
-        })
+        Ok(Mapped::new(at, What::Notify { request, key }))
     }
 }
 

@@ -18,7 +18,7 @@ mod settings;
 mod take;
 mod tree;
 
-pub(crate) use bounces::{BouncedIn, take_bounce};
+pub(crate) use bounces::{BouncedIn, DSN_BODY, take_bounce};
 pub(crate) use credentials::is_credential;
 pub(crate) use kind::SourceKind;
 pub(crate) use register::{Registration, Secret, read_settings, register};

@@ -230,8 +230,8 @@ struct Id {
     id: NotificationId,
 }
 
-/// A notification each with the tool's own key for it.
-type Keyed = (NewNotification, Arc<str>);
+/// A notification with the tool's own key for it; or what was ignored, with what stands for it.
+type Keyed = (Option<NewNotification>, Arc<str>);
 
 async fn accept(
     dispatcher: &Dispatcher,
@@ -245,9 +245,12 @@ async fn accept(
     let mut keyed: Vec<Keyed> = Vec::new();
     let now = dispatcher.ports.clock.now();
     // One after the other in the order of the payload, which is the order in which they are planned.
-    for (micros, Mapped { at, what }) in (0..).zip(mapped) {
+    for (micros, Mapped { at, what, bound }) in (0..).zip(mapped) {
         match what {
-            What::Ignored(why) => taken.ignored.push((at, why)),
+            What::Ignored(why) => {
+                keyed.extend(bound.map(|key| (None, digest(name, &key))));
+                taken.ignored.push((at, why));
+            }
             What::Notify { request: made, key } => match request(dispatcher, tenant, &made, "").await? {
                 Err(wrong) => errors.extend(wrong.into_iter().map(|error| {
                     let detail = format!("the mapping gives no valid {}: {}", error.pointer, error.detail);
@@ -255,9 +258,9 @@ async fn accept(
                 })),
                 Ok(mut notification) => {
                     notification.id = NotificationId::at(now.after(Duration::from_micros(micros)));
-                    match key {
+                    match bound.or(key) {
                         None => unkeyed.push(notification),
-                        Some(key) => keyed.push((notification, digest(name, &key))),
+                        Some(key) => keyed.push((Some(notification), digest(name, &key))),
                     }
                 }
             },
@@ -318,7 +321,12 @@ fn submissions(tenant: &TenantId, unkeyed: Vec<NewNotification>, keyed: Vec<Keye
     // The key says what it is; other words for it (an alert's changed description) are not another request.
     let mut all: Vec<Submission> = keyed
         .into_iter()
-        .map(|(notification, key)| submission(vec![notification], Some((TAKE, key, Bytes::new()))))
+        .map(|(notification, key)| {
+            submission(
+                notification.into_iter().collect(),
+                Some((TAKE, key, Bytes::new())),
+            )
+        })
         .collect();
     if !unkeyed.is_empty() {
         all.push(submission(unkeyed, None));

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use carillon_domain::{
-    AckKind, Acknowledgement, DeviceName, EntryId, EntryRef, NotificationId, StateChange, Timestamp, UserId,
+    AckKind, Acknowledgement, DeviceName, EntryId, EntryRef, ExternalUserId, NotificationId, PlainAddress,
+    StateChange, Timestamp,
 };
 use carillon_sql::StoreError;
 
@@ -29,12 +30,46 @@ pub(super) const CANCELLED: &str = "cancelled";
 pub(super) struct Found {
     /// The entries, without their content.
     pub(super) entries: HashMap<(UserKey, EntryId), EntryRow>,
-    /// Notifications of the mailbox, each with the entry that shows it, if one still does.
-    pub(super) notifications: HashMap<(UserKey, NotificationId), Option<EntryId>>,
+    /// Notifications of the mailbox's user, each with where it is shown to him.
+    pub(super) notifications: HashMap<(UserKey, NotificationId), Shown>,
     /// How far a device had confirmed.
     pub(super) confirmed: HashMap<(UserKey, DeviceName), u64>,
     /// Unread entries for `read-all`, oldest first, by the command's and the operation's index.
     pub(super) unread: HashMap<(usize, usize), Vec<EntryId>>,
+}
+
+/// Where a notification is shown to one of its recipients.
+pub(super) enum Shown {
+    /// In this entry of his inbox.
+    Entry(EntryId),
+    /// It was superseded, or its entry is gone.
+    Gone,
+    /// It never was in an inbox: it went out over other channels alone.
+    Outside {
+        state: RecipientState,
+        /// The plain address that he is.
+        plain: Option<PlainAddress>,
+        /// Kinds of receipts that there are.
+        receipts: Vec<String>,
+    },
+}
+
+impl Found {
+    /// Notes which receipts there are of what went out over other channels alone.
+    pub(super) fn receipt(&mut self, whose: &(UserKey, NotificationId), kind: String) {
+        if let Some(Shown::Outside { receipts, .. }) = self.notifications.get_mut(whose) {
+            receipts.push(kind);
+        }
+    }
+
+    /// What went out over other channels alone.
+    pub(super) fn outside(&self) -> Vec<&(UserKey, NotificationId)> {
+        let outside = |shown: &Shown| matches!(shown, Shown::Outside { .. });
+        let all = self.notifications.iter();
+        all.filter(|(_, shown)| outside(shown))
+            .map(|(whose, _)| whose)
+            .collect()
+    }
 }
 
 /// Carries out one command; `index` is its place among the commands.
@@ -108,9 +143,27 @@ pub(super) fn recall(ledger: &mut Ledger, entries: Vec<EntryRow>) -> Result<u64,
 #[derive(serde::Serialize)]
 struct AcknowledgedEvent<'a> {
     notification_id: NotificationId,
-    /// The internal id, as `GET /v1/users/{id}` shows it.
-    user_id: UserId,
+    /// The tenant's own id of the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a ExternalUserId>,
+    /// Instead of a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<&'a PlainAddress>,
     acknowledgement: &'a Acknowledgement,
+}
+
+impl MailboxCommand {
+    fn acknowledgement(&self, kind: AckKind, action: &EntryAction, at: Timestamp) -> Acknowledgement {
+        Acknowledgement {
+            kind,
+            at,
+            device: self.device.clone(),
+            action: match action {
+                EntryAction::Acted { action } => action.clone(),
+                _ => None,
+            },
+        }
+    }
 }
 
 /// One command under way.
@@ -176,12 +229,66 @@ impl Turn<'_> {
             Which::Entry(id) => id,
             Which::Notification(id) => match self.found.notifications.get(&(self.key.clone(), id)) {
                 None => return Ok(OperationResult::NotFound),
-                // It was superseded or its entry is gone: there is nothing left to answer.
-                Some(None) => return Ok(OperationResult::Unchanged),
-                Some(Some(entry)) => *entry,
+                // There is nothing left to answer.
+                Some(Shown::Gone) => return Ok(OperationResult::Unchanged),
+                Some(Shown::Outside { .. }) => return Ok(self.outside(id, action)),
+                Some(Shown::Entry(entry)) => *entry,
             },
         };
         self.act(id, action)
+    }
+
+    /// Of what went out over other channels alone there is no entry: the receipt is all that is kept, and an answer ends it
+    /// for the recipient.
+    fn outside(&mut self, id: NotificationId, action: &EntryAction) -> OperationResult {
+        let (kind, acknowledges) = match action {
+            EntryAction::Seen => ("seen", None),
+            EntryAction::Read => ("read", Some(AckKind::Read)),
+            EntryAction::Archive | EntryAction::Delete => ("dismissed", Some(AckKind::Dismissed)),
+            EntryAction::Acted { .. } => ("acted", Some(AckKind::Acted)),
+            _ => return OperationResult::Unchanged,
+        };
+        let whose = (self.key.clone(), id);
+        let Some(Shown::Outside {
+            state,
+            plain,
+            receipts,
+        }) = self.found.notifications.get_mut(&whose)
+        else {
+            return OperationResult::Unchanged;
+        };
+        if *state == RecipientState::Erased || receipts.iter().any(|before| before == kind) {
+            return OperationResult::Unchanged;
+        }
+        receipts.push(kind.to_owned());
+        self.ledger.writes.receipts.push(ReceiptRow {
+            tenant: self.key.0.clone(),
+            notification: id,
+            user: self.key.1,
+            kind,
+            at: self.ledger.now,
+            device: self.command.device.clone(),
+        });
+        if let (Some(kind), RecipientState::Open) = (acknowledges, *state) {
+            *state = RecipientState::Acknowledged;
+            let acknowledgement = self.command.acknowledgement(kind, action, self.ledger.now);
+            let event = AcknowledgedEvent {
+                notification_id: id,
+                user: self.command.name.as_ref().filter(|_| plain.is_none()),
+                address: plain.as_ref(),
+                acknowledgement: &acknowledgement,
+            };
+            let kind = EventKind::NotificationAcknowledged;
+            self.ledger.tell(&self.key.0, kind, &event);
+            let recipient = (self.key.0.clone(), id, self.key.1);
+            self.ledger.end_recipient(
+                &recipient,
+                RecipientState::Acknowledged,
+                None,
+                Some(acknowledgement),
+            );
+        }
+        OperationResult::Ok
     }
 
     fn read_all(&mut self, unread: &[EntryId]) -> Result<OperationResult, StoreError> {
@@ -208,15 +315,7 @@ impl Turn<'_> {
         };
         let first = acknowledges
             .filter(|_| entry.acknowledgement.is_none())
-            .map(|kind| Acknowledgement {
-                kind,
-                at: self.ledger.now,
-                device: self.command.device.clone(),
-                action: match action {
-                    EntryAction::Acted { action } => action.clone(),
-                    _ => None,
-                },
-            });
+            .map(|kind| self.command.acknowledgement(kind, action, self.ledger.now));
         self.receipt(id, acknowledges, action);
         let entry = &self.found.entries[&(self.key.clone(), id)];
         let unchanged = first.is_none()
@@ -251,7 +350,8 @@ impl Turn<'_> {
         if let Some(first) = first {
             let event = AcknowledgedEvent {
                 notification_id: after.notification,
-                user_id: self.key.1,
+                user: self.command.name.as_ref(),
+                address: None,
                 acknowledgement: &first,
             };
             let kind = EventKind::NotificationAcknowledged;

@@ -113,6 +113,7 @@ impl Listeners {
                 brings: Brings::Event(event),
                 user: None,
                 step: 0,
+                name: None,
                 channel: ChannelKind::webhook(),
                 address,
                 device: None,

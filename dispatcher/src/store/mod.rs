@@ -42,7 +42,7 @@ pub(crate) use ledger::publication;
 pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use policy::PolicyStore;
 pub(crate) use records::*;
-pub(crate) use sources::{BounceWrite, Bounced, PutSource, SourceRow, SourceStore, SourceWrite};
+pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[

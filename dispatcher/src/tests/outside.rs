@@ -136,6 +136,7 @@ async fn deliver(node: &Node, addresses: &[String]) -> Vec<DeliveryId> {
             // Each a recipient of his own.
             user: Some(UserId::at(now)),
             step: 0,
+            name: None,
             channel: kind(),
             address: address.parse::<Address>().expect("an address"),
             device: None,

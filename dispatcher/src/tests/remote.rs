@@ -141,6 +141,7 @@ async fn opened(node: &Node, tenant: &TenantId, count: usize) -> (NotificationId
             brings: Brings::Notification(notification),
             user: Some(node.names.of(tenant, &"ada".parse().expect("a user"))),
             step: 0,
+            name: None,
             channel: sms(),
             address: format!("+4930000{n:04}").parse().expect("an address"),
             device: None,
@@ -467,6 +468,17 @@ async fn receipts_move_deliveries_and_acknowledge(node: Node) {
         recipient.to_string().contains("read"),
         "it is acknowledged: {recipient}"
     );
+    let first = recipient["data"][0]["deliveries"]
+        .as_array()
+        .expect("deliveries")
+        .iter();
+    let told: Vec<_> = first
+        .flat_map(|delivery| delivery["receipts"].as_array().expect("receipts").clone())
+        .map(|receipt| receipt["kind"].clone())
+        .collect();
+    for kind in ["delivered", "failed", "read"] {
+        assert!(told.contains(&json!(kind)), "{kind} in {told:?}");
+    }
     let bad = json!({"receipts": [{"kind": "seen"}, {"delivery": ids[0], "kind": "read", "action": "x"}]});
     let answer = post(&node, own(), "receipts", bad).await;
     assert_eq!(answer.pointers(), ["/receipts/0", "/receipts/1/action"]);

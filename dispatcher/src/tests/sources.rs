@@ -217,6 +217,18 @@ async fn github_events_ring_once_per_delivery_when_the_signature_fits() {
     let ping = github(&node, "ping", "d0", SECRET, &json!({"zen": "x", "hook": {}})).await;
     assert_eq!(ping.status, 200);
     assert_eq!(ping.body["ignored"][0]["reason"], "a ping: the webhook works");
+    // Nor does what was ignored ring as another event: its headers are not signed.
+    let muted = json!({"action": "unlabeled", "repository": {"full_name": "o/r"}, "issue": {"number": 1, "title": "x"},
+        "ref": "refs/heads/main", "head_commit": {"message": "Ring"}});
+    let ignored = github(&node, "issues", "d2", SECRET, &muted).await;
+    assert_eq!(ignored.body["ignored"].as_array().map(Vec::len), Some(1));
+    let pushed = github(&node, "push", "d3", SECRET, &muted).await;
+    assert_eq!(
+        (pushed.status.as_u16(), &pushed.body["data"]),
+        (200, &json!([])),
+        "{:?}",
+        pushed.body
+    );
     let star = github(&node, "star", "d1", SECRET, &json!({"action": "created"})).await;
     assert_eq!(
         star.body["ignored"][0]["reason"],
@@ -529,6 +541,7 @@ async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
         brings: Brings::Notification(id.parse::<NotificationId>().expect("an id")),
         user: Some(ada),
         step: 0,
+        name: None,
         channel: "email".parse().expect("a channel"),
         address: "ada@example.org".parse().expect("an address"),
         device: None,
@@ -563,6 +576,16 @@ async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
         "{:?}",
         forwarded.body
     );
+    let stands = async || {
+        let shown = node.show(&id).await;
+        let deliveries = shown["recipients"]["data"][0]["deliveries"].clone();
+        let all = deliveries.as_array().expect("deliveries").iter();
+        let mut email = all.filter(|delivery| delivery["channel"] == "email");
+        email.next().expect("one by email").clone()
+    };
+    let forwarded = stands().await;
+    assert_eq!(forwarded["state"], "accepted", "whose it was has it");
+    assert_eq!(forwarded["receipts"][0]["reason"], "bounced: dead");
     for _ in 0..2 {
         let dead = say(format!("dead {}", row.id)).await;
         assert_eq!(
@@ -572,6 +595,13 @@ async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
             dead.body
         );
     }
+    let lost = stands().await;
+    assert_eq!(
+        (&lost["state"], &lost["reason"]),
+        (&json!("dead"), &json!("bounced: dead"))
+    );
+    let dead = node.key(Method::GET, "/v1/dead-letters", Value::Null).await.body;
+    assert_eq!(dead["data"][0]["id"], json!(row.id), "{dead}");
     let suppressions = node.key(Method::GET, "/v1/suppressions", Value::Null).await.body;
     assert_eq!(suppressions["data"][0]["address"], "ada@example.org");
     assert_eq!(suppressions["data"][0]["reason"], "bounced");
@@ -583,6 +613,7 @@ async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
         json!(["there is no such delivery by email"])
     );
     assert_eq!(say("nothing".to_owned()).await.status, 422);
+    assert_eq!(say("x".repeat(1024 * 1024)).await.status, 413, "with its quotes");
     let typed = node
         .stranger("/v1/in/dsn", &[("x-carillon-token", TOKEN)], json!("dead x"))
         .await;

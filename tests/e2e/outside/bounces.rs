@@ -31,7 +31,10 @@ async fn a_bounce_suppresses_the_address_before_the_next_attempt_of_whatever_wai
     let outside = Outside::start().await;
     let api = &outside.api;
     outside
-        .endpoint("/events", json!({"events": ["delivery.bounced"]}))
+        .endpoint(
+            "/events",
+            json!({"events": ["delivery.bounced", "delivery.dead"]}),
+        )
         .await;
     let address = "gone@example.net";
     let send = |title: &'static str| async move {
@@ -83,6 +86,10 @@ async fn a_bounce_suppresses_the_address_before_the_next_attempt_of_whatever_wai
 
     let told = outside.hooks.wait_kind("/events", "delivery.bounced", 1).await;
     assert_eq!(told[0].json()["data"]["delivery_id"], delivery.as_str());
+    let told = outside.hooks.wait_kind("/events", "delivery.dead", 1).await;
+    assert_eq!(told[0].json()["data"]["delivery_id"], delivery.as_str());
+    let lost = delivery_in(api, &first, "email", "dead").await;
+    assert_eq!(lost["reason"], "bounced: 5.1.1 550 5.1.1 no such user", "{lost}");
 
     // The same report again, and one about somebody else, change nothing.
     report(api, bounce(&mail, address)).await;

@@ -81,7 +81,12 @@ async fn a_tenants_endpoint_hears_what_becomes_of_notifications() {
         .hooks
         .wait_kind("/events", "notification.acknowledged", 1)
         .await;
-    assert_eq!(told[0].json()["data"]["notification_id"], id.as_str());
+    let data = told[0].json()["data"].clone();
+    assert_eq!(
+        (&data["notification_id"], &data["user"]),
+        (&json!(id), &json!("ada"))
+    );
+    assert!(!data.to_string().contains("usr_"), "{data}");
     let second = api.ring("ada", "Never mind").await;
     stream.next_named("added").await;
     api.post(&format!("/v1/notifications/{second}/cancel"), &json!({}))

@@ -398,7 +398,7 @@ pub(super) async fn news_that_overtakes_the_outcome_is_kept(f: Fixture) {
         let news = News {
             tenant: f.tenant.clone(),
             about: About::Delivery(row.id),
-            says: Says::Arrived,
+            says: Says::Delivered,
         };
         f.store
             .receive_news(f.now(), &webhook(), &[news])

@@ -8,7 +8,7 @@ use crate::{
     store::{endpoints::*, outside::*},
 };
 
-fn endpoint(f: &Fixture, host: &str, fifo: bool) -> EndpointRow {
+pub(super) fn endpoint(f: &Fixture, host: &str, fifo: bool) -> EndpointRow {
     let now = f.now();
     EndpointRow {
         tenant: f.tenant.clone(),
@@ -31,7 +31,7 @@ fn address(text: &str) -> Address {
     text.parse().expect("an address")
 }
 
-fn secret(f: &Fixture, endpoint: Option<EndpointId>) -> SecretRow {
+pub(super) fn secret(f: &Fixture, endpoint: Option<EndpointId>) -> SecretRow {
     SecretRow {
         tenant: f.tenant.clone(),
         endpoint,
@@ -74,7 +74,7 @@ async fn told(f: &Fixture, row: &EndpointRow) -> DeliveryId {
 }
 
 /// Leases everything that is due, with the lanes where it was.
-async fn leased(f: &Fixture) -> Vec<Arc<LeasedDelivery>> {
+pub(super) async fn leased(f: &Fixture) -> Vec<Arc<LeasedDelivery>> {
     let channels = [carillon_domain::ChannelKind::webhook()];
     let due = f.store.due_lanes(f.now(), &channels, 100).await.expect("reads");
     let picks: Vec<_> = due
@@ -92,7 +92,7 @@ async fn leased(f: &Fixture) -> Vec<Arc<LeasedDelivery>> {
     handed.expect("leases").leased.into_iter().map(Arc::new).collect()
 }
 
-async fn delivered(f: &Fixture, delivery: &Arc<LeasedDelivery>) {
+pub(super) async fn delivered(f: &Fixture, delivery: &Arc<LeasedDelivery>) {
     let settlement = Settlement {
         delivery: Arc::clone(delivery),
         ended_at: f.now(),
@@ -515,18 +515,21 @@ pub(super) async fn late_notifications_and_bounces_are_told_once(f: Fixture) {
         .open_work(&[mail.clone(), text.clone()], &[])
         .await
         .expect("commits");
-    let bounce = crate::store::BounceWrite {
+    let bounce = News {
         tenant: f.tenant.clone(),
-        delivery: mail.id,
-        hard: true,
-        detail: Some("no such user".to_owned()),
-        at: f.now(),
+        about: About::Delivery(mail.id),
+        says: Says::Bounced {
+            hard: true,
+            detail: Some("no such user".to_owned()),
+        },
     };
-    for first in [true, false] {
-        let bounced = f.store.bounce(&bounce).await.expect("commits").expect("is there");
-        assert_eq!(bounced.told, first);
+    for _ in 0..2 {
+        f.store
+            .receive_news(f.now(), &mail.channel, std::slice::from_ref(&bounce))
+            .await
+            .expect("commits");
     }
-    assert_eq!(kinds(&f).await, ["delivery.bounced"]);
+    assert_eq!(kinds(&f).await, ["delivery.bounced", "delivery.dead"]);
     let news = News {
         tenant: f.tenant.clone(),
         about: About::Provider("far".to_owned()),
@@ -536,5 +539,5 @@ pub(super) async fn late_notifications_and_bounces_are_told_once(f: Fixture) {
         .receive_news(f.now(), &text.channel, &[news.clone(), news])
         .await
         .expect("commits");
-    assert_eq!(kinds(&f).await, ["delivery.bounced"]);
+    assert_eq!(kinds(&f).await, ["delivery.bounced", "delivery.dead"]);
 }

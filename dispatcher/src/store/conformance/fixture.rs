@@ -222,6 +222,7 @@ impl Fixture {
         let command = MailboxCommand {
             tenant: self.tenant.clone(),
             user: self.user(user),
+            name: Some(user.parse().expect("a name")),
             device: device.map(|device| device.parse().expect("a device")),
             operations,
         };

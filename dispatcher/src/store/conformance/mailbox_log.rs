@@ -55,6 +55,7 @@ pub(super) async fn numbers_have_no_holes_however_many_write(f: Fixture) {
                 let command = MailboxCommand {
                     tenant: f.tenant.clone(),
                     user,
+                    name: None,
                     device: None,
                     operations,
                 };

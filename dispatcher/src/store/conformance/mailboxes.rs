@@ -36,6 +36,7 @@ pub(super) async fn read_all_goes_in_chunks(f: Fixture) {
         let command = MailboxCommand {
             tenant: f.tenant.clone(),
             user: f.user("ada"),
+            name: None,
             device: None,
             operations,
         };

@@ -12,6 +12,7 @@ mod outside;
 mod planning;
 mod planning_outside;
 mod policy;
+mod receipts;
 mod sources;
 mod together;
 mod topics;
@@ -106,7 +107,11 @@ on_both!(
     upkeep::forgotten_entries_leave_the_inbox_by_a_change,
     sources::a_source_is_what_was_put_last,
     sources::a_tenant_has_so_many_sources_and_no_other_tenants,
-    sources::a_bounce_is_told_of_the_delivery_and_suppresses_a_dead_address,
+    receipts::a_bounce_ends_its_delivery_and_suppresses_a_dead_address,
+    receipts::a_bounce_before_the_settlement_counts_whatever_the_attempt_says,
+    receipts::what_is_answered_without_an_inbox_is_kept_once,
+    receipts::events_name_the_user_as_the_tenant_does,
+    receipts::events_forget_who_is_erased,
     outside::what_is_due_is_handed_out_once_with_an_attempt,
     outside::a_crash_between_handing_out_and_settling_tries_again_with_the_same_id,
     outside::what_a_dead_process_tried_is_due_at_once,

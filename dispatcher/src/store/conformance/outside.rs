@@ -28,6 +28,7 @@ pub(super) fn delivery(f: &Fixture, host: &str) -> OutsideRow {
         brings: Brings::Notification(NotificationId::at(now)),
         user: Some(f.user("ada")),
         step: 0,
+        name: None,
         channel: webhook(),
         address: address(&format!("https://{host}/hook")),
         device: None,
@@ -735,6 +736,7 @@ pub(super) async fn an_address_that_is_gone_is_not_used_again(f: Fixture) {
             brings: Brings::Event(EventId::at(f.now())),
             user: None,
             step: 0,
+            name: None,
             ..delivery(&f, "a.example")
         })
         .collect();

@@ -1,9 +1,9 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use carillon_domain::{ChannelKind, DeliveryId, NotificationId, SourceName, TenantId};
+use carillon_domain::{SourceName, TenantId};
 
 use super::fixture::Fixture;
-use crate::store::{outside::*, *};
+use crate::store::*;
 
 fn name(text: &str) -> SourceName {
     text.parse().expect("a name")
@@ -114,91 +114,4 @@ pub(super) async fn a_tenant_has_so_many_sources_and_no_other_tenants(f: Fixture
         PutSource::Replaced,
         "one that is there can always be changed"
     );
-}
-
-/// An email that a server took.
-fn email(f: &Fixture, notification: NotificationId, address: &str) -> OutsideRow {
-    OutsideRow {
-        tenant: f.tenant.clone(),
-        id: DeliveryId::at(f.now()),
-        brings: Brings::Notification(notification),
-        user: Some(f.user("ada")),
-        step: 0,
-        channel: ChannelKind::EMAIL.parse().expect("a channel"),
-        address: address.parse().expect("an address"),
-        device: None,
-        lane: Arc::from("relay"),
-        locale: None,
-        state: DeliveryState::Accepted,
-        reason: None,
-        provider_id: None,
-        collapse: None,
-        created_at: f.now(),
-        expires_at: f.now().after(Duration::from_secs(60)),
-    }
-}
-
-pub(super) async fn a_bounce_is_told_of_the_delivery_and_suppresses_a_dead_address(f: Fixture) {
-    let notification = f.notification(&["ada"]);
-    let id = notification.id;
-    f.accept(&[notification]).await;
-    let rows = [email(&f, id, "full@a.example"), email(&f, id, "dead@a.example")];
-    f.store.open_work(&rows, &[]).await.expect("commits");
-    let bounce = |delivery, hard| BounceWrite {
-        tenant: f.tenant.clone(),
-        delivery,
-        hard,
-        detail: Some("5.1.1 no such user".to_owned()),
-        at: f.now(),
-    };
-    let suppressed = async || {
-        let query = SuppressionQuery {
-            channel: None,
-            after: None,
-            limit: 10,
-        };
-        f.store.suppressions(&f.tenant, &query).await.expect("reads")
-    };
-    let told = f.store.bounce(&bounce(rows[0].id, false)).await.expect("commits");
-    assert_eq!(told.map(|told| told.address).as_ref(), Some(&rows[0].address));
-    assert!(
-        suppressed().await.is_empty(),
-        "a mailbox that is full is not dead"
-    );
-    for _ in 0..2 {
-        let told = f.store.bounce(&bounce(rows[1].id, true)).await.expect("commits");
-        assert_eq!(told.map(|told| told.address).as_ref(), Some(&rows[1].address));
-    }
-    let rows_suppressed = suppressed().await;
-    assert_eq!(rows_suppressed.len(), 1);
-    assert_eq!(
-        (
-            &rows_suppressed[0].address,
-            &*rows_suppressed[0].reason,
-            rows_suppressed[0].delivery
-        ),
-        (&rows[1].address, "bounced", Some(rows[1].id))
-    );
-    let (detail, _) = f
-        .store
-        .delivery(&f.tenant, rows[1].id)
-        .await
-        .expect("reads")
-        .expect("there");
-    assert_eq!(
-        detail.state,
-        DeliveryState::Accepted,
-        "it was taken, that stays true"
-    );
-    assert_eq!(detail.reason.as_deref(), Some("bounced: 5.1.1 no such user"));
-    let other: TenantId = "other".parse().expect("a tenant");
-    for foreign in [
-        BounceWrite {
-            tenant: other,
-            ..bounce(rows[1].id, true)
-        },
-        bounce(DeliveryId::at(f.now()), true),
-    ] {
-        assert_eq!(f.store.bounce(&foreign).await.expect("reads"), None);
-    }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::store::listeners::Told;
+use crate::store::{listeners::Told, records::ReceiptRow};
 use carillon_domain::{ChannelKind, DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
 
 use super::planning::{NOT_RECALLABLE, Sent, UNSUBSCRIBED, take_back};
@@ -123,6 +123,8 @@ pub(in crate::store) struct DeliveryChange {
     pub(in crate::store) ended_at: Option<Timestamp>,
     /// What the far end told early; empty where it counts no more.
     pub(in crate::store) news: Option<String>,
+    /// All that it told, JSON.
+    pub(in crate::store) receipts: Option<String>,
 }
 
 /// Everything that handing out, settling or expiring writes.
@@ -141,6 +143,8 @@ pub(in crate::store) struct Effects {
     /// Work that goes on at a time.
     pub(in crate::store) due: Vec<(QueueKey, Timestamp)>,
     pub(in crate::store) suppressions: Vec<SuppressionRow>,
+    /// What a recipient's notification is told to have come to.
+    pub(in crate::store) receipts: Vec<ReceiptRow>,
     /// Endpoints that are told nothing any more, and why.
     pub(in crate::store) disabled: BTreeMap<EndpointKey, String>,
     /// Those of them that said that they are gone.
@@ -222,6 +226,12 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
                 None,
                 false,
             );
+        } else if let Some(Early::Failed(reason)) = &delivery.news
+            && candidate.token > 0
+            && leased.operation != Operation::Recall
+        {
+            // An attempt of before went out, and it is known what became of it.
+            effects.lost_after_all(now, leased, reason);
         } else if leased.expires_at <= now {
             let reason = too_late(delivery.reason.as_deref());
             effects.end(
@@ -265,7 +275,7 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
             );
         } else {
             if delivery.news.is_some() {
-                // It was about an attempt before this one.
+                // It was about an attempt before a redrive.
                 effects.changes.push(DeliveryChange {
                     news: Some(String::new()),
                     ..unchanged(candidate.key(), None)
@@ -305,7 +315,7 @@ pub(in crate::store) fn settle(
         Verdict::Again(at)
             if found.as_ref().is_some_and(|found| {
                 is_open(leased.operation, found.state)
-                    && !(found.news == Some(Early::Arrived) && leased.operation != Operation::Recall)
+                    && (found.news.is_none() || leased.operation == Operation::Recall)
                     && found.endpoint.is_none_or(|endpoint| endpoint.enabled)
             }) =>
         {
@@ -339,7 +349,9 @@ pub(in crate::store) fn settle(
     if !is_open(leased.operation, found.state) {
         effects.gone.push(key);
         match settlement.verdict {
-            Verdict::Done { accepted } if is_withdrawn(found.state) => {
+            Verdict::Done { accepted }
+                if is_withdrawn(found.state) && !matches!(found.news, Some(Early::Failed(_))) =>
+            {
                 effects.arrived_nevertheless(now, settlement, accepted, told);
             }
             // Withdrawn while it was under way: what it said is kept, its end stands already.
@@ -357,12 +369,16 @@ pub(in crate::store) fn settle(
     }
     let recalls = leased.operation == Operation::Recall;
     // What the far end told itself counts for more.
-    let (verdict, heard) = match (&found.news, settlement.verdict) {
-        (Some(Early::Failed(reason)), Verdict::Done { .. }) if !recalls => (Verdict::Dead, Some(reason)),
-        (Some(Early::Arrived), verdict) if !recalls && verdict != Verdict::Gone => {
-            (Verdict::Done { accepted: false }, None)
+    let verdict = match (&found.news, settlement.verdict) {
+        (Some(Early::Failed(reason)), verdict) if !recalls && verdict != Verdict::Gone => {
+            effects.lost_after_all(now, leased, reason);
+            effects.tell_last(told);
+            return;
         }
-        (_, verdict) => (verdict, None),
+        (Some(Early::Arrived), verdict) if !recalls && verdict != Verdict::Gone => {
+            Verdict::Done { accepted: false }
+        }
+        (_, verdict) => verdict,
     };
     let state = match verdict {
         Verdict::Done { .. } if recalls => Some(DeliveryState::Recalled),
@@ -378,18 +394,14 @@ pub(in crate::store) fn settle(
         effects.address_is_gone(now, settlement, found.endpoint);
     }
     let given_up = matches!(verdict, Verdict::Again(_));
-    let reason = match heard.or(settlement.reason.as_ref()) {
+    let reason = match settlement.reason.as_ref() {
         _ if matches!(verdict, Verdict::Done { .. }) && !recalls => None,
         Some(last) if given_up => Some(Cow::Owned(format!("{DISABLED}; last: {last}"))),
         None if given_up => Some(Cow::Borrowed(DISABLED)),
         reason => reason.cloned().map(Cow::Owned),
     };
     effects.end(now, leased, found.stands, state, reason, gone);
-    if let Some(change) = effects.changes.last_mut() {
-        change.outcome = told.outcome;
-        change.attempts = told.attempts;
-        change.provider_id = told.provider_id;
-    }
+    effects.tell_last(told);
 }
 
 impl Effects {
@@ -435,6 +447,7 @@ impl Effects {
                 id: leased.id,
                 brings: leased.brings,
                 user: leased.user,
+                name: leased.name.clone(),
                 channel: leased.key.channel.clone(),
                 address: leased.address.clone(),
                 operation: leased.operation,
@@ -484,6 +497,20 @@ impl Effects {
         self.told.work.append(&mut work);
         let reason = (!stays.is_empty()).then_some(Cow::Borrowed(NOT_RECALLABLE));
         self.end(now, leased, None, Some(state), reason, false);
+        self.tell_last(told);
+    }
+
+    /// The far end said that it will never arrive, before its attempt said that it was taken: dead, whatever stood.
+    fn lost_after_all(&mut self, now: Timestamp, leased: &LeasedDelivery, reason: &str) {
+        let reason = Some(Cow::Owned(reason.to_owned()));
+        self.end(now, leased, None, Some(DeliveryState::Dead), reason, false);
+        if let Some(end) = self.ended.last_mut() {
+            end.bounced = true;
+        }
+    }
+
+    /// What the attempt said of itself goes with the change that was written last.
+    fn tell_last(&mut self, told: DeliveryChange) {
         if let Some(change) = self.changes.last_mut() {
             change.outcome = told.outcome;
             change.attempts = told.attempts;
@@ -570,6 +597,7 @@ pub(super) fn unchanged(key: QueueKey, ended_at: Option<Timestamp>) -> DeliveryC
         provider_id: None,
         ended_at,
         news: None,
+        receipts: None,
     }
 }
 

@@ -1,17 +1,15 @@
 //! What follows, in the same transaction, of deliveries that ended. Pure: rows in, rows out.
 
-use carillon_domain::{Address, ChannelKind, DeliveryId, EndpointId, NotificationId, Timestamp};
+use carillon_domain::{
+    Address, ChannelKind, DeliveryId, EndpointId, ExternalUserId, NotificationId, Timestamp,
+};
 use serde::Serialize;
 
 use super::{
     decide::Effects,
-    receipt::Received,
     records::{Brings, DeliveryState, Ended, Settlement, Verdict},
 };
-use crate::{
-    events::EventKind,
-    store::listeners::{Listeners, Told},
-};
+use crate::{events::EventKind, store::listeners::Listeners};
 
 /// What settling these may tell; cautious, since their deliveries are not looked at yet.
 pub(in crate::store) fn may_follow(settlements: &[Settlement]) -> Vec<EventKind> {
@@ -39,6 +37,9 @@ pub(in crate::store) fn may_follow(settlements: &[Settlement]) -> Vec<EventKind>
 struct DeliveryEnd<'a> {
     delivery_id: DeliveryId,
     notification_id: NotificationId,
+    /// The tenant's own id of the user; a plain address has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a ExternalUserId>,
     channel: &'a ChannelKind,
     address: &'a Address,
     state: DeliveryState,
@@ -56,18 +57,21 @@ struct EndpointEnd<'a> {
 pub(in crate::store) fn follow(effects: &mut Effects, now: Timestamp, listeners: &Listeners) {
     let mut told = std::mem::take(&mut effects.told);
     for end in &effects.ended {
-        let (Brings::Notification(notification_id), Some(kind)) = (end.brings, kind_of(end)) else {
+        let Brings::Notification(notification_id) = end.brings else {
             continue;
         };
         let data = DeliveryEnd {
             delivery_id: end.id,
             notification_id,
+            user: end.name.as_ref(),
             channel: &end.channel,
             address: &end.address,
             state: end.state,
             reason: end.reason.as_deref(),
         };
-        listeners.tell(&mut told, now, &end.tenant, kind, &data, None);
+        for kind in kinds_of(end) {
+            listeners.tell(&mut told, now, &end.tenant, *kind, &data, None);
+        }
     }
     for ((tenant, endpoint), reason) in &effects.disabled {
         let data = EndpointEnd {
@@ -80,42 +84,13 @@ pub(in crate::store) fn follow(effects: &mut Effects, now: Timestamp, listeners:
     effects.told = told;
 }
 
-/// Tells that an email came back after a server took it; its delivery's state stays what it is.
-pub(in crate::store) fn tell_bounce(
-    now: Timestamp,
-    listeners: &Listeners,
-    channel: &ChannelKind,
-    row: &Received,
-    reason: &str,
-) -> Told {
-    let mut told = Told::default();
-    if let Brings::Notification(notification_id) = row.brings {
-        let data = DeliveryEnd {
-            delivery_id: row.id,
-            notification_id,
-            channel,
-            address: &row.address,
-            state: row.state,
-            reason: Some(reason),
-        };
-        listeners.tell(
-            &mut told,
-            now,
-            &row.tenant,
-            EventKind::DeliveryBounced,
-            &data,
-            None,
-        );
-    }
-    told
-}
-
-fn kind_of(end: &Ended) -> Option<EventKind> {
+/// What is told of an end. What came back is dead as well, for those who ask for what is lost, however that came about.
+fn kinds_of(end: &Ended) -> &'static [EventKind] {
     match end.state {
-        _ if end.bounced => Some(EventKind::DeliveryBounced),
-        DeliveryState::Accepted => Some(EventKind::DeliveryAccepted),
-        DeliveryState::Delivered => Some(EventKind::DeliveryDelivered),
-        DeliveryState::Dead => Some(EventKind::DeliveryDead),
-        _ => None,
+        _ if end.bounced => &[EventKind::DeliveryBounced, EventKind::DeliveryDead],
+        DeliveryState::Accepted => &[EventKind::DeliveryAccepted],
+        DeliveryState::Delivered => &[EventKind::DeliveryDelivered],
+        DeliveryState::Dead => &[EventKind::DeliveryDead],
+        _ => &[],
     }
 }

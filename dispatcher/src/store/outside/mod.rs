@@ -23,10 +23,11 @@ pub(super) use decide::{
     Candidate, Effects, Found, FoundEndpoint, QueueKey, UNREADABLE, Unreadable, by_lane, expire, fell,
     hand_out, not_resendable, settle,
 };
-pub(super) use follow::{follow, may_follow, tell_bounce};
+pub(super) use follow::{follow, may_follow};
 pub(crate) use planning::Bars;
 pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, plan_outside, take_back};
-pub(super) use receipt::{Early, ReceiptColumns, receive, received};
+pub(crate) use receipt::FarReceipt;
+pub(super) use receipt::{Early, RECEIPT, ReceiptColumns, far_receipts, receive, received};
 pub(crate) use records::*;
 pub(crate) use remote::*;
 pub(super) use rows::*;

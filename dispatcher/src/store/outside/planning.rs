@@ -130,6 +130,7 @@ pub(in crate::store) fn plan_outside(
             brings: Brings::Notification(job.lease.notification),
             user: Some(addressee.user),
             step: 0,
+            name: addressee.name.clone(),
             channel: outgoing.channel.clone(),
             address: outgoing.address.clone(),
             device: outgoing.device,

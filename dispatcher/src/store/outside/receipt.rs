@@ -2,16 +2,23 @@
 
 use std::borrow::Cow;
 
-use carillon_domain::{Address, ChannelKind, DeliveryId, TenantId, Timestamp, UserId, ports::Operation};
+use carillon_domain::{
+    Address, ChannelKind, DeliveryId, ExternalUserId, TenantId, Timestamp, UserId, ports::Operation,
+};
 use carillon_sql::StoreError;
+use serde::{Deserialize, Serialize};
 
 use super::{
     decide::{DeliveryChange, Effects, unchanged},
-    records::{Brings, DeliveryState, Ended},
+    records::{Brings, DeliveryState, Ended, SuppressionRow},
     remote::{NotedDelivery, Says},
     rows::delivery_state,
 };
-use crate::store::rows::word;
+use crate::store::{
+    ledger::encode,
+    records::ReceiptRow,
+    rows::{json, word},
+};
 
 /// What the far end told of a delivery before its attempt's outcome was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,16 +38,40 @@ impl Early {
         }
     }
 
-    fn stored(says: &Says) -> String {
-        match says {
-            Says::Arrived => "delivered".to_owned(),
-            Says::Failed(reason) => format!("failed: {reason}"),
+    fn stored(failure: Option<&str>) -> String {
+        match failure {
+            None => "delivered".to_owned(),
+            Some(reason) => format!("failed: {reason}"),
         }
     }
 }
 
-/// Tenant, id, notification, user, address, state.
-pub(in crate::store) type ReceiptColumns = (String, String, String, String, String, String);
+/// What the far end told of one delivery, the first of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FarReceipt {
+    /// [`Says::kind`].
+    pub(crate) kind: Cow<'static, str>,
+    pub(crate) at: Timestamp,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+/// The columns of [`ReceiptColumns`].
+pub(in crate::store) const RECEIPT: &str =
+    "tenant, id, notification, user_id, address, state, name, receipts";
+
+/// Tenant, id, notification, user, address, state, the tenant's own id of the user, what was told before.
+pub(in crate::store) type ReceiptColumns = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+);
 
 /// A delivery that news is about.
 #[derive(Debug, Clone)]
@@ -51,10 +82,13 @@ pub(in crate::store) struct Received {
     pub(in crate::store) user: Option<UserId>,
     pub(in crate::store) address: Address,
     pub(in crate::store) state: DeliveryState,
+    pub(in crate::store) name: Option<ExternalUserId>,
+    /// What was told before.
+    pub(in crate::store) receipts: Vec<FarReceipt>,
 }
 
 pub(in crate::store) fn received(row: ReceiptColumns) -> Result<Received, StoreError> {
-    let (tenant, id, brings, user, address, state) = row;
+    let (tenant, id, brings, user, address, state, name, receipts) = row;
     Ok(Received {
         tenant: word(&tenant)?,
         id: word(&id)?,
@@ -62,57 +96,107 @@ pub(in crate::store) fn received(row: ReceiptColumns) -> Result<Received, StoreE
         user: if user.is_empty() { None } else { Some(word(&user)?) },
         address: word(&address)?,
         state: delivery_state(&state)?,
+        name: name.as_deref().map(word).transpose()?,
+        receipts: far_receipts(receipts.as_deref())?,
     })
 }
 
-/// Adds what follows to the effects: what a provider took arrives, or fails after all. Nothing goes back.
+/// What was told of a delivery, as it is stored.
+pub(in crate::store) fn far_receipts(stored: Option<&str>) -> Result<Vec<FarReceipt>, StoreError> {
+    stored.map_or(Ok(Vec::new()), json)
+}
+
+/// Adds what follows to the effects: what a provider took arrives, or fails after all. Nothing goes back. The first receipt
+/// of each kind is kept.
 pub(in crate::store) fn receive(
     effects: &mut Effects,
     now: Timestamp,
     channel: &ChannelKind,
     says: &Says,
     row: &Received,
-) -> NotedDelivery {
-    let next = match (says, row.state) {
-        (Says::Arrived, DeliveryState::Accepted) => Some((DeliveryState::Delivered, None)),
-        (Says::Failed(reason), DeliveryState::Accepted | DeliveryState::Delivered) => {
-            Some((DeliveryState::Dead, Some(reason.clone())))
-        }
+) -> Result<NotedDelivery, StoreError> {
+    let reason = says.reason();
+    let key = (row.tenant.clone(), row.id);
+    let of_copy = matches!(says, Says::CopyBounced { .. });
+    let next = match (&reason, row.state) {
+        _ if of_copy => None,
+        (None, DeliveryState::Accepted) => Some(DeliveryState::Delivered),
+        (Some(_), DeliveryState::Accepted | DeliveryState::Delivered) => Some(DeliveryState::Dead),
         _ => None,
     };
-    if row.state == DeliveryState::Pending {
-        // It overtook the attempt's own outcome, which is to come.
+    // It overtook its attempt's own outcome, which is to come; of what was withdrawn as well.
+    let early = !of_copy
+        && matches!(
+            row.state,
+            DeliveryState::Pending | DeliveryState::Cancelled | DeliveryState::Superseded
+        );
+    let is_new = row.receipts.iter().all(|before| before.kind != says.kind());
+    let receipts = if is_new {
+        let mut receipts = row.receipts.clone();
+        receipts.push(FarReceipt {
+            kind: Cow::Borrowed(says.kind()),
+            at: now,
+            reason: reason.clone(),
+        });
+        Some(encode(&receipts)?)
+    } else {
+        None
+    };
+    if early || is_new || next.is_some() {
         effects.changes.push(DeliveryChange {
-            news: Some(Early::stored(says)),
-            ..unchanged((row.tenant.clone(), row.id), None)
+            state: next,
+            reason: next.and(reason.clone()).map(Cow::Owned),
+            news: early.then(|| Early::stored(reason.as_deref())),
+            receipts,
+            ..unchanged(key, next.map(|_| now))
         });
     }
-    if let Some((state, reason)) = next {
-        effects.changes.push(DeliveryChange {
-            state: Some(state),
-            reason: reason.clone().map(Cow::Owned),
-            ..unchanged((row.tenant.clone(), row.id), Some(now))
-        });
+    if let Some(state) = next {
         effects.ended.push(Ended {
             tenant: row.tenant.clone(),
             id: row.id,
             brings: row.brings,
             user: row.user,
+            name: row.name.clone(),
             channel: channel.clone(),
             address: row.address.clone(),
             operation: Operation::Deliver,
             state,
-            reason,
+            bounced: reason.is_some(),
+            reason: reason.clone(),
             gone: false,
-            bounced: matches!(says, Says::Failed(_)),
         });
     }
-    NotedDelivery {
-        id: row.id,
-        notification: match row.brings {
-            Brings::Notification(id) => Some(id),
-            Brings::Event(_) => None,
-        },
-        user: row.user,
+    if let Says::Bounced { hard: true, detail } = says {
+        effects.suppressions.push(SuppressionRow {
+            tenant: row.tenant.clone(),
+            channel: channel.clone(),
+            address: row.address.clone(),
+            reason: Cow::Borrowed("bounced"),
+            detail: detail.clone(),
+            delivery: Some(row.id),
+            at: now,
+        });
     }
+    let notification = match row.brings {
+        Brings::Notification(id) => Some(id),
+        Brings::Event(_) => None,
+    };
+    if let (Some(notification), Some(user), Some(_)) = (notification, row.user, &reason) {
+        effects.receipts.push(ReceiptRow {
+            tenant: row.tenant.clone(),
+            notification,
+            user,
+            kind: says.kind(),
+            at: now,
+            device: None,
+        });
+    }
+    Ok(NotedDelivery {
+        id: row.id,
+        notification,
+        user: row.user,
+        name: row.name.clone(),
+        address: row.address.clone(),
+    })
 }

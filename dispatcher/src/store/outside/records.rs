@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use carillon_domain::{
     Address, Category, ChannelKind, CollapseKey, Content, DeliveryId, DeviceId, EndpointId, EventId,
-    NotificationId, Priority, RedriveId, TenantId, Timestamp, UserId,
+    ExternalUserId, NotificationId, Priority, RedriveId, TenantId, Timestamp, UserId,
     ports::{Lane, Operation, TemplateSource},
 };
 
@@ -132,6 +132,8 @@ pub(crate) struct OutsideRow {
     pub(crate) user: Option<UserId>,
     /// The step of the plan that it belongs to; 0 for an event.
     pub(crate) step: u32,
+    /// The tenant's own id of the user; none of an event and of a plain address.
+    pub(crate) name: Option<ExternalUserId>,
     pub(crate) channel: ChannelKind,
     pub(crate) address: Address,
     pub(crate) device: Option<DeviceId>,
@@ -189,6 +191,8 @@ pub(crate) struct LeasedDelivery {
     pub(crate) id: DeliveryId,
     pub(crate) brings: Brings,
     pub(crate) user: Option<UserId>,
+    /// The tenant's own id of the user.
+    pub(crate) name: Option<ExternalUserId>,
     pub(crate) address: Address,
     pub(crate) locale: Option<Arc<str>>,
     pub(crate) operation: Operation,
@@ -271,6 +275,8 @@ pub(crate) struct Ended {
     pub(crate) id: DeliveryId,
     pub(crate) brings: Brings,
     pub(crate) user: Option<UserId>,
+    /// The tenant's own id of the user.
+    pub(crate) name: Option<ExternalUserId>,
     pub(crate) channel: ChannelKind,
     pub(crate) address: Address,
     pub(crate) operation: Operation,

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use carillon_domain::{Capabilities, ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp, UserId};
+use carillon_domain::{
+    Address, Capabilities, ChannelKind, DeliveryId, ExternalUserId, NotificationId, TenantId, Timestamp,
+    UserId,
+};
 use carillon_sql::StoreError;
 
 use super::records::{DueLane, Ended, LeasedDelivery};
@@ -110,14 +113,63 @@ pub(crate) enum About {
     Provider(String),
 }
 
-/// What of it concerns the delivery.
+/// What it says.
 #[derive(Debug, Clone)]
 pub(crate) enum Says {
     /// It arrived.
-    Arrived,
+    Delivered,
+    /// It was on a screen.
+    Seen,
+    /// The person read it.
+    Read,
+    /// The person put it away.
+    Dismissed,
+    /// The person did something about it.
+    Acted,
     /// It will never arrive, and why.
     Failed(String),
+    /// A mail server sent it back after it was taken.
+    Bounced {
+        /// Whether its address is dead: it is suppressed.
+        hard: bool,
+        /// The server's words.
+        detail: Option<String>,
+    },
+    /// A mail server sent a copy back that went on to another mailbox: whose it was has it.
+    CopyBounced {
+        /// The server's words.
+        detail: Option<String>,
+    },
 }
+
+impl Says {
+    /// The receipt's kind.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Seen => "seen",
+            Self::Read => "read",
+            Self::Dismissed => "dismissed",
+            Self::Acted => "acted",
+            Self::Failed(_) | Self::Bounced { .. } | Self::CopyBounced { .. } => FAILED,
+        }
+    }
+
+    /// What failed.
+    pub(crate) fn reason(&self) -> Option<String> {
+        match self {
+            Self::Failed(reason) => Some(reason.clone()),
+            Self::Bounced { detail, .. } | Self::CopyBounced { detail } => Some(match detail {
+                None => "bounced".to_owned(),
+                Some(detail) => format!("bounced: {detail}"),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The kind of a receipt of what will never arrive.
+const FAILED: &str = "failed";
 
 /// What news came to.
 #[derive(Debug, Default)]
@@ -134,4 +186,7 @@ pub(crate) struct NotedDelivery {
     /// None of an event.
     pub(crate) notification: Option<NotificationId>,
     pub(crate) user: Option<UserId>,
+    /// The tenant's own id of the user.
+    pub(crate) name: Option<ExternalUserId>,
+    pub(crate) address: Address,
 }

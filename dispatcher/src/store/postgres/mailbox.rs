@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 
 use super::{PostgresStore, column::column, outside::listeners, plan::mailboxes, write::write};
 use crate::store::{
-    apply::{Found, MAX_REFERENCES, apply},
+    apply::{Found, MAX_REFERENCES, Shown, apply},
     ledger::Ledger,
     records::{
         Committed, EntryAction, EntryQuery, EntryRow, MailboxCommand, MailboxReply, Operation, UserKey, Which,
@@ -301,25 +301,29 @@ async fn find(tx: &mut PgConnection, commands: &[MailboxCommand]) -> Result<Foun
         }
     }
     if !notifications.is_empty() {
-        let rows: Vec<(String, String, String, Option<String>)> = sqlx::query_as(
-            "SELECT r.tenant, r.user_id, r.notification, e.id \
+        let statement = format!(
+            "SELECT {} \
              FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, notification, user_id) \
              JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.notification \
              AND r.user_id = j.user_id \
              LEFT JOIN entries e ON e.tenant = r.tenant AND e.user_id = r.user_id AND e.id = r.entry \
              AND e.notification = r.notification",
-        )
-        .bind(column!(notifications, ((tenant, _), _) => tenant.as_str()))
-        .bind(column!(notifications, (_, id) => id.to_string()))
-        .bind(column!(notifications, ((_, user), _) => user.to_string()))
-        .fetch_all(&mut *tx)
-        .await?;
-        for (tenant, user, notification, entry) in rows {
-            let key: UserKey = (word(&tenant)?, word(&user)?);
-            let entry: Option<EntryId> = entry.as_deref().map(word).transpose()?;
-            entries.extend(entry.map(|id| (key.clone(), id)));
-            found.notifications.insert((key, word(&notification)?), entry);
+            rows::SHOWN
+        );
+        let rows: Vec<rows::ShownColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(column!(notifications, ((tenant, _), _) => tenant.as_str()))
+            .bind(column!(notifications, (_, id) => id.to_string()))
+            .bind(column!(notifications, ((_, user), _) => user.to_string()))
+            .fetch_all(&mut *tx)
+            .await?;
+        for row in rows {
+            let (whose, shown) = rows::shown(row)?;
+            if let Shown::Entry(id) = shown {
+                entries.insert((whose.0.clone(), id));
+            }
+            found.notifications.insert(whose, shown);
         }
+        receipts(tx, &mut found).await?;
     }
     found.entries = named(tx, &entries).await?;
     if !devices.is_empty() {
@@ -341,6 +345,28 @@ async fn find(tx: &mut PgConnection, commands: &[MailboxCommand]) -> Result<Foun
         }
     }
     Ok(found)
+}
+
+/// Which receipts there are of what went out over other channels alone.
+async fn receipts(tx: &mut PgConnection, found: &mut Found) -> Result<(), StoreError> {
+    let outside = found.outside();
+    if outside.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT r.tenant, r.user_id, r.notification, r.kind \
+         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, notification, user_id) \
+         JOIN receipts r ON r.tenant = j.tenant AND r.notification = j.notification AND r.user_id = j.user_id",
+    )
+    .bind(column!(outside, ((tenant, _), _) => tenant.as_str()))
+    .bind(column!(outside, (_, id) => id.to_string()))
+    .bind(column!(outside, ((_, user), _) => user.to_string()))
+    .fetch_all(tx)
+    .await?;
+    for (tenant, user, notification, kind) in rows {
+        found.receipt(&((word(&tenant)?, word(&user)?), word(&notification)?), kind);
+    }
+    Ok(())
 }
 
 async fn named(

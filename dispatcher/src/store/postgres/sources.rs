@@ -1,17 +1,11 @@
 use async_trait::async_trait;
-use carillon_domain::{ChannelKind, SourceName, TenantId};
+use carillon_domain::{SourceName, TenantId};
 use carillon_sql::{StoreError, TenantScope};
 
-use super::{
-    PostgresStore,
-    outside::{hold, listeners, write_events, write_new},
-};
-use crate::events::EventKind;
+use super::PostgresStore;
 use crate::store::{
-    listeners::Told,
-    outside,
-    rows::{stored, word},
-    sources::{BounceWrite, Bounced, PutSource, SourceColumns, SourceRow, SourceStore, SourceWrite, source},
+    rows::stored,
+    sources::{PutSource, SourceColumns, SourceRow, SourceStore, SourceWrite, source},
 };
 
 #[async_trait]
@@ -96,77 +90,5 @@ impl SourceStore for PostgresStore {
             .await?;
         tx.commit().await?;
         Ok(deleted.rows_affected() > 0)
-    }
-
-    async fn bounce(&self, bounce: &BounceWrite) -> Result<Option<Bounced>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(&bounce.tenant)).await?;
-        // Lanes are locked before deliveries.
-        let tenants = std::iter::once(&bounce.tenant);
-        let listeners = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
-        hold(
-            &mut tx,
-            bounce.at,
-            &listeners.lanes(&[EventKind::DeliveryBounced]),
-        )
-        .await?;
-        let found: Option<outside::ReceiptColumns> = sqlx::query_as(
-            "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
-             WHERE tenant = $1 AND id = $2 AND channel <> 'in_app' AND channel = 'email' FOR UPDATE",
-        )
-        .bind(bounce.tenant.as_str())
-        .bind(bounce.delivery.to_string())
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(found) = found else {
-            return Ok(None);
-        };
-        let (notification, user, address) = (found.2.clone(), found.3.clone(), found.4.clone());
-        let reason = bounce.reason();
-        let news = sqlx::query(
-            "UPDATE deliveries SET reason = $3 WHERE tenant = $1 AND id = $2 AND channel <> 'in_app' \
-             AND reason IS DISTINCT FROM $3",
-        )
-        .bind(bounce.tenant.as_str())
-        .bind(bounce.delivery.to_string())
-        .bind(reason.as_str())
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        sqlx::query(
-            "INSERT INTO receipts (tenant, notification, user_id, kind, at, device) \
-             VALUES ($1, $2, $3, 'failed', $4, NULL) ON CONFLICT DO NOTHING",
-        )
-        .bind(bounce.tenant.as_str())
-        .bind(&notification)
-        .bind(&user)
-        .bind(bounce.at.as_micros())
-        .execute(&mut *tx)
-        .await?;
-        if bounce.hard {
-            sqlx::query(
-                "INSERT INTO suppressions (tenant, channel, address, reason, detail, delivery, at) \
-                 VALUES ($1, 'email', $2, 'bounced', $3, $4, $5) ON CONFLICT DO NOTHING",
-            )
-            .bind(bounce.tenant.as_str())
-            .bind(&address)
-            .bind(bounce.detail.as_deref())
-            .bind(bounce.delivery.to_string())
-            .bind(bounce.at.as_micros())
-            .execute(&mut *tx)
-            .await?;
-        }
-        let mut told = Told::default();
-        if news > 0 {
-            let row = outside::received(found)?;
-            let email: ChannelKind = word(ChannelKind::EMAIL)?;
-            told = outside::tell_bounce(bounce.at, &listeners, &email, &row, &reason);
-        }
-        write_events(&mut tx, &told.events).await?;
-        write_new(&mut tx, &told.outside, &told.work).await?;
-        tx.commit().await?;
-        Ok(Some(Bounced {
-            address: word(&address)?,
-            told: !told.events.is_empty(),
-        }))
     }
 }

@@ -73,6 +73,17 @@ impl PostgresStore {
                 .await?;
             }
             sqlx::query(
+                "UPDATE events SET body = jsonb_set(body::jsonb, '{data,user}', 'null'::jsonb)::text \
+                 WHERE tenant = $1 AND kind = 'notification.acknowledged' AND body::jsonb #>> '{data,user}' = $3 \
+                 AND body::jsonb #>> '{data,notification_id}' IN \
+                 (SELECT notification FROM recipients WHERE tenant = $1 AND user_id = $2)",
+            )
+            .bind(tenant)
+            .bind(user.as_str())
+            .bind(name.as_str())
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
                 "UPDATE topic_log SET publisher = NULL \
                  WHERE tenant = $1 AND publisher IS NOT NULL AND publisher::json ->> 'user' = $2 AND at <= $3",
             )
@@ -92,8 +103,9 @@ impl PostgresStore {
         outside::lock_of_user(&mut tx, tenant, user.as_str()).await?;
         hide_suppressed(&mut tx, &self.prints, tenant, user.as_str()).await?;
         for statement in [
-            // What endpoints were told of him, without where he is.
-            "UPDATE events SET body = jsonb_set(body::jsonb, '{data,address}', 'null'::jsonb)::text \
+            // What endpoints were told of him, without who and where he is.
+            "UPDATE events SET body = jsonb_set(jsonb_set(body::jsonb, '{data,address}', 'null'::jsonb), \
+             '{data,user}', 'null'::jsonb)::text \
              WHERE tenant = $1 AND kind LIKE 'delivery.%' \
              AND body::jsonb #>> '{data,delivery_id}' IN (SELECT d.id FROM recipients r JOIN deliveries d \
              ON d.tenant = r.tenant AND d.notification = r.notification AND d.user_id = r.user_id \

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::store::{
     ledger::{Writes, encode},
-    records::RecipientPhase,
+    records::{ReceiptRow, RecipientPhase},
     rows::{stored, text},
 };
 
@@ -268,7 +268,14 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
         .execute(&mut *connection)
         .await?;
     }
-    let rows = &writes.receipts;
+    write_receipts(connection, &writes.receipts).await
+}
+
+/// Writes the first receipts of their kinds.
+pub(super) async fn write_receipts(
+    connection: &mut PgConnection,
+    rows: &[ReceiptRow],
+) -> Result<(), StoreError> {
     if !rows.is_empty() {
         sqlx::query(
             "INSERT INTO receipts (tenant, notification, user_id, kind, at, device) SELECT * FROM \

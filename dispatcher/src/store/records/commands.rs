@@ -1,7 +1,8 @@
 //! What users and the clock do to mailboxes, and what became of it.
 
 use carillon_domain::{
-    Category, Counts, DeviceName, EntryId, NotificationId, Position, TenantId, Timestamp, UserId,
+    Category, Counts, DeviceName, EntryId, ExternalUserId, NotificationId, Position, TenantId, Timestamp,
+    UserId,
 };
 
 use super::UserKey;
@@ -11,6 +12,8 @@ use super::UserKey;
 pub(crate) struct MailboxCommand {
     pub(crate) tenant: TenantId,
     pub(crate) user: UserId,
+    /// The tenant's own id of the user, where a person does it.
+    pub(crate) name: Option<ExternalUserId>,
     pub(crate) device: Option<DeviceName>,
     pub(crate) operations: Vec<Operation>,
 }

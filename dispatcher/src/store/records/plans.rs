@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carillon_domain::{
-    Address, ChannelKind, DeviceId, PlainAddress, TenantId, TopicName, UserId, ports::Lane,
+    Address, ChannelKind, DeviceId, ExternalUserId, PlainAddress, TenantId, TopicName, UserId, ports::Lane,
 };
 
 use super::{Lease, NotificationRow, UserKey};
@@ -73,6 +73,8 @@ impl PlanJob {
 #[derive(Debug, Clone)]
 pub(crate) struct Addressee {
     pub(crate) user: UserId,
+    /// The tenant's own id of the user; a plain address has none.
+    pub(crate) name: Option<ExternalUserId>,
     /// Whether it goes to his inbox.
     pub(crate) in_app: bool,
     /// The in-app form in his language, where that is another text than the notification's own content.
@@ -91,6 +93,7 @@ impl Addressee {
     pub(crate) fn in_app(user: UserId) -> Self {
         Self {
             user,
+            name: None,
             in_app: true,
             content: None,
             locale: None,

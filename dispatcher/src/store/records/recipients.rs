@@ -5,7 +5,10 @@ use carillon_domain::{
     TenantId, Timestamp, UserId,
 };
 
-use crate::store::{ladder::DecisionDetail, outside::AttemptDetail};
+use crate::store::{
+    ladder::DecisionDetail,
+    outside::{AttemptDetail, FarReceipt},
+};
 
 /// A row of `recipients`, new.
 #[derive(Debug, Clone)]
@@ -187,6 +190,8 @@ pub(crate) struct DeliveryDetail {
     pub(crate) next_at: Option<Timestamp>,
     /// The latest ones, in order.
     pub(crate) attempts: Vec<AttemptDetail>,
+    /// What the far end told, in order.
+    pub(crate) receipts: Vec<FarReceipt>,
 }
 
 impl DeliveryDetail {

@@ -149,6 +149,7 @@ pub(in crate::store) fn entry_commands(
         .map(|((tenant, user), operations)| MailboxCommand {
             tenant,
             user,
+            name: None,
             device: None,
             operations,
         })

@@ -1,14 +1,45 @@
 //! Rows of recipients, their deliveries and receipts.
 
-use carillon_domain::{DeviceName, PlainAddress, Position, Timestamp};
+use carillon_domain::{DeviceName, NotificationId, PlainAddress, Position, Timestamp};
 use carillon_sql::StoreError;
 
 use super::{acknowledgement, corrupt, number, word};
 use crate::store::{
+    apply::Shown,
     ladder::{DecisionDetail, RecipientCount},
-    outside::small,
-    records::{DeliveryDetail, ReceiptDetail, RecipientDetail, RecipientPhase, RecipientState},
+    outside::{far_receipts, small},
+    records::{DeliveryDetail, ReceiptDetail, RecipientDetail, RecipientPhase, RecipientState, UserKey},
 };
+
+/// The columns of [`shown`]: of a recipient `r` and the entry `e` that shows its notification.
+pub(in crate::store) const SHOWN: &str =
+    "r.tenant, r.user_id, r.notification, e.id, r.entry, r.state, r.channel, r.address";
+
+pub(in crate::store) type ShownColumns = (
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    String,
+    Option<String>,
+    Option<String>,
+);
+
+/// Whose notification, and where it is shown to him.
+pub(in crate::store) fn shown(row: ShownColumns) -> Result<((UserKey, NotificationId), Shown), StoreError> {
+    let (tenant, user, notification, open, entry, state, channel, address) = row;
+    let shown = match (open, entry) {
+        (Some(open), _) => Shown::Entry(word(&open)?),
+        (None, Some(_)) => Shown::Gone,
+        (None, None) => Shown::Outside {
+            state: recipient_state(&state)?,
+            plain: plain_address(channel, address)?,
+            receipts: Vec::new(),
+        },
+    };
+    Ok((((word(&tenant)?, word(&user)?), word(&notification)?), shown))
+}
 
 /// The columns of [`recipient`]: of a recipient `r`, its user's mailbox `m` and its climb `c`.
 pub(in crate::store) const RECIPIENT: &str = "r.user_id, r.state, r.reason, r.entry, m.epoch, r.acknowledgement, r.channel, \
@@ -112,8 +143,8 @@ pub(in crate::store) fn recipient_count(row: CountColumns) -> Result<RecipientCo
 pub(in crate::store) const SHOWN_ATTEMPTS: i64 = 20;
 
 /// The columns of [`delivery`]: of a delivery `d` and its work `q`.
-pub(in crate::store) const DELIVERY: &str =
-    "d.user_id, d.id, d.channel, d.address, d.state, d.reason, d.created_at, d.device, q.due_at, d.step";
+pub(in crate::store) const DELIVERY: &str = "d.user_id, d.id, d.channel, d.address, d.state, d.reason, d.created_at, d.device, q.due_at, d.step, \
+     d.receipts";
 
 pub(in crate::store) type DeliveryColumns = (
     String,
@@ -126,10 +157,11 @@ pub(in crate::store) type DeliveryColumns = (
     Option<String>,
     Option<i64>,
     i64,
+    Option<String>,
 );
 
 pub(in crate::store) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail, StoreError> {
-    let (_, id, channel, address, state, reason, created, device, due, step) = row;
+    let (_, id, channel, address, state, reason, created, device, due, step, receipts) = row;
     let created_at = Timestamp::from_micros(created);
     Ok(DeliveryDetail {
         id: word(&id)?,
@@ -142,6 +174,7 @@ pub(in crate::store) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail,
         created_at,
         next_at: due.map(Timestamp::from_micros),
         attempts: Vec::new(),
+        receipts: far_receipts(receipts.as_deref())?,
     })
 }
 

@@ -3,7 +3,7 @@
 mod rows;
 
 use async_trait::async_trait;
-use carillon_domain::{Address, DeliveryId, SourceName, TenantId, Timestamp};
+use carillon_domain::{SourceName, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
 pub(super) use rows::{SourceColumns, source};
@@ -31,35 +31,6 @@ pub(crate) struct SourceRow {
     pub(crate) sealed: Option<String>,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
-}
-
-/// A bounce to write.
-#[derive(Debug, Clone)]
-pub(crate) struct BounceWrite {
-    pub(crate) tenant: TenantId,
-    pub(crate) delivery: DeliveryId,
-    /// Whether the address is suppressed.
-    pub(crate) hard: bool,
-    pub(crate) detail: Option<String>,
-    pub(crate) at: Timestamp,
-}
-
-impl BounceWrite {
-    /// The delivery's reason from now on.
-    pub(in crate::store) fn reason(&self) -> String {
-        match &self.detail {
-            Some(detail) => format!("bounced: {detail}"),
-            None => "bounced".to_owned(),
-        }
-    }
-}
-
-/// An email that was lost after it was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Bounced {
-    pub(crate) address: Address,
-    /// Whether endpoints are told of it.
-    pub(crate) told: bool,
 }
 
 /// What became of a source that was put.
@@ -90,9 +61,4 @@ pub(crate) trait SourceStore: Send + Sync + 'static {
 
     /// Removes a source; answers whether there was one.
     async fn delete_source(&self, tenant: &TenantId, name: &SourceName) -> Result<bool, StoreError>;
-
-    /// Writes that an email was lost after it was taken: the delivery's reason, the receipt `failed`, and the suppression of
-    /// its address if that is dead; the tenant's endpoints are told the first time. Answers the address; nothing where there
-    /// is no such delivery by email.
-    async fn bounce(&self, bounce: &BounceWrite) -> Result<Option<Bounced>, StoreError>;
 }

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{SqliteStore, keys::json_list, outside::listeners, plan::mailboxes, write::write};
 use crate::store::{
-    apply::{Found, MAX_REFERENCES, apply},
+    apply::{Found, MAX_REFERENCES, Shown, apply},
     ledger::Ledger,
     records::{
         Committed, EntryAction, EntryQuery, EntryRow, MailboxCommand, MailboxReply, Operation, UserKey, Which,
@@ -298,26 +298,30 @@ async fn find(tx: &mut SqliteConnection, commands: &[MailboxCommand]) -> Result<
         }
     }
     if !notifications.is_empty() {
-        let rows: Vec<(String, String, String, Option<String>)> = sqlx::query_as(
-            "SELECT r.tenant, r.user_id, r.notification, e.id FROM json_each($1) j \
+        let statement = format!(
+            "SELECT {} FROM json_each($1) j \
              CROSS JOIN recipients r ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1 \
              AND r.user_id = j.value ->> 2 \
              LEFT JOIN entries e ON e.tenant = r.tenant AND e.user_id = r.user_id AND e.id = r.entry \
              AND e.notification = r.notification",
-        )
-        .bind(json_list(
-            notifications
-                .iter()
-                .map(|((tenant, user), id)| (tenant.as_str(), id, user)),
-        )?)
-        .fetch_all(&mut *tx)
-        .await?;
-        for (tenant, user, notification, entry) in rows {
-            let key: UserKey = (word(&tenant)?, word(&user)?);
-            let entry: Option<EntryId> = entry.as_deref().map(word).transpose()?;
-            entries.extend(entry.map(|id| (key.clone(), id)));
-            found.notifications.insert((key, word(&notification)?), entry);
+            rows::SHOWN
+        );
+        let rows: Vec<rows::ShownColumns> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(json_list(
+                notifications
+                    .iter()
+                    .map(|((tenant, user), id)| (tenant.as_str(), id, user)),
+            )?)
+            .fetch_all(&mut *tx)
+            .await?;
+        for row in rows {
+            let (whose, shown) = rows::shown(row)?;
+            if let Shown::Entry(id) = shown {
+                entries.insert((whose.0.clone(), id));
+            }
+            found.notifications.insert(whose, shown);
         }
+        receipts(tx, &mut found).await?;
     }
     found.entries = named(tx, &entries).await?;
     if !devices.is_empty() {
@@ -338,6 +342,29 @@ async fn find(tx: &mut SqliteConnection, commands: &[MailboxCommand]) -> Result<
         }
     }
     Ok(found)
+}
+
+/// Which receipts there are of what went out over other channels alone.
+async fn receipts(tx: &mut SqliteConnection, found: &mut Found) -> Result<(), StoreError> {
+    let outside = found.outside();
+    if outside.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT r.tenant, r.user_id, r.notification, r.kind FROM json_each($1) j CROSS JOIN receipts r \
+         ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1 AND r.user_id = j.value ->> 2",
+    )
+    .bind(json_list(
+        outside
+            .into_iter()
+            .map(|((tenant, user), id)| (tenant.as_str(), id, user)),
+    )?)
+    .fetch_all(tx)
+    .await?;
+    for (tenant, user, notification, kind) in rows {
+        found.receipt(&((word(&tenant)?, word(&user)?), word(&notification)?), kind);
+    }
+    Ok(())
 }
 
 async fn named(

@@ -70,6 +70,17 @@ impl SqliteStore {
                 .await?;
             }
             sqlx::query(
+                "UPDATE events SET body = json_set(body, '$.data.user', NULL) WHERE tenant = $1 \
+                 AND kind = 'notification.acknowledged' AND body ->> '$.data.user' = $3 \
+                 AND body ->> '$.data.notification_id' IN \
+                 (SELECT notification FROM recipients WHERE tenant = $1 AND user_id = $2)",
+            )
+            .bind(tenant)
+            .bind(user.as_str())
+            .bind(name.as_str())
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
                 "UPDATE topic_log SET publisher = NULL \
                  WHERE tenant = $1 AND publisher IS NOT NULL AND publisher ->> '$.user' = $2 AND at <= $3",
             )
@@ -81,8 +92,8 @@ impl SqliteStore {
         }
         hide_suppressed(&mut tx, &self.prints, tenant, user.as_str()).await?;
         for statement in [
-            // What endpoints were told of him, without where he is.
-            "UPDATE events SET body = json_set(body, '$.data.address', NULL) WHERE tenant = $1 AND kind LIKE 'delivery.%' \
+            // What endpoints were told of him, without who and where he is.
+            "UPDATE events SET body = json_set(body, '$.data.address', NULL, '$.data.user', NULL) WHERE tenant = $1 AND kind LIKE 'delivery.%' \
              AND body ->> '$.data.delivery_id' IN (SELECT d.id FROM recipients r JOIN deliveries d ON d.tenant = r.tenant \
              AND d.notification = r.notification AND d.user_id = r.user_id AND d.channel <> 'in_app' \
              WHERE r.tenant = $1 AND r.user_id = $2)",

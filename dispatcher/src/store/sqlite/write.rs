@@ -10,7 +10,7 @@ use super::{
 };
 use crate::store::{
     ledger::{Writes, encode},
-    records::RecipientPhase,
+    records::{ReceiptRow, RecipientPhase},
     rows::{stored, text},
 };
 
@@ -296,8 +296,16 @@ async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Resul
                 .bind(row.created_at.as_micros())
         })
         .await?;
+    write_receipts(connection, &writes.receipts).await
+}
+
+/// Writes the first receipts of their kinds.
+pub(super) async fn write_receipts(
+    connection: &mut SqliteConnection,
+    rows: &[ReceiptRow],
+) -> Result<(), StoreError> {
     RECEIPTS
-        .run(connection, &writes.receipts, |query, row| {
+        .run(connection, rows, |query, row| {
             query
                 .bind(row.tenant.as_str())
                 .bind(row.notification.to_string())

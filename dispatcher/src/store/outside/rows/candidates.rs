@@ -27,7 +27,7 @@ pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c
     AND (o.category <> '' OR o.channel <> '') AND (o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS \
     (SELECT 1 FROM categories k WHERE k.tenant = n.tenant AND k.name = n.category AND k.mandatory = 1))) \
     ORDER BY (CASE WHEN o.channel <> '' THEN 2 ELSE 0 END) + (CASE WHEN o.category <> '' THEN 1 ELSE 0 END) DESC \
-    LIMIT 1) = 0 THEN 'yes' END, d.news";
+    LIMIT 1) = 0 THEN 'yes' END, d.news, d.name";
 
 /// What [`CANDIDATE`] needs joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
@@ -47,6 +47,7 @@ pub(in crate::store) struct CandidateColumns {
     stands: Option<String>,
     turned_off: Option<String>,
     news: Option<String>,
+    name: Option<String>,
 }
 
 /// Where a settlement finds its delivery: its place in the batch, the delivery's state, what stands while it is sent again, news that
@@ -95,6 +96,7 @@ where
             stands: row.try_get(19)?,
             turned_off: row.try_get(20)?,
             news: row.try_get(21)?,
+            name: row.try_get(22)?,
         })
     }
 }
@@ -150,6 +152,7 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
                     id,
                     brings: brings.parse::<Brings>().map_err(|_| corrupt("an id", &brings))?,
                     user: if user.is_empty() { None } else { Some(word(&user)?) },
+                    name: row.name.as_deref().map(word).transpose()?,
                     address: word(&address)?,
                     locale: locale.map(Arc::from),
                     operation: Operation::from_stored(&row.operation)

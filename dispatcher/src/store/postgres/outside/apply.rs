@@ -5,7 +5,7 @@ use carillon_sql::StoreError;
 use sqlx::PgConnection;
 
 use super::{
-    super::{PostgresStore, column::column, ladder::climb_on},
+    super::{PostgresStore, column::column, ladder::climb_on, write::write_receipts},
     lanes::lanes_of_new_work,
 };
 use crate::store::endpoints::EventRow;
@@ -35,13 +35,13 @@ pub(in crate::store::postgres) async fn write_new(
     if !outside.is_empty() {
         sqlx::query(
             "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, \
-             created_at, device, lane, locale, expires_at, provider_id, ended_at, collapse) \
+             created_at, device, lane, locale, expires_at, provider_id, ended_at, collapse, name) \
              SELECT v.tenant, v.notification, v.user_id, v.step, v.channel, v.address, v.id, v.state, v.reason, \
-             v.created_at, v.device, v.lane, v.locale, v.expires_at, v.provider_id, v.ended_at, v.collapse \
+             v.created_at, v.device, v.lane, v.locale, v.expires_at, v.provider_id, v.ended_at, v.collapse, v.name \
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
              $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], \
-             $15::bigint[], $16::text[], $17::bigint[]) AS v(tenant, notification, user_id, channel, address, id, state, \
-             reason, created_at, device, lane, locale, expires_at, provider_id, ended_at, collapse, step)",
+             $15::bigint[], $16::text[], $17::bigint[], $18::text[]) AS v(tenant, notification, user_id, channel, address, id, \
+             state, reason, created_at, device, lane, locale, expires_at, provider_id, ended_at, collapse, step, name)",
         )
         .bind(column!(outside, row => row.tenant.as_str()))
         .bind(column!(outside, row => row.brings.to_string()))
@@ -62,6 +62,7 @@ pub(in crate::store::postgres) async fn write_new(
         )
         .bind(column!(outside, row => row.collapse.as_deref()))
         .bind(column!(outside, row => i64::from(row.step)))
+        .bind(column!(outside, row => row.name.as_ref().map(|name| name.as_str())))
         .execute(&mut *tx)
         .await?;
     }
@@ -149,9 +150,11 @@ pub(super) async fn apply(
             "UPDATE deliveries d SET state = COALESCE(v.state, d.state), \
              reason = CASE WHEN v.state IS NULL THEN COALESCE(v.reason, d.reason) ELSE v.reason END, \
              outcome = COALESCE(v.outcome, d.outcome), attempts = COALESCE(v.attempts, d.attempts), \
-             provider_id = COALESCE(v.provider_id, d.provider_id), ended_at = COALESCE(v.ended_at, d.ended_at), news = COALESCE(v.news, d.news) \
+             provider_id = COALESCE(v.provider_id, d.provider_id), ended_at = COALESCE(v.ended_at, d.ended_at), \
+             news = COALESCE(v.news, d.news), receipts = COALESCE(v.receipts, d.receipts) \
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], \
-             $8::bigint[], $9::text[]) AS v(tenant, id, state, reason, outcome, attempts, provider_id, ended_at, news) \
+             $8::bigint[], $9::text[], $10::text[]) \
+             AS v(tenant, id, state, reason, outcome, attempts, provider_id, ended_at, news, receipts) \
              WHERE d.tenant = v.tenant AND d.id = v.id AND d.channel <> 'in_app'",
         )
         .bind(column!(rows, row => row.key.0.as_str()))
@@ -163,10 +166,12 @@ pub(super) async fn apply(
         .bind(column!(rows, row => row.provider_id.as_deref()))
         .bind(column!(rows, row => row.ended_at.map(Timestamp::as_micros)))
         .bind(column!(rows, row => row.news.as_deref()))
+        .bind(column!(rows, row => row.receipts.as_deref()))
         .execute(&mut *tx)
         .await?;
     }
     write_suppressions(tx, &effects.suppressions).await?;
+    write_receipts(tx, &effects.receipts).await?;
     if !effects.failing.is_empty() && !effects.disabled.is_empty() {
         // Both below come in order by themselves, but not together.
         let endpoints: BTreeSet<_> = effects.failing.keys().chain(effects.disabled.keys()).collect();

@@ -188,7 +188,11 @@ impl PostgresStore {
         let tenants = news.iter().map(|item| &item.tenant);
         let listeners = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
         // Lanes, then deliveries, each in one order; then one by one, since two items may be about the same delivery.
-        let kinds = [EventKind::DeliveryDelivered, EventKind::DeliveryBounced];
+        let kinds = [
+            EventKind::DeliveryDelivered,
+            EventKind::DeliveryBounced,
+            EventKind::DeliveryDead,
+        ];
         hold(&mut tx, now, &listeners.lanes(&kinds)).await?;
         let mut found = Vec::with_capacity(news.len());
         for item in news {
@@ -204,7 +208,8 @@ impl PostgresStore {
                 continue;
             };
             let mut effects = Effects::default();
-            let delivery = outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?);
+            let delivery =
+                outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?)?;
             outside::follow(&mut effects, now, &listeners);
             apply(&mut tx, now, now, &effects).await?;
             noted.noted.push(Some(delivery));
@@ -222,16 +227,15 @@ async fn about(
     news: &News,
     lock: bool,
 ) -> Result<Option<outside::ReceiptColumns>, StoreError> {
-    const BY_ID: &str = "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
-        WHERE tenant = $1 AND channel = $2 AND id = $3 AND channel <> 'in_app'";
-    const BY_PROVIDER: &str = "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
-        WHERE tenant = $1 AND channel = $2 AND provider_id = $3 AND channel <> 'in_app' \
-        ORDER BY id DESC LIMIT 1";
-    let (statement, key) = match &news.about {
-        About::Delivery(id) => (BY_ID, id.to_string()),
-        About::Provider(id) => (BY_PROVIDER, id.clone()),
+    let (which, key) = match &news.about {
+        About::Delivery(id) => ("id = $3", id.to_string()),
+        About::Provider(id) => ("provider_id = $3 ORDER BY id DESC LIMIT 1", id.clone()),
     };
-    let statement = format!("{statement}{}", if lock { " FOR UPDATE" } else { "" });
+    let statement = format!(
+        "SELECT {} FROM deliveries WHERE tenant = $1 AND channel = $2 AND channel <> 'in_app' AND {which}{}",
+        outside::RECEIPT,
+        if lock { " FOR UPDATE" } else { "" }
+    );
     Ok(sqlx::query_as(AssertSqlSafe(statement))
         .bind(news.tenant.as_str())
         .bind(channel.as_str())

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::{
     super::{PostgresStore, column::column},
     apply::apply,
-    lanes::{hold_with, refresh},
+    lanes::{hold_with, not_held, refresh},
     listeners::listeners,
 };
 use crate::store::outside::{
@@ -24,7 +24,7 @@ impl PostgresStore {
             .iter()
             .map(|settlement| settlement.delivery.key.clone())
             .collect();
-        let mut make = false;
+        let (mut late, mut make) = (BTreeSet::new(), false);
         loop {
             let mut tx = self
                 .postgres
@@ -33,7 +33,8 @@ impl PostgresStore {
             let tenants = lanes.iter().map(|lane| &lane.tenant);
             let listeners = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
             // With the lanes of those who may be told, so that all are locked in one order.
-            let told = listeners.lanes(&outside::may_follow(settlements));
+            let mut told = listeners.lanes(&outside::may_follow(settlements));
+            told.extend(late.iter().cloned());
             if !hold_with(&mut tx, now, &lanes, &told, make).await? {
                 make = true;
                 tx.rollback().await?;
@@ -46,6 +47,13 @@ impl PostgresStore {
             }
             effects.spare_the_well();
             outside::follow(&mut effects, now, &listeners);
+            // What came back before its attempt said so is told to others than those who are told of successes.
+            let others = not_held(&effects, &lanes.union(&told).cloned().collect());
+            if late.is_empty() && !others.is_empty() {
+                late = others;
+                tx.rollback().await?;
+                continue;
+            }
             apply(&mut tx, now, now, &effects).await?;
             // Lanes that were made for what was not told go again.
             effects.lanes.extend(told);

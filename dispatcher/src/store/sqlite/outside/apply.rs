@@ -3,7 +3,7 @@ use carillon_sql::StoreError;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{SqliteStore, bulk::Bulk, keys::json_list, ladder::climb_on},
+    super::{SqliteStore, bulk::Bulk, keys::json_list, ladder::climb_on, write::write_receipts},
     lanes::lanes_of_new_work,
     lease::queue_keys,
 };
@@ -12,8 +12,8 @@ use crate::store::outside::{Effects, OutsideRow, SuppressionRow, UNREADABLE, Unr
 
 static OUTSIDE: Bulk = Bulk::new(
     "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, created_at, \
-     device, lane, locale, expires_at, provider_id, ended_at, collapse) VALUES ",
-    17,
+     device, lane, locale, expires_at, provider_id, ended_at, collapse, name) VALUES ",
+    18,
     "",
 );
 static WORK: Bulk = Bulk::new(
@@ -39,8 +39,8 @@ static CHANGES: Bulk = Bulk::new(
      reason = CASE WHEN v.column3 IS NULL THEN COALESCE(v.column4, reason) ELSE v.column4 END, \
      outcome = COALESCE(v.column5, outcome), attempts = COALESCE(v.column6, attempts), \
      provider_id = COALESCE(v.column7, provider_id), ended_at = COALESCE(v.column8, ended_at), \
-     news = COALESCE(v.column9, news) FROM (VALUES ",
-    9,
+     news = COALESCE(v.column9, news), receipts = COALESCE(v.column10, receipts) FROM (VALUES ",
+    10,
     ") AS v WHERE deliveries.tenant = v.column1 AND deliveries.id = v.column2 AND deliveries.channel <> 'in_app'",
 );
 static EVENTS: Bulk = Bulk::new("INSERT INTO events (tenant, id, kind, body, at) VALUES ", 5, "");
@@ -89,6 +89,7 @@ pub(in crate::store::sqlite) async fn write_new(
                 .bind(row.provider_id.as_deref())
                 .bind(ended.map(Timestamp::as_micros))
                 .bind(row.collapse.as_deref())
+                .bind(row.name.as_ref().map(|name| name.as_str()))
         })
         .await?;
     WORK.run(tx, work, |query, row| {
@@ -196,9 +197,11 @@ pub(super) async fn apply(
                 .bind(row.provider_id.as_deref())
                 .bind(row.ended_at.map(Timestamp::as_micros))
                 .bind(row.news.as_deref())
+                .bind(row.receipts.as_deref())
         })
         .await?;
     write_suppressions(tx, &effects.suppressions).await?;
+    write_receipts(tx, &effects.receipts).await?;
     for ((tenant, endpoint), since) in &effects.failing {
         sqlx::query("UPDATE endpoints SET failing_since = $3 WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())

@@ -178,7 +178,8 @@ impl RemoteStore for SqliteStore {
                 continue;
             };
             let mut effects = Effects::default();
-            let delivery = outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?);
+            let delivery =
+                outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?)?;
             let tenants = effects.ended.iter().map(|end| &end.tenant);
             let told = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
             outside::follow(&mut effects, now, &told);
@@ -198,16 +199,15 @@ async fn about(
     channel: &ChannelKind,
     news: &News,
 ) -> Result<Option<outside::ReceiptColumns>, StoreError> {
-    const BY_ID: &str = "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
-        WHERE tenant = $1 AND channel = $2 AND id = $3 AND channel <> 'in_app'";
-    const BY_PROVIDER: &str = "SELECT tenant, id, notification, user_id, address, state FROM deliveries \
-        WHERE tenant = $1 AND channel = $2 AND provider_id = $3 AND channel <> 'in_app' \
-        ORDER BY id DESC LIMIT 1";
-    let (statement, key) = match &news.about {
-        About::Delivery(id) => (BY_ID, id.to_string()),
-        About::Provider(id) => (BY_PROVIDER, id.clone()),
+    let (which, key) = match &news.about {
+        About::Delivery(id) => ("id = $3", id.to_string()),
+        About::Provider(id) => ("provider_id = $3 ORDER BY id DESC LIMIT 1", id.clone()),
     };
-    Ok(sqlx::query_as(statement)
+    let statement = format!(
+        "SELECT {} FROM deliveries WHERE tenant = $1 AND channel = $2 AND channel <> 'in_app' AND {which}",
+        outside::RECEIPT
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(statement))
         .bind(news.tenant.as_str())
         .bind(channel.as_str())
         .bind(key)
