@@ -96,6 +96,7 @@ impl App {
                 channels,
                 templates: Some(Arc::new(carillon_channels::template::Engine::new())),
                 seal: Some(auth.seal()),
+                api_keys: auth.clone(),
                 keys: Some(Arc::new(carillon_channels::webhook::WebhookKeys)),
                 bounces: Some(Arc::new(crate::bounces::DsnReader)),
                 links: config.server.public_url(),

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use carillon_domain::{
     Clock,
     ports::{
-        Bounces, Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Templates, Topics,
-        Verifier,
+        ApiKeys, Bounces, Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Templates,
+        Topics, Verifier,
     },
 };
 use carillon_runtime::lifecycle::{Stop, Worker};
@@ -58,6 +58,9 @@ const MAPPINGS: usize = 4;
 /// Templates that are checked, or shown with sample data, at once.
 const PREVIEWS: usize = 2;
 
+/// Requests with templates that are worked out at once.
+const RENDERINGS: usize = 4;
+
 /// What the dispatcher needs from the other rooms.
 #[derive(Clone)]
 pub struct DispatcherPorts {
@@ -78,6 +81,8 @@ pub struct DispatcherPorts {
     pub links: Option<url::Url>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whose keys were revoked since they let somebody in.
+    pub api_keys: Arc<dyn ApiKeys>,
     /// Makes signing keys; without it no webhook endpoint can be registered.
     pub keys: Option<Arc<dyn SigningKeys>>,
     /// Reads bounces; without it none is taken in.
@@ -111,6 +116,8 @@ pub struct Dispatcher {
     pub(crate) clicks: Semaphore,
     /// Where what sources say is worked out.
     pub(crate) workshop: Workshop,
+    /// Where requests with templates are worked out.
+    pub(crate) rendering: Workshop,
     /// Where templates are checked and shown: whoever tries things out holds up nobody who sends.
     pub(crate) previews: Workshop,
     relay: Arc<Wake>,
@@ -179,6 +186,7 @@ impl Dispatcher {
             composer: composer(&ports),
             clock: clock.clone(),
             wake: deliverer.clone(),
+            api_keys: ports.api_keys.clone(),
         };
         let remote = Arc::new(Remote::new(parts, config.remote.clone(), &config.delivery));
         let schedule = Arc::new(Mutex::new(Schedule::new(config.delivery.clone())));
@@ -217,6 +225,7 @@ impl Dispatcher {
             templates,
             unsubscribe,
             workshop: Workshop::new(MAPPINGS),
+            rendering: Workshop::new(RENDERINGS),
             previews: Workshop::new(PREVIEWS),
             clicks: Semaphore::new(CLICKS),
             relay,

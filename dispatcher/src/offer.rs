@@ -6,6 +6,7 @@ use carillon_domain::{
     TemplateName, TenantId,
     ports::{Rendered, Unavailable},
 };
+use carillon_runtime::http::Problem;
 
 use crate::{
     Dispatcher,
@@ -26,6 +27,11 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
+    /// Whether a request names a template: then working it out takes a while.
+    pub(crate) fn renders(&self) -> bool {
+        !self.templates.is_empty()
+    }
+
     /// As [`TemplateBook::render`].
     pub(crate) fn render(
         &self,
@@ -39,6 +45,22 @@ impl Offer {
 }
 
 impl Dispatcher {
+    /// Does `work` with what was looked up: beside what answers requests, where a template renders.
+    ///
+    /// # Errors
+    /// As [`Workshop::run`](crate::workshop::Workshop::run).
+    pub(crate) async fn worked_out<T: Send + 'static>(
+        &self,
+        offer: &Arc<Offer>,
+        work: impl FnOnce(&Offer) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        if !offer.renders() {
+            return Ok(work(offer));
+        }
+        let offer = Arc::clone(offer);
+        self.rendering.run(move || work(&offer)).await
+    }
+
     /// Looks up what the requests name.
     pub(crate) async fn offer<'a>(
         &self,

@@ -54,6 +54,8 @@ enum PlanError {
     Store(#[from] StoreError),
     #[error("the users could not be resolved")]
     Directory(#[from] Unavailable),
+    #[error("the template failed while it rendered")]
+    Rendering(#[source] tokio::task::JoinError),
     #[error("the template could not be read")]
     Template(#[source] TemplateError),
 }
@@ -64,7 +66,7 @@ impl PlanError {
         match self {
             Self::Store(error) => is_away(error),
             Self::Directory(_) => true,
-            Self::Template(_) => false,
+            Self::Template(_) | Self::Rendering(_) => false,
         }
     }
 }
@@ -127,20 +129,35 @@ impl Planner {
                 }
             }
         }
-        if handles.is_empty() {
-            return Ok(());
+        while !handles.is_empty() {
+            handles = self.plan_some(handles).await?;
         }
+        Ok(())
+    }
+
+    /// Plans as many as are read together. Answers the others.
+    async fn plan_some(&self, handles: Vec<Handled>) -> Result<Vec<Handled>, PlanError> {
         let prepared = match self.prepare(handles.iter().map(|(lease, _)| lease)).await {
             Ok(prepared) => prepared,
             Err(error) if error.is_away() || handles.len() == 1 => {
-                return self.give_back(handles, error).await;
+                return self.give_back(handles, error).await.map(|()| Vec::new());
             }
-            Err(_) => return self.one_by_one(handles).await,
+            Err(_) => return self.one_by_one(handles).await.map(|()| Vec::new()),
         };
+        let (handles, rest): (Vec<_>, Vec<_>) = handles
+            .into_iter()
+            .partition(|(lease, _)| !prepared.more || prepared.has(lease));
         let mut batch: Vec<(PlanJob, Handled)> = Vec::new();
         let mut weight = Weight::default();
         for (lease, handle) in handles {
-            let Some(job) = prepared.job(&lease, &self.live_only) else {
+            let job = match prepared.worked_out(&lease, &self.live_only).await {
+                Ok(job) => job,
+                Err(error) => {
+                    self.postpone(&lease, handle, &error).await;
+                    continue;
+                }
+            };
+            let Some(job) = job else {
                 // Cancelled and taken away meanwhile.
                 answered(handle.ack().await);
                 continue;
@@ -155,11 +172,13 @@ impl Planner {
             };
             batch.push((job, (lease, handle)));
         }
-        self.commit(batch).await
+        self.commit(batch).await?;
+        Ok(rest)
     }
 
-    /// Reads the notifications and resolves their users, in as few steps as there are tenants.
-    async fn prepare(&self, leases: impl Iterator<Item = &Lease>) -> Result<Prepared, PlanError> {
+    /// Reads notifications, as many as fit into memory together, and resolves their users, in as few steps as there are
+    /// tenants.
+    async fn prepare(&self, leases: impl Iterator<Item = &Lease>) -> Result<Arc<Prepared>, PlanError> {
         let (first, others): (Vec<&Lease>, Vec<&Lease>) = leases.partition(|lease| lease.token == FIRST);
         let fresh = &self.handover.fresh;
         let mut rows = fresh.take(first.iter().map(|lease| (&lease.tenant, lease.notification)))?;
@@ -170,8 +189,11 @@ impl Planner {
             .chain(others)
             .map(|lease| (lease.tenant.clone(), lease.notification))
             .collect();
+        let mut more = false;
         if !ids.is_empty() {
-            rows.extend(self.store.load(&ids).await?);
+            let loaded = self.store.load(&ids, self.config.batch_bytes.as_usize()).await?;
+            rows.extend(loaded.rows);
+            more = loaded.more;
         }
         let mut mentioned: HashMap<TenantId, HashSet<ExternalUserId>> = HashMap::new();
         for row in &rows {
@@ -195,11 +217,12 @@ impl Planner {
             .into_iter()
             .map(|row| ((row.tenant.clone(), row.id), Arc::new(row)))
             .collect();
-        Ok(Prepared {
+        Ok(Arc::new(Prepared {
             notifications,
+            more,
             users,
             around,
-        })
+        }))
     }
 
     async fn commit(&self, batch: Vec<(PlanJob, Handled)>) -> Result<(), PlanError> {
@@ -251,9 +274,10 @@ impl Planner {
         let mut handles = handles.into_iter();
         while let Some((lease, handle)) = handles.next() {
             let planned = match self.prepare(std::iter::once(&lease)).await {
-                Ok(prepared) => match prepared.job(&lease, &self.live_only) {
-                    Some(job) => self.write(vec![job]).await.map_err(PlanError::from),
-                    None => Ok(()),
+                Ok(prepared) => match prepared.worked_out(&lease, &self.live_only).await {
+                    Ok(Some(job)) => self.write(vec![job]).await.map_err(PlanError::from),
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
                 },
                 Err(error) => Err(error),
             };
@@ -323,11 +347,35 @@ impl Planner {
 /// Notifications and users as they were read.
 struct Prepared {
     notifications: HashMap<(TenantId, NotificationId), Arc<NotificationRow>>,
+    /// Whether some are there that were not read.
+    more: bool,
     users: Resolved,
     around: Surroundings,
 }
 
 impl Prepared {
+    fn has(&self, lease: &Lease) -> bool {
+        let key = (lease.tenant.clone(), lease.notification);
+        self.notifications.contains_key(&key)
+    }
+
+    /// As [`Self::job`]. Where a template renders, on a thread of its own: nobody who answers requests waits for it.
+    async fn worked_out(
+        self: &Arc<Self>,
+        lease: &Lease,
+        live_only: &LiveOnly,
+    ) -> Result<Option<PlanJob>, PlanError> {
+        let key = (lease.tenant.clone(), lease.notification);
+        let row = self.notifications.get(&key);
+        if row.is_none_or(|row| row.template.is_none()) {
+            return Ok(self.job(lease, live_only));
+        }
+        // One at a time: the planner goes on when it is done.
+        let (prepared, lease, live_only) = (Arc::clone(self), lease.clone(), live_only.clone());
+        let job = tokio::task::spawn_blocking(move || prepared.job(&lease, &live_only));
+        job.await.map_err(PlanError::Rendering)
+    }
+
     fn job(&self, lease: &Lease, live_only: &LiveOnly) -> Option<PlanJob> {
         let notification = self
             .notifications

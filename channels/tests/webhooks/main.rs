@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a failure")]
 
 mod guard;
+mod guard_table;
 mod hostile;
 mod official;
 mod receiver;

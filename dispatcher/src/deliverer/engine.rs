@@ -515,3 +515,6 @@ pub(crate) fn key_of(due: &Due) -> LaneKey {
         strand: Arc::clone(&due.strand),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,11 @@ mod news;
 mod outcomes;
 mod pull;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{
     ChannelKind, Clock, KeyId, TenantId,
-    ports::{Directory, Unavailable},
+    ports::{ApiKeys, Directory, Unavailable},
 };
 use carillon_runtime::http::Served;
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ use crate::{
 
 /// The most channels that the workers of one tenant, or those for all tenants, announce.
 pub(crate) const MAX_CHANNELS: usize = 32;
+/// How often it is asked whether the key of a worker that waits still stands.
+const KEY_CHECKED: Duration = Duration::from_secs(1);
 
 /// Hands work to workers and hears what became of it.
 pub(crate) struct Remote {
@@ -47,10 +49,14 @@ pub(crate) struct Remote {
     pub(crate) clock: Arc<dyn Clock>,
     /// Woken where there may be new work.
     pub(crate) wake: Arc<Wake>,
+    api_keys: Arc<dyn ApiKeys>,
     pub(crate) config: RemoteConfig,
     pub(crate) delivery: DeliveryConfig,
     holdings: Mutex<Holdings>,
     waiting: Arc<Semaphore>,
+    /// How often somebody who waits looked.
+    #[cfg(test)]
+    pub(crate) looks: std::sync::atomic::AtomicUsize,
     /// Set while the process drains: who waits is answered.
     closing: Mutex<CancellationToken>,
 }
@@ -63,6 +69,7 @@ pub(crate) struct RemoteParts {
     pub(crate) composer: Composer,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) wake: Arc<Wake>,
+    pub(crate) api_keys: Arc<dyn ApiKeys>,
 }
 
 /// Why a worker got no answer.
@@ -72,6 +79,8 @@ pub(crate) enum RemoteError {
     NotAnnounced,
     #[error("too many workers wait")]
     Overloaded,
+    #[error("the key was revoked")]
+    Revoked,
     #[error("the store or the directory is away")]
     Away(#[from] Unavailable),
 }
@@ -103,8 +112,11 @@ impl Remote {
             composer: parts.composer,
             clock: parts.clock,
             wake: parts.wake,
+            api_keys: parts.api_keys,
             holdings: Mutex::new(Holdings::new(delivery.clone())),
             waiting: Arc::new(Semaphore::new(config.waiting)),
+            #[cfg(test)]
+            looks: std::sync::atomic::AtomicUsize::default(),
             closing: Mutex::default(),
             config,
             delivery,
@@ -133,6 +145,28 @@ impl Remote {
         Arc::clone(&self.waiting)
             .try_acquire_owned()
             .map_err(|_| RemoteError::Overloaded)
+    }
+
+    /// Whether the key still opens anything by which a worker came. Where nobody can tell, it does not.
+    async fn stands(&self, served: &Served, key: WorkerKey) -> bool {
+        let Some(key) = key else { return true };
+        match self.api_keys.stands(tenant_of(served), key).await {
+            Ok(stands) => stands,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a worker's key could not be checked"
+                );
+                false
+            }
+        }
+    }
+
+    /// Ends when the worker's key does, within seconds.
+    pub(crate) async fn revoked(&self, served: &Served, key: WorkerKey) {
+        while self.stands(served, key).await {
+            tokio::time::sleep(KEY_CHECKED).await;
+        }
     }
 
     /// The channel as the worker's own tenant, or everybody's worker, announced it.

@@ -70,7 +70,8 @@ impl Drop for Unclaimed {
 }
 
 impl Remote {
-    /// Up to `limit` deliveries; waits for the first one for at most `wait`. Whoever hangs up meanwhile has nothing.
+    /// Up to `limit` deliveries; waits for the first one for at most `wait`. Whoever hangs up meanwhile has nothing,
+    /// and neither has one whose key was revoked.
     pub(crate) async fn pull(
         self: &Arc<Self>,
         served: &Served,
@@ -85,6 +86,10 @@ impl Remote {
         loop {
             heard.borrow_and_update();
             let mut look = self.looked(served, kind, holder, limit).await?;
+            // Dropped without being claimed, the work is given back.
+            if !look.handed.is_empty() && !self.stands(served, holder.key).await {
+                return Err(RemoteError::Revoked);
+            }
             let now = Instant::now();
             if !look.handed.is_empty() || now >= deadline || closing.is_cancelled() {
                 if let Some(unclaimed) = &mut look.unclaimed {
@@ -185,6 +190,8 @@ impl Remote {
         holder: Holder,
         limit: usize,
     ) -> Result<Look, RemoteError> {
+        #[cfg(test)]
+        self.looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let now = self.clock.now();
         let room = {
             let mut holdings = self.holdings.lock();

@@ -65,7 +65,7 @@ struct DryText {
 pub(super) async fn dry_run(
     dispatcher: &Dispatcher,
     tenant: &TenantId,
-    offer: Offer,
+    offer: Arc<Offer>,
     notification: NewNotification,
 ) -> Result<Json<DryRunAnswer>, Problem> {
     let unreadable = |error: serde_json::Error| Problem::internal(&error);
@@ -109,14 +109,19 @@ pub(super) async fn dry_run(
         .audience()
         .around(std::slice::from_ref(&row), &resolved)
         .await?;
+    let row = Arc::new(row);
+    let notification = Arc::clone(&row);
+    let users = dispatcher
+        .previews
+        .run(move || around.addressees(&notification, &resolved));
     let job = PlanJob {
         lease: Lease {
             tenant: tenant.clone(),
             notification: row.id,
             token: 0,
         },
-        users: around.addressees(&row, &resolved),
-        notification: Arc::new(row),
+        users: users.await?,
+        notification: row,
         topics: Vec::new(),
         part: PlanPart::Whole,
     };

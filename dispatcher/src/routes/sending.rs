@@ -69,6 +69,9 @@ pub(super) struct CancelAnswer {
     recalled: u64,
 }
 
+/// Notifications of a batch that are worked out in one go where templates render: others get their turn in between.
+const TOGETHER: usize = 32;
+
 /// Sends a notification. The answer means that it is committed and synced: it ends in a state that `GET` shows. Needs
 /// the scope `notifications:write`.
 #[utoipa::path(
@@ -94,12 +97,15 @@ pub(super) async fn send(
 ) -> Result<Response, Problem> {
     require_scope(&principal, Scope::NotificationsWrite)?;
     let key = idempotency::key(&headers)?;
-    let mut errors = Vec::new();
     let offer = dispatcher
         .offer(&principal.tenant, std::iter::once(&request))
         .await?;
-    let notification = accept(request, &offer, dispatcher.ports.clock.now(), "", &mut errors)
-        .ok_or_else(|| Problem::invalid(errors))?;
+    let (offer, now) = (Arc::new(offer), dispatcher.ports.clock.now());
+    let accepted = dispatcher.worked_out(&offer, move |offer| {
+        let mut errors = Vec::new();
+        accept(request, offer, now, "", &mut errors).ok_or(errors)
+    });
+    let notification = accepted.await?.map_err(Problem::invalid)?;
     if query.dry_run.unwrap_or_default() {
         let answer = dry_run::dry_run(&dispatcher, &principal.tenant, offer, notification).await?;
         return Ok(answer.into_response());
@@ -142,20 +148,27 @@ pub(super) async fn send_batch(
         request.notifications.each("/notifications", parse_part);
     let readable = requests.iter().filter_map(|request| request.as_ref().ok());
     let offer = dispatcher.offer(&principal.tenant, readable).await?;
-    let mut requests = requests.into_iter();
-    let mut notifications = request.notifications.read_each("/notifications", |_, at| {
-        let Some(request) = requests.next() else {
-            return Err(Vec::new());
-        };
-        let mut errors = Vec::new();
-        accept(
-            request.map_err(|error| vec![error])?,
-            &offer,
-            now,
-            at,
-            &mut errors,
-        )
-        .ok_or(errors)
+    let offer = Arc::new(offer);
+    let mut requests = (0..).zip(requests);
+    let mut worked_out = Vec::new();
+    loop {
+        let some: Vec<(usize, _)> = requests.by_ref().take(TOGETHER).collect();
+        if some.is_empty() {
+            break;
+        }
+        let done = dispatcher.worked_out(&offer, move |offer| {
+            let one = |(index, request): (usize, Result<SendRequest, FieldError>)| {
+                let (mut errors, at) = (Vec::new(), format!("/notifications/{index}"));
+                let request = request.map_err(|error| vec![error])?;
+                accept(request, offer, now, &at, &mut errors).ok_or(errors)
+            };
+            some.into_iter().map(one).collect::<Vec<_>>()
+        });
+        worked_out.extend(done.await?);
+    }
+    let mut worked_out = worked_out.into_iter();
+    let mut notifications = request.notifications.read_each("/notifications", |_, _| {
+        worked_out.next().unwrap_or(Err(Vec::new()))
     })?;
     // One after the other in the order of the request, which is the order in which they are planned.
     for (micros, notification) in (0..).zip(&mut notifications) {

@@ -176,18 +176,18 @@ pub(super) async fn request(
     let read = serde_json::value::to_raw_value(request)
         .map_err(|error| FieldError::new(at, error.to_string()))
         .and_then(|raw| carillon_runtime::http::parse_part::<SendRequest>(&raw, at));
-    let mut errors = Vec::new();
-    let accepted = match read {
-        Ok(request) => {
-            let offer = dispatcher.offer(tenant, std::iter::once(&request)).await?;
-            accept(request, &offer, dispatcher.ports.clock.now(), at, &mut errors)
-        }
-        Err(error) => {
-            errors.push(error);
-            None
-        }
+    let request = match read {
+        Ok(request) => request,
+        Err(error) => return Ok(Err(vec![error])),
     };
-    Ok(accepted.ok_or(errors))
+    let offer = Arc::new(dispatcher.offer(tenant, std::iter::once(&request)).await?);
+    let (now, at) = (dispatcher.ports.clock.now(), at.to_owned());
+    let accepted = dispatcher.worked_out(&offer, move |offer| {
+        let mut errors = Vec::new();
+        accept(request, offer, now, &at, &mut errors).ok_or(errors)
+    });
+    let refused = |problem: Problem| Unavailable::new("working out a request", problem.detail.into_owned());
+    accepted.await.map_err(refused)
 }
 
 fn is_secret(secret: &str) -> bool {

@@ -104,8 +104,8 @@ pub(crate) trait Store:
         until: Timestamp,
     ) -> Result<Option<NotificationState>, StoreError>;
 
-    /// The notifications that still exist, in any order.
-    async fn load(&self, ids: &[(TenantId, NotificationId)]) -> Result<Vec<NotificationRow>, StoreError>;
+    /// The notifications that still exist, as many as have up to `most` bytes together, and one at least.
+    async fn load(&self, ids: &[(TenantId, NotificationId)], most: usize) -> Result<Loaded, StoreError>;
 
     /// Plans jobs in their order. Answers one outcome per job.
     async fn plan(&self, now: Timestamp, jobs: &[PlanJob])

@@ -2,11 +2,12 @@
 
 mod categories;
 mod inbox;
-mod node;
+pub(crate) mod node;
 mod outside;
 mod pipeline;
 mod planning;
 mod remote;
+mod rendering;
 mod sending;
 mod sources;
 mod templates;

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use carillon_backends::embedded::{EmbeddedBus, EmbeddedQueue};
 use carillon_domain::{
     Address, Caller, ChannelKind, Clock as _, Envelope, EnvelopeKind, ExternalUserId, KeyCaller, KeyId,
     Principal, Scope, SegmentName, Subject, TenantId, Timestamp, TopicGrants, UserCaller, UserId,
-    ports::{Audience, AudiencePage, Bus as _, Directory, Incoming, Profile, Queue, Unavailable},
+    ports::{ApiKeys, Audience, AudiencePage, Bus as _, Directory, Incoming, Profile, Queue, Unavailable},
 };
 use carillon_runtime::lifecycle::Stop;
 use carillon_sql::Database;
@@ -25,11 +25,12 @@ use tower::ServiceExt as _;
 use crate::{Dispatcher, DispatcherConfig, DispatcherPorts};
 
 /// A dispatcher with its workers, and everything around it.
-pub(super) struct Node {
-    pub(super) dispatcher: Arc<Dispatcher>,
-    pub(super) clock: Arc<FixedClock>,
-    pub(super) names: Arc<Names>,
-    pub(super) heard: Arc<Recorder>,
+pub(crate) struct Node {
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) heard: Arc<Recorder>,
+    pub(crate) revoked: Arc<Revoked>,
     router: Router,
     stop: Stop,
     workers: Vec<JoinHandle<()>>,
@@ -41,25 +42,27 @@ pub(super) struct Node {
 
 /// How a node of a test differs from the default.
 #[derive(Default)]
-pub(super) struct Setup {
-    pub(super) config: Option<fn(&mut DispatcherConfig)>,
-    pub(super) queue: Option<Arc<dyn Queue>>,
+pub(crate) struct Setup {
+    pub(crate) config: Option<fn(&mut DispatcherConfig)>,
+    pub(crate) queue: Option<Arc<dyn Queue>>,
     /// Media outside the inbox.
-    pub(super) channels: Vec<Arc<dyn carillon_domain::ports::Channel>>,
+    pub(crate) channels: Vec<Arc<dyn carillon_domain::ports::Channel>>,
+    /// The template engine; the plain one unless given.
+    pub(crate) templates: Option<Arc<dyn carillon_domain::ports::Templates>>,
     /// Without workers nothing is committed or planned.
-    pub(super) idle: bool,
+    pub(crate) idle: bool,
 }
 
 impl Node {
-    pub(super) async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         Self::with(Setup::default()).await
     }
 
-    pub(super) async fn with(setup: Setup) -> Self {
+    pub(crate) async fn with(setup: Setup) -> Self {
         Self::on(Arc::new(TestDatabase::sqlite().await), setup).await
     }
 
-    pub(super) async fn on(keep: Arc<TestDatabase>, setup: Setup) -> Self {
+    pub(crate) async fn on(keep: Arc<TestDatabase>, setup: Setup) -> Self {
         let database = keep.database.clone();
         let mut node = Self::start(database, Arc::default(), Arc::default(), setup).await;
         node._keep = Some(keep);
@@ -79,12 +82,14 @@ impl Node {
         let heard = Arc::new(Recorder::default());
         let bus = Arc::new(EmbeddedBus::default());
         bus.incoming(heard.clone());
+        let revoked = Arc::new(Revoked::default());
         let ports = DispatcherPorts {
+            api_keys: revoked.clone(),
             directory: names.clone(),
             queue: setup.queue.unwrap_or_else(|| Arc::new(EmbeddedQueue::default())),
             bus,
             channels: setup.channels,
-            templates: Some(Arc::new(PlainTemplates)),
+            templates: setup.templates.or_else(|| Some(Arc::new(PlainTemplates))),
             seal: Some(Arc::new(carillon_testkit::OpenSeal)),
             keys: Some(Arc::new(carillon_testkit::CountedKeys::default())),
             bounces: Some(Arc::new(super::sources::Lines)),
@@ -118,6 +123,7 @@ impl Node {
             clock,
             names,
             heard,
+            revoked,
             router,
             stop,
             workers,
@@ -129,7 +135,7 @@ impl Node {
     }
 
     /// Ends this one where it stands, and starts another on what it left.
-    pub(super) async fn crash_and_restart(mut self) -> Self {
+    pub(crate) async fn crash_and_restart(mut self) -> Self {
         self.stop.abort();
         for worker in std::mem::take(&mut self.workers) {
             worker.await.expect("no panic");
@@ -149,7 +155,7 @@ impl Node {
     }
 
     /// Another node on the same database, with the same users and clock.
-    pub(super) async fn beside(&self) -> Self {
+    pub(crate) async fn beside(&self) -> Self {
         let _ = &self.config;
         Self::start(
             self.database.clone(),
@@ -164,7 +170,7 @@ impl Node {
     }
 
     /// Nothing new is begun; answers once everything that ran came to its end.
-    pub(super) async fn finish(mut self) -> Self {
+    pub(crate) async fn finish(mut self) -> Self {
         self.stop.finish();
         for worker in std::mem::take(&mut self.workers) {
             worker.await.expect("no panic");
@@ -172,20 +178,20 @@ impl Node {
         self
     }
 
-    pub(super) fn database(&self) -> &Database {
+    pub(crate) fn database(&self) -> &Database {
         &self.database
     }
 
-    pub(super) fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
     /// A backend's request with every scope.
-    pub(super) async fn key(&self, method: Method, path: &str, body: Value) -> Answer {
+    pub(crate) async fn key(&self, method: Method, path: &str, body: Value) -> Answer {
         self.request(
             key(&TenantId::default(), &Scope::ALL),
             method,
@@ -197,11 +203,11 @@ impl Node {
     }
 
     /// A user's request.
-    pub(super) async fn user(&self, user: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn user(&self, user: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
         self.request(self.principal(user), method, path, &[], body).await
     }
 
-    pub(super) fn principal(&self, user: &str) -> Principal {
+    pub(crate) fn principal(&self, user: &str) -> Principal {
         let external: ExternalUserId = user.parse().expect("a user");
         let id = self.names.of(&TenantId::default(), &external);
         Principal {
@@ -221,7 +227,7 @@ impl Node {
         }
     }
 
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &self,
         principal: Principal,
         method: Method,
@@ -234,7 +240,7 @@ impl Node {
     }
 
     /// A request of somebody who proves himself by its headers alone.
-    pub(super) async fn stranger(&self, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    pub(crate) async fn stranger(&self, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
         let request = Request::builder().method(Method::POST).uri(path);
         self.answer(request, headers, Some(body)).await
     }
@@ -271,12 +277,12 @@ impl Node {
     }
 
     /// The routes as this principal calls them.
-    pub(super) fn router_of(&self, principal: Principal) -> Router {
+    pub(crate) fn router_of(&self, principal: Principal) -> Router {
         self.router.clone().layer(axum::Extension(principal))
     }
 
     /// A request of somebody who is not logged in.
-    pub(super) async fn click(&self, method: Method, path: &str, body: &'static str) -> Answer {
+    pub(crate) async fn click(&self, method: Method, path: &str, body: &'static str) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -286,7 +292,7 @@ impl Node {
     }
 
     /// Sends to users and answers the id, once it is planned.
-    pub(super) async fn send(&self, body: Value) -> String {
+    pub(crate) async fn send(&self, body: Value) -> String {
         let answer = self.key(Method::POST, "/v1/notifications", body).await;
         assert_eq!(answer.status, 202, "{:?}", answer.body);
         let id = answer.body["id"].as_str().expect("an id").to_owned();
@@ -294,7 +300,7 @@ impl Node {
         id
     }
 
-    pub(super) async fn show(&self, id: &str) -> Value {
+    pub(crate) async fn show(&self, id: &str) -> Value {
         let answer = self
             .key(Method::GET, &format!("/v1/notifications/{id}"), Value::Null)
             .await;
@@ -302,11 +308,11 @@ impl Node {
         answer.body
     }
 
-    pub(super) async fn until_state(&self, id: &str, state: &str) {
+    pub(crate) async fn until_state(&self, id: &str, state: &str) {
         eventually(async || self.show(id).await["state"] == state).await;
     }
 
-    pub(super) async fn inbox(&self, user: &str) -> Value {
+    pub(crate) async fn inbox(&self, user: &str) -> Value {
         self.user(user, Method::GET, "/v1/inbox", None).await.body
     }
 }
@@ -317,8 +323,31 @@ impl Drop for Node {
     }
 }
 
+/// Keys that somebody revoked, in place of identity's own.
+#[derive(Default)]
+pub(crate) struct Revoked(Mutex<HashSet<(Option<TenantId>, KeyId)>>);
+
+impl Revoked {
+    /// Revokes the key by which a worker comes.
+    pub(crate) fn revoke(&self, principal: &Principal) {
+        let key = match &principal.caller {
+            Caller::Key(key) => (Some(principal.tenant.clone()), key.id),
+            Caller::Worker(worker) => (None, worker.id),
+            Caller::User(_) | Caller::Operator => return,
+        };
+        self.0.lock().insert(key);
+    }
+}
+
+#[async_trait]
+impl ApiKeys for Revoked {
+    async fn stands(&self, tenant: Option<&TenantId>, key: KeyId) -> Result<bool, Unavailable> {
+        Ok(!self.0.lock().contains(&(tenant.cloned(), key)))
+    }
+}
+
 /// An API key of a tenant.
-pub(super) fn key(tenant: &TenantId, scopes: &[Scope]) -> Principal {
+pub(crate) fn key(tenant: &TenantId, scopes: &[Scope]) -> Principal {
     let id = KeyId::at(Timestamp::from_seconds(1_767_323_045));
     Principal {
         tenant: tenant.clone(),
@@ -330,16 +359,16 @@ pub(super) fn key(tenant: &TenantId, scopes: &[Scope]) -> Principal {
 }
 
 /// What a request got.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Value,
-    pub(super) bytes: bytes::Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+    pub(crate) bytes: bytes::Bytes,
 }
 
 impl Answer {
     /// The pointers of a problem.
-    pub(super) fn pointers(&self) -> Vec<&str> {
+    pub(crate) fn pointers(&self) -> Vec<&str> {
         self.body["errors"]
             .as_array()
             .map(|errors| {
@@ -353,7 +382,7 @@ impl Answer {
 }
 
 /// Waits until something is so; fails when it is not within a time that only a fault needs.
-pub(super) async fn eventually(condition: impl AsyncFn() -> bool) {
+pub(crate) async fn eventually(condition: impl AsyncFn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !condition().await {
         assert!(tokio::time::Instant::now() < deadline, "it never came to be");
@@ -363,13 +392,13 @@ pub(super) async fn eventually(condition: impl AsyncFn() -> bool) {
 
 /// A directory that knows everybody it was asked for.
 #[derive(Default)]
-pub(super) struct Names(
+pub(crate) struct Names(
     Mutex<HashMap<(TenantId, ExternalUserId), UserId>>,
     Mutex<HashMap<UserId, Profile>>,
 );
 
 impl Names {
-    pub(super) fn of(&self, tenant: &TenantId, user: &ExternalUserId) -> UserId {
+    pub(crate) fn of(&self, tenant: &TenantId, user: &ExternalUserId) -> UserId {
         let new = || UserId::at(Timestamp::from_seconds(1_767_323_045));
         *self
             .0
@@ -379,12 +408,12 @@ impl Names {
     }
 
     /// Gives a user of the default tenant a language and addresses.
-    pub(super) fn describe(&self, user: &str, profile: Profile) {
+    pub(crate) fn describe(&self, user: &str, profile: Profile) {
         let user = self.of(&TenantId::default(), &user.parse().expect("a user"));
         self.1.lock().insert(user, profile);
     }
 
-    pub(super) fn forget(&self, user: &str) {
+    pub(crate) fn forget(&self, user: &str) {
         self.0.lock().retain(|(_, known), _| known.as_str() != user);
     }
 }
@@ -444,7 +473,7 @@ impl Directory for Names {
 
 /// What came over the bus.
 #[derive(Default)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     envelopes: Mutex<Vec<Envelope>>,
     came: OnceLock<Arc<Notify>>,
 }
@@ -454,12 +483,12 @@ impl Recorder {
         self.came.get_or_init(Arc::default).clone()
     }
 
-    pub(super) fn all(&self) -> Vec<Envelope> {
+    pub(crate) fn all(&self) -> Vec<Envelope> {
         self.envelopes.lock().clone()
     }
 
     /// The changes of one mailbox, as words and positions, once there are so many.
-    pub(super) async fn changes(&self, user: UserId, count: usize) -> Vec<(String, u64)> {
+    pub(crate) async fn changes(&self, user: UserId, count: usize) -> Vec<(String, u64)> {
         let came = self.came();
         loop {
             let notified = came.notified();

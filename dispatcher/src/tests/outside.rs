@@ -9,7 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use carillon_domain::{
-    Address, Capabilities, ChannelKind, DeliveryId, Fault, Invalid, Outcome, UserId,
+    Address, Capabilities, ChannelKind, DeliveryId, Fault, Invalid, NotificationId, Outcome, Scope, TenantId,
+    UserId,
     ports::{Channel, CheckedAddress, Message, Operation, Report, Work},
 };
 use carillon_runtime::config::Span;
@@ -19,7 +20,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::node::{Node, Setup, eventually};
+use super::node::{Node, Setup, eventually, key};
 use crate::store::outside::{Brings, DeliveryState, OutsideRow, WorkRow};
 
 /// A far end of the test's own: what an address does stands in its name.
@@ -126,11 +127,16 @@ fn over(far: &Arc<FarEnd>) -> Setup {
 async fn deliver(node: &Node, addresses: &[String]) -> Vec<DeliveryId> {
     let body = json!({"targets": [{"user": "ada"}], "content": {"title": "hello"}});
     let id = node.send(body).await.parse().expect("an id");
+    deliver_of(node, id, addresses).await
+}
+
+/// As [`deliver`], of a notification that may be there.
+async fn deliver_of(node: &Node, id: NotificationId, addresses: &[String]) -> Vec<DeliveryId> {
     let now = node.now();
     let rows: Vec<_> = addresses
         .iter()
         .map(|address| OutsideRow {
-            tenant: carillon_domain::TenantId::default(),
+            tenant: TenantId::default(),
             id: DeliveryId::at(now),
             brings: Brings::Notification(id),
             // Each a recipient of his own.
@@ -306,6 +312,78 @@ async fn a_lane_in_trouble_is_left_alone_and_then_asked_by_one() {
         until(&node, id, "accepted").await;
     }
     eventually(async || breaker().await.is_null()).await;
+}
+
+#[tokio::test]
+async fn what_no_message_can_be_made_of_says_nothing_about_its_lane() {
+    let far = FarEnd::new();
+    let node = Node::with(over(&far)).await;
+    let fails = async |count| {
+        for _ in 0..count {
+            let id = to(&node, "ill@a.example").await;
+            eventually(async || far.attempts(id).len() == 1).await;
+        }
+    };
+    fails(4).await;
+    // Of a notification that nobody knows.
+    let made_of_nothing = deliver_of(
+        &node,
+        NotificationId::at(node.now()),
+        &["well@a.example".to_owned()],
+    )
+    .await[0];
+    until(&node, made_of_nothing, "dead").await;
+    assert_eq!(far.count(), 4, "it was not sent");
+    fails(1).await;
+    eventually(async || {
+        let answer = node.key(Method::GET, "/v1/breakers", Value::Null).await;
+        answer.body["data"][0]["state"] == "open"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tenant_is_told_of_the_lanes_that_its_own_work_is_in() {
+    let far = FarEnd::new();
+    let node = Node::with(Setup {
+        config: Some(|config| config.delivery.width = 1),
+        ..over(&far)
+    })
+    .await;
+    deliver(&node, &vec!["ill@a.example".to_owned(); 9]).await;
+    let breakers = async |tenant: &TenantId| {
+        let reader = key(tenant, &Scope::ALL);
+        let answer = node.request(reader, Method::GET, "/v1/breakers", &[], None).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        answer.body["data"].as_array().expect("a list").clone()
+    };
+    eventually(async || {
+        let own = breakers(&TenantId::default()).await;
+        own.first().is_some_and(|lane| lane["state"] == "open")
+    })
+    .await;
+    let acme: TenantId = "acme".parse().expect("a tenant");
+    assert!(breakers(&acme).await.is_empty(), "it has nothing there");
+}
+
+#[tokio::test]
+async fn a_lane_that_cannot_be_leased_from_holds_up_no_other() {
+    let far = FarEnd::new();
+    let node = Node::with(over(&far)).await;
+    let broken = "CREATE TRIGGER broken BEFORE UPDATE ON delivery_queue WHEN NEW.lane = 'broken.example' \
+                  BEGIN SELECT RAISE(ABORT, 'it is broken'); END";
+    let carillon_sql::Database::Sqlite(sqlite) = node.database() else {
+        panic!("it is SQLite");
+    };
+    let mut tx = sqlite.begin_system("a test prepares").await.expect("begins");
+    sqlx::query(broken).execute(&mut *tx).await.expect("runs");
+    tx.commit().await.expect("commits");
+    // One look finds all three.
+    let addresses = ["well@a.example", "well@broken.example", "well@z.example"].map(str::to_owned);
+    let ids = deliver(&node, &addresses).await;
+    until(&node, ids[0], "accepted").await;
+    until(&node, ids[2], "accepted").await;
+    assert_eq!(shown(&node, ids[1]).await["state"], "pending");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::node::{Answer, Node, Setup, eventually, key};
-use crate::remote::Holder;
+use crate::remote::{Holder, RemoteError};
 use crate::store::outside::{Brings, DeliveryState, OutsideRow, WorkRow};
 
 /// Each behaviour on both stores.
@@ -527,6 +527,94 @@ async fn a_pull_waits_until_there_is_work() {
 }
 
 #[tokio::test]
+async fn however_often_it_is_woken_a_pull_that_waits_looks_now_and_then() {
+    let node = Node::with(Setup {
+        config: Some(|config| config.delivery.poll = carillon_runtime::config::Span::from_secs(60)),
+        ..Setup::default()
+    })
+    .await;
+    announce(&node, own()).await;
+    let remote = node.dispatcher.remote.clone();
+    let begun = std::time::Instant::now();
+    let waiting = post(&node, own(), "pull", json!({"wait": 2}));
+    let waking = async {
+        for _ in 0..500 {
+            remote.wake.tell();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(waiting, waking);
+    assert_eq!(answer.body["data"], json!([]));
+    let looks = remote.looks.load(std::sync::atomic::Ordering::SeqCst);
+    let most = 3 + begun.elapsed().as_millis() / 50;
+    assert!(looks as u128 <= most, "{looks} looks, {most} would do");
+}
+
+/// Both kinds of workers that keys let in.
+fn workers() -> [Principal; 2] {
+    [worker(&TenantId::default()), worker_for_all()]
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_is_refused_once_its_key_is_revoked() {
+    for principal in workers() {
+        let node = Arc::new(Node::sqlite().await);
+        announce(&node, principal.clone()).await;
+        let waiting = tokio::spawn({
+            let (node, principal) = (node.clone(), principal.clone());
+            async move { post(&node, principal, "pull", json!({"wait": 30})).await }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!waiting.is_finished());
+        node.revoked.revoke(&principal);
+        let answer = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        assert_eq!(answer.expect("within seconds").expect("no panic").status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_once_its_key_is_revoked() {
+    for principal in workers() {
+        let node = Node::sqlite().await;
+        announce(&node, principal.clone()).await;
+        open(&node, 1).await;
+        let mut stream = Stream::open(&node, principal.clone(), 10).await;
+        stream.work().await;
+        node.revoked.revoke(&principal);
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.end()).await;
+        assert_eq!(ended.expect("within seconds"), "", "it brought nothing more");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_handed_nothing_and_the_work_is_another_ones_at_once() {
+    let node = Node::sqlite().await;
+    announce(&node, worker_for_all()).await;
+    announce(&node, own()).await;
+    let id = open(&node, 1).await[0];
+    let worker = own();
+    node.revoked.revoke(&worker);
+    let (served, kind) = (Served::Tenant(TenantId::default()), sms());
+    let Caller::Key(key) = worker.caller else {
+        panic!("a key")
+    };
+    let holder = Holder {
+        key: Some(key.id),
+        stream: None,
+    };
+    let remote = &node.dispatcher.remote;
+    let pulled_by_it = remote.pull(&served, &kind, holder, 10, Duration::ZERO).await;
+    assert!(matches!(pulled_by_it, Err(RemoteError::Revoked)));
+    let found = Mutex::new(Vec::new());
+    eventually(async || {
+        *found.lock() = pulled(&node, worker_for_all()).await;
+        !found.lock().is_empty()
+    })
+    .await;
+    assert_eq!(found.lock()[0]["delivery"], json!(id));
+}
+
+#[tokio::test]
 async fn a_stream_brings_work_as_far_as_its_credit_goes() {
     let node = Node::sqlite().await;
     announce(&node, own()).await;
@@ -645,6 +733,16 @@ impl Stream {
             body: response.into_body(),
             text: String::new(),
         }
+    }
+
+    /// What it still says of work until it ends.
+    async fn end(mut self) -> String {
+        let mut text = self.text;
+        while let Some(frame) = self.body.frame().await {
+            let bytes = frame.expect("it is read").into_data().expect("data");
+            text.push_str(std::str::from_utf8(&bytes).expect("text"));
+        }
+        text.lines().filter(|line| line.starts_with("data:")).collect()
     }
 
     /// The next piece of work.

@@ -1,13 +1,14 @@
 use async_trait::async_trait;
 use carillon_domain::{
-    Caller, ExternalUserId, Principal, TenantId, UserId,
-    ports::{AuthError, Authenticate, SubscriptionGrant, Unavailable},
+    Caller, ExternalUserId, KeyId, Principal, TenantId, UserId,
+    ports::{ApiKeys, AuthError, Authenticate, SubscriptionGrant, Unavailable},
 };
 
 use crate::{
     Auth, api_key,
     refusal::{Credential, Refusal},
     session::Verified,
+    store::KeyOwner,
 };
 
 #[async_trait]
@@ -42,6 +43,14 @@ impl Authenticate for Auth {
     async fn subscription(&self, tenant: &TenantId, token: &str) -> Result<SubscriptionGrant, AuthError> {
         self.subscription_token(tenant, token, self.clock.now())
             .map_err(|refusal| refusal.audited(tenant, Credential::SubscriptionToken))
+    }
+}
+
+#[async_trait]
+impl ApiKeys for Auth {
+    async fn stands(&self, tenant: Option<&TenantId>, key: KeyId) -> Result<bool, Unavailable> {
+        let owner = tenant.map_or(KeyOwner::AllTenants, |tenant| KeyOwner::Tenant(tenant.clone()));
+        self.keys.stands(&*self.store, &owner, key).await
     }
 }
 

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use carillon_domain::{Caller, KeyCaller, KeyId, Principal, Scope, TenantId, Timestamp, WorkerCaller};
+use carillon_domain::{
+    Caller, KeyCaller, KeyId, Principal, Scope, TenantId, Timestamp, WorkerCaller, ports::Unavailable,
+};
 use moka::future::Cache;
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq as _;
@@ -81,6 +83,23 @@ impl KeyCache {
             tenant: tenant.clone(),
             caller: cached.caller.clone(),
         })
+    }
+
+    /// Whether the owner's key still opens anything.
+    pub(crate) async fn stands(
+        &self,
+        store: &dyn Store,
+        owner: &KeyOwner,
+        id: KeyId,
+    ) -> Result<bool, Unavailable> {
+        if let Some(cached) = self.keys.get(&id).await {
+            return Ok(cached.owner == *owner);
+        }
+        match self.load(store, owner, id).await {
+            Ok(_) => Ok(true),
+            Err(Refusal::Unavailable(error)) => Err(error),
+            Err(Refusal::Invalid(_) | Refusal::Expired | Refusal::Revoked) => Ok(false),
+        }
     }
 
     async fn load(&self, store: &dyn Store, owner: &KeyOwner, id: KeyId) -> Result<Arc<Cached>, Refusal> {

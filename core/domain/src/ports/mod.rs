@@ -1,6 +1,7 @@
 //! The seams between the rooms. Each is small enough that its in-process version is a page; all are held as
 //! `Arc<dyn ...>`. The hot path, fan-out to sockets on one node, is concrete code in the hub, behind no port.
 
+mod api_keys;
 mod authenticate;
 mod bounces;
 mod bus;
@@ -15,6 +16,7 @@ mod templates;
 mod topics;
 mod verifier;
 
+pub use api_keys::ApiKeys;
 pub use authenticate::{AuthError, Authenticate, SubscriptionGrant};
 pub use bounces::{Bounce, Bounces};
 pub use bus::{Bus, Incoming};

@@ -96,6 +96,7 @@ impl From<RemoteError> for Problem {
                 "The channel is not announced: PUT /v1/channels/{kind} first.",
             ),
             RemoteError::Overloaded => busy("Too many workers wait on this node. Try again."),
+            RemoteError::Revoked => Self::unauthorized(),
             RemoteError::Away(cause) => cause.into(),
         }
     }

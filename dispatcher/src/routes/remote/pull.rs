@@ -48,6 +48,7 @@ pub(super) struct PullAnswer {
     request_body = PullRequest,
     responses(
         (status = 200, description = "The work", body = PullAnswer),
+        (status = 401, description = "No valid credential; also where it was revoked meanwhile"),
         (status = 404, description = "The channel is not announced"),
     ),
 )]
@@ -69,9 +70,11 @@ pub(super) async fn pull(
     let mut announced = remote.announced(&served, &kind).await?;
     remote.seen(&mut announced).await?;
     let wait = Duration::from_secs(request.wait);
-    let handed = remote
-        .pull(&served, &kind, holder(&principal, None), request.limit, wait)
-        .await?;
+    let holder = holder(&principal, None);
+    let handed = tokio::select! {
+        handed = remote.pull(&served, &kind, holder, request.limit, wait) => handed?,
+        () = remote.revoked(&served, holder.key) => return Err(Problem::unauthorized()),
+    };
     let forms = announced.forms.as_deref();
     Ok(Json(PullAnswer {
         data: handed

@@ -32,7 +32,7 @@ use crate::{
 
 /// How often a comment says that the stream is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Then the worker comes again, and its key is checked again.
+/// Then the worker comes again, perhaps to another node.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// How much is wanted.
@@ -45,8 +45,8 @@ pub(super) struct StreamQuery {
 }
 
 /// Streams due deliveries of a channel to its worker as server-sent events, each `work` with the delivery's id, as long
-/// as it has fewer than `limit` of them without an outcome. Ends after a quarter of an hour at the latest. Needs a key
-/// with the scope `channel:{kind}`.
+/// as it has fewer than `limit` of them without an outcome. Ends after a quarter of an hour at the latest, and within
+/// seconds of its key's revocation. Needs a key with the scope `channel:{kind}`.
 #[utoipa::path(
     get,
     path = "/v1/channels/{kind}/stream",
@@ -84,8 +84,13 @@ pub(super) async fn stream(
             limit,
             sender,
         };
+        let (remote, served, key) = (Arc::clone(&feed.remote), feed.served.clone(), feed.holder.key);
+        let ended = tokio::select! {
+            ended = feed.run() => ended,
+            () = remote.revoked(&served, key) => Ok(()),
+        };
         // The worker sees the stream end and comes again.
-        if let Err(error) = feed.run().await {
+        if let Err(error) = ended {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "a worker's stream ended"

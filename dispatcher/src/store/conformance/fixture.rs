@@ -160,9 +160,10 @@ impl Fixture {
             .collect();
         let rows: HashMap<_, _> = self
             .store
-            .load(&ids)
+            .load(&ids, usize::MAX)
             .await
             .expect("loads")
+            .rows
             .into_iter()
             .map(|row| ((row.tenant.clone(), row.id), Arc::new(row)))
             .collect();

@@ -5,6 +5,7 @@ mod again;
 mod catalog;
 mod endpoints;
 mod fixture;
+mod kept;
 mod mailbox_log;
 mod mailboxes;
 mod outbox;
@@ -100,6 +101,10 @@ on_both!(
     endpoints::an_endpoint_that_only_fails_is_disabled_and_the_others_are_told,
     endpoints::what_waits_for_a_closed_endpoint_ends_page_by_page,
     together::nobody_waits_for_who_waits_for_him,
+    kept::what_was_revived_of_an_old_notification_stays_until_it_ends,
+    kept::what_was_revived_of_an_old_event_stays_until_it_ends,
+    kept::work_that_no_lane_leads_to_is_counted,
+    kept::what_is_read_together_has_so_many_bytes,
     upkeep::erasing_leaves_nothing_that_names_the_user,
     upkeep::an_erased_user_cannot_be_brought_back,
     upkeep::the_janitor_takes_what_is_too_old,

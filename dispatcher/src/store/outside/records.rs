@@ -505,7 +505,7 @@ pub(crate) struct OutsideTally {
     pub(crate) all: u64,
     pub(crate) pending: u64,
     pub(crate) dead: u64,
-    /// Pending ones without a row in the queue: always none.
+    /// Pending ones without a row in the queue, and rows without a lane that says when they are due: always none.
     pub(crate) stranded: u64,
     /// Rows in the queue, by channel.
     pub(crate) queued: Vec<(String, u64)>,

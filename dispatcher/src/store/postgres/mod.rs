@@ -123,8 +123,8 @@ impl Store for PostgresStore {
         self.anew(|| Self::postpone(self, now, lease, until)).await
     }
 
-    async fn load(&self, ids: &[(TenantId, NotificationId)]) -> Result<Vec<NotificationRow>, StoreError> {
-        Self::load(self, ids).await
+    async fn load(&self, ids: &[(TenantId, NotificationId)], most: usize) -> Result<Loaded, StoreError> {
+        Self::load(self, ids, most).await
     }
 
     async fn plan(

@@ -13,7 +13,7 @@ use crate::events::EventKind;
 use crate::store::{
     ledger::NotificationEvent,
     listeners::Told,
-    records::{AcceptReply, AcceptRequest, Claim, Lease, NotificationRow},
+    records::{AcceptReply, AcceptRequest, Claim, Lease, Loaded},
     rows::{self, stored},
 };
 
@@ -169,22 +169,29 @@ impl PostgresStore {
     pub(super) async fn load(
         &self,
         ids: &[(TenantId, NotificationId)],
-    ) -> Result<Vec<NotificationRow>, StoreError> {
+        most: usize,
+    ) -> Result<Loaded, StoreError> {
         let mut read = self
             .postgres
             .read_system("the planner serves all tenants")
             .await?;
+        let bound = i64::try_from(most).unwrap_or(i64::MAX);
+        // Whatever stands before a notification is counted first, so that no more is read than asked for.
         let statement = format!(
-            "SELECT {} FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
-             JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id",
-            rows::NOTIFICATION
+            "SELECT {} FROM (SELECT m.tenant, m.id, j.place, SUM({size}) OVER (ORDER BY j.place) - {size} AS before \
+             FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY AS j(tenant, id, place) \
+             JOIN notifications m ON m.tenant = j.tenant AND m.id = j.id) k \
+             JOIN notifications n ON n.tenant = k.tenant AND n.id = k.id WHERE k.before < $3 ORDER BY k.place",
+            rows::NOTIFICATION,
+            size = rows::SIZE,
         );
         let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(column!(ids, (tenant, _) => tenant.as_str()))
             .bind(column!(ids, (_, id) => id.to_string()))
+            .bind(bound)
             .fetch_all(&mut *read)
             .await?;
-        found.into_iter().map(rows::notification).collect()
+        rows::loaded(found, most)
     }
 }
 

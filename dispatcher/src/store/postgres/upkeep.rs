@@ -273,8 +273,11 @@ async fn notifications(tx: &mut PgConnection, cutoff: Timestamp, limit: i64) -> 
         let Some(next) = next else { return Ok(removed) };
         tenant = next;
         let ids: Vec<(String,)> = sqlx::query_as(
-            "SELECT id FROM notifications WHERE tenant = $1 AND id < $2 AND state <> 'accepted' \
-             AND ended_at < $3 AND expires_at < $3 ORDER BY id LIMIT $4",
+            // What was revived of it is still under way.
+            "SELECT n.id FROM notifications n WHERE n.tenant = $1 AND n.id < $2 AND n.state <> 'accepted' \
+             AND n.ended_at < $3 AND n.expires_at < $3 AND NOT EXISTS (SELECT 1 FROM deliveries d \
+             JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id WHERE d.tenant = n.tenant \
+             AND d.notification = n.id) ORDER BY n.id LIMIT $4",
         )
         .bind(tenant.as_str())
         .bind(first_id_at(cutoff))

@@ -133,6 +133,15 @@ pub(crate) struct NotificationRow {
     pub(crate) topics: Option<String>,
 }
 
+/// What was read of notifications.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Without those that are gone.
+    pub(crate) rows: Vec<NotificationRow>,
+    /// Whether others may be there that did not fit.
+    pub(crate) more: bool,
+}
+
 /// A target as stored: as it came, or what an erasure left of it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]

@@ -9,7 +9,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use super::{corrupt, from_priority, json, number, word};
 use crate::store::{
     ledger::encode,
-    records::{AcceptReply, Claim, Lease, NotificationRow, StoredTarget, TemplateUse, Which},
+    records::{AcceptReply, Claim, Lease, Loaded, NotificationRow, StoredTarget, TemplateUse, Which},
 };
 
 /// The columns of [`notification`].
@@ -94,6 +94,23 @@ pub(in crate::store) fn notification(row: NotificationColumns) -> Result<Notific
         send_at: Timestamp::from_micros(send),
         expires_at: Timestamp::from_micros(expires),
         topics,
+    })
+}
+
+/// About how many bytes a row `m` of notifications holds, as [`loaded`] counts them.
+pub(in crate::store) const SIZE: &str =
+    "(OCTET_LENGTH(m.content) + OCTET_LENGTH(m.targets) + COALESCE(OCTET_LENGTH(m.data), 0))";
+
+/// Notifications as far as they fit into `most` bytes.
+pub(in crate::store) fn loaded(found: Vec<NotificationColumns>, most: usize) -> Result<Loaded, StoreError> {
+    let size = |(.., content, targets, _, _, _, _, _, _, _, data): &NotificationColumns| {
+        content.len() + targets.len() + data.as_ref().map_or(0, String::len)
+    };
+    let held: usize = found.iter().map(size).sum();
+    Ok(Loaded {
+        // Those that were left out come after what fills it.
+        more: held >= most,
+        rows: found.into_iter().map(notification).collect::<Result<_, _>>()?,
     })
 }
 

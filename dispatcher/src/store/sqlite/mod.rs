@@ -102,8 +102,8 @@ impl Store for SqliteStore {
         Self::postpone(self, now, lease, until).await
     }
 
-    async fn load(&self, ids: &[(TenantId, NotificationId)]) -> Result<Vec<NotificationRow>, StoreError> {
-        Self::load(self, ids).await
+    async fn load(&self, ids: &[(TenantId, NotificationId)], most: usize) -> Result<Loaded, StoreError> {
+        Self::load(self, ids, most).await
     }
 
     async fn plan(

@@ -14,7 +14,7 @@ use crate::events::EventKind;
 use crate::store::{
     ledger::NotificationEvent,
     listeners::Told,
-    records::{AcceptReply, AcceptRequest, Claim, Lease, NotificationRow},
+    records::{AcceptReply, AcceptRequest, Claim, Lease, Loaded},
     rows::{self, stored},
 };
 
@@ -167,18 +167,24 @@ impl SqliteStore {
     pub(super) async fn load(
         &self,
         ids: &[(TenantId, NotificationId)],
-    ) -> Result<Vec<NotificationRow>, StoreError> {
+        most: usize,
+    ) -> Result<Loaded, StoreError> {
         let mut read = self.sqlite.read_system("the planner serves all tenants").await?;
+        let bound = i64::try_from(most).unwrap_or(i64::MAX);
+        // Whatever stands before a notification is counted first, so that no more is read than asked for.
         let statement = format!(
-            "SELECT {} FROM json_each($1) j CROSS JOIN notifications n \
-             ON n.tenant = j.value ->> 0 AND n.id = j.value ->> 1",
-            rows::NOTIFICATION
+            "SELECT {} FROM (SELECT m.tenant, m.id, j.key AS place, SUM({size}) OVER (ORDER BY j.key) - {size} AS before \
+             FROM json_each($1) j CROSS JOIN notifications m ON m.tenant = j.value ->> 0 AND m.id = j.value ->> 1) k \
+             CROSS JOIN notifications n ON n.tenant = k.tenant AND n.id = k.id WHERE k.before < $2 ORDER BY k.place",
+            rows::NOTIFICATION,
+            size = rows::SIZE,
         );
         let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(pairs(ids.iter().map(|(tenant, id)| (tenant, id)))?)
+            .bind(bound)
             .fetch_all(&mut *read)
             .await?;
-        found.into_iter().map(rows::notification).collect()
+        rows::loaded(found, most)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{
     Scope,
-    ports::{AuthError, Authenticate as _},
+    ports::{ApiKeys as _, AuthError, Authenticate as _},
 };
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
@@ -49,11 +49,17 @@ async fn what_one_process_revokes_the_others_learn() {
             .await
             .expect("good everywhere");
     }
+    assert!(beside.stands(Some(&default()), id).await.expect("asked"));
+    assert!(
+        !beside.stands(None, id).await.expect("asked"),
+        "it is one tenant's"
+    );
     world
         .auth
         .revoke_key(&crate::store::KeyOwner::Tenant(default()), id)
         .await
         .expect("revoked");
+    assert!(!world.auth.stands(Some(&default()), id).await.expect("asked"));
     world
         .auth
         .revoke_token(&default(), &by_id.jti)

@@ -233,6 +233,8 @@ pub(in crate::store::postgres) async fn refresh(
         .await?;
     }
     if !empty.is_empty() {
+        // Whoever is adding work to one that is not held is waited for here: the deletion itself would not see that work.
+        lock(tx, &empty.iter().map(|key| (*key).clone()).collect()).await?;
         sqlx::query(
             "DELETE FROM lanes USING UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) \
              AS v(tenant, channel, lane, strand) WHERE lanes.tenant = v.tenant AND lanes.channel = v.channel \
@@ -319,4 +321,79 @@ pub(super) async fn hold_with(
     }
     hold(tx, now, &lanes.union(told).cloned().collect()).await?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use carillon_sql::Database;
+    use carillon_testkit::TestDatabase;
+
+    use super::*;
+    use crate::store::MIGRATIONS;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_323_045);
+
+    #[tokio::test]
+    async fn a_lane_that_gets_work_meanwhile_stays() {
+        let keep = TestDatabase::postgres("dispatcher").await;
+        carillon_sql::migrate(&keep.database, MIGRATIONS)
+            .await
+            .expect("migrates");
+        let Database::Postgres(postgres) = keep.database.clone() else {
+            panic!("it is PostgreSQL");
+        };
+        let key = LaneKey {
+            tenant: TenantId::default(),
+            channel: ChannelKind::webhook(),
+            lane: Arc::from("a.example:443"),
+            strand: Arc::from(""),
+        };
+        let lanes = BTreeSet::from([key]);
+        let begin = async || postgres.begin_system("a test").await.expect("begins");
+        // It is there, and empty.
+        let mut tx = begin().await;
+        hold(&mut tx, NOW, &lanes).await.expect("holds");
+        tx.commit().await.expect("commits");
+        // Somebody adds work to it, and somebody else who does not hold it says anew when it is due.
+        let mut adding = begin().await;
+        hold(&mut adding, NOW, &lanes).await.expect("holds");
+        sqlx::query(
+            "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, expires_at) \
+             VALUES ('default', 'dlv_1', 'webhook', 'a.example:443', '', 1, 'deliver', 0, 0)",
+        )
+        .execute(&mut *adding)
+        .await
+        .expect("adds");
+        let mut looking = begin().await;
+        let (pid,): (i32,) = sqlx::query_as("SELECT pg_backend_pid()")
+            .fetch_one(&mut *looking)
+            .await
+            .expect("reads");
+        let refreshed = tokio::spawn(async move {
+            refresh(&mut looking, NOW, &lanes, None).await.expect("refreshes");
+            looking.commit().await.expect("commits");
+        });
+        let mut waits = async || {
+            let (waits,): (i64,) =
+                sqlx::query_as("SELECT COUNT(*) FROM pg_locks WHERE pid = $1 AND NOT granted")
+                    .bind(pid)
+                    .fetch_one(&mut *adding)
+                    .await
+                    .expect("reads");
+            waits > 0
+        };
+        while !waits().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        adding.commit().await.expect("commits");
+        refreshed.await.expect("no panic");
+        let mut tx = begin().await;
+        let (left,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM lanes")
+            .fetch_one(&mut *tx)
+            .await
+            .expect("reads");
+        assert_eq!(left, 1, "its work is led to");
+    }
 }

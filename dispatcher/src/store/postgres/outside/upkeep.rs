@@ -29,12 +29,16 @@ impl PostgresStore {
             .await?
             .rows_affected(),
             OutsideSweep::Events => {
-                let rows: Vec<(String, String)> =
-                    sqlx::query_as("SELECT tenant, id FROM events WHERE at < $1 ORDER BY at LIMIT $2")
-                        .bind(cutoff.as_micros())
-                        .bind(limit as i64)
-                        .fetch_all(&mut *tx)
-                        .await?;
+                // What was revived of it is still under way.
+                let rows: Vec<(String, String)> = sqlx::query_as(
+                    "SELECT e.tenant, e.id FROM events e WHERE e.at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
+                     JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id WHERE d.tenant = e.tenant \
+                     AND d.notification = e.id) ORDER BY e.at LIMIT $2",
+                )
+                .bind(cutoff.as_micros())
+                .bind(limit as i64)
+                .fetch_all(&mut *tx)
+                .await?;
                 for statement in EVENTS {
                     sqlx::query(statement)
                         .bind(column!(rows, (tenant, _) => tenant.as_str()))
@@ -71,7 +75,9 @@ impl PostgresStore {
              (SELECT COUNT(*) FROM deliveries WHERE state = 'pending'), \
              (SELECT COUNT(*) FROM deliveries WHERE state = 'dead'), \
              (SELECT COUNT(*) FROM deliveries d WHERE d.state = 'pending' AND NOT EXISTS \
-             (SELECT 1 FROM delivery_queue q WHERE q.tenant = d.tenant AND q.delivery = d.id)), \
+             (SELECT 1 FROM delivery_queue q WHERE q.tenant = d.tenant AND q.delivery = d.id)) \
+             + (SELECT COUNT(*) FROM delivery_queue q WHERE NOT EXISTS (SELECT 1 FROM lanes l WHERE l.tenant = q.tenant \
+             AND l.channel = q.channel AND l.lane = q.lane AND l.strand = q.strand)), \
              (SELECT MIN(due_at) FROM lanes)",
         )
         .fetch_one(&mut *read)
