@@ -24,6 +24,7 @@ fn delivery(node: &Node, lane: &str, ttl: Duration) -> OutsideRow {
         device: None,
         lane: Arc::from(lane),
         locale: None,
+        step: 0,
         state: DeliveryState::Pending,
         reason: None,
         provider_id: None,

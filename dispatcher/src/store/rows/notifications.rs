@@ -103,7 +103,9 @@ pub(in crate::store) const SIZE: &str =
 
 /// Notifications as far as they fit into `most` bytes.
 pub(in crate::store) fn loaded(found: Vec<NotificationColumns>, most: usize) -> Result<Loaded, StoreError> {
-    let size = |(.., content, targets, _, _, _, _, _, _, _, data): &NotificationColumns| {
+    let size = |row: &NotificationColumns| {
+        let [.., content, targets] = &row.words;
+        let [.., data, _] = &row.optional;
         content.len() + targets.len() + data.as_ref().map_or(0, String::len)
     };
     let held: usize = found.iter().map(size).sum();
