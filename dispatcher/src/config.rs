@@ -23,6 +23,8 @@ pub struct DispatcherConfig {
     pub webhooks: WebhooksConfig,
     /// How workers get the work of the channels that they bring.
     pub remote: RemoteConfig,
+    /// How domain events are shown to rules.
+    pub events: EventsConfig,
     /// Topics.
     pub topics: TopicsConfig,
     /// What is kept, and how long.
@@ -112,6 +114,37 @@ impl Default for WebhooksConfig {
     }
 }
 
+/// Section `dispatcher.events`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventsConfig {
+    /// Events that are handed out to the rules at once, at the most.
+    pub batch: usize,
+    /// How long an event is handed out before it is handed out again, should nobody have shown it to the rules.
+    pub lease: Span,
+    /// How often is looked without being woken, at least.
+    pub poll: Span,
+    /// The first wait after an event could not be shown to all rules; it doubles each time.
+    pub retry_first: Span,
+    /// The longest wait after an event could not be shown to all rules.
+    pub retry_longest: Span,
+    /// How long it is tried; afterwards the rules that are left have failed.
+    pub retry_for: Span,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            lease: Span::from_secs(30),
+            poll: Span::from_secs(5),
+            retry_first: Span::from_secs(1),
+            retry_longest: Span::from_secs(300),
+            retry_for: Span::from_days(3),
+        }
+    }
+}
+
 /// Section `dispatcher.topics`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -134,6 +167,9 @@ pub struct RetentionConfig {
     pub log_count: u64,
     /// Idempotency keys. At least 24 hours.
     pub idempotency: Span,
+    /// Domain events with what rules made of them, after all rules saw them: for so long a source and id are taken once. At
+    /// least 24 hours.
+    pub events: Span,
     /// Publications in topics' histories.
     pub topic_history: Span,
     /// Publications that a topic's history keeps at the most (an eighth more for a moment).
@@ -158,6 +194,7 @@ impl Default for RetentionConfig {
             log: Span::from_days(14),
             log_count: 10_000,
             idempotency: Span::from_days(1),
+            events: Span::from_days(7),
             topic_history: Span::from_days(3),
             topic_history_count: 1_000,
             idle_topics: Span::from_days(30),
@@ -181,6 +218,7 @@ impl DispatcherConfig {
             ("intake.queue", intake.queue, 1, 1 << 20),
             ("intake.batch", intake.batch, 1, 10_000),
             ("planner.batch", planner.batch, 1, 10_000),
+            ("events.batch", self.events.batch, 1, 10_000),
             ("planner.batch_recipients", planner.batch_recipients, 1, 100_000),
             (
                 "retention.devices_per_user",
@@ -210,6 +248,9 @@ impl DispatcherConfig {
             ("planner.lease", planner.lease),
             ("planner.poll", planner.poll),
             ("planner.retry_first", planner.retry_first),
+            ("events.lease", self.events.lease),
+            ("events.poll", self.events.poll),
+            ("events.retry_first", self.events.retry_first),
             ("webhooks.event_ttl", self.webhooks.event_ttl),
             ("webhooks.disable_after", self.webhooks.disable_after),
             ("retention.notifications", retention.notifications),
@@ -232,6 +273,15 @@ impl DispatcherConfig {
         }
         if planner.retry_longest < planner.retry_first {
             return fail("planner.retry_longest", "must not be below planner.retry_first");
+        }
+        if self.events.retry_longest < self.events.retry_first {
+            return fail("events.retry_longest", "must not be below events.retry_first");
+        }
+        if retention.events < Span::from_days(1) {
+            return fail(
+                "retention.events",
+                "must be at least 24h, which senders are promised",
+            );
         }
         if retention.idempotency < Span::from_days(1) {
             return fail(

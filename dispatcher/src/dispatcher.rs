@@ -29,6 +29,7 @@ use crate::{
         redrives::Redriver,
         schedule::Schedule,
     },
+    domain_events::EventIntake,
     endpoints::{Closer, Endpoints},
     erasure::Eraser,
     handover::Handover,
@@ -41,6 +42,7 @@ use crate::{
     remote::{Remote, RemoteParts},
     routes,
     rpc::AckRpc,
+    rules::{RuleBook, RuleWorker},
     store::{self, Fingerprints, Store},
     tally,
     templates::TemplateBook,
@@ -55,6 +57,8 @@ use crate::{
 const CLICKS: usize = 8;
 /// Payloads of sources that are worked out at once. Each may take tens of megabytes.
 const MAPPINGS: usize = 4;
+/// Events that are shown to rules at once.
+const JUDGING: usize = 2;
 /// Templates that are checked, or shown with sample data, at once.
 const PREVIEWS: usize = 2;
 
@@ -120,6 +124,13 @@ pub struct Dispatcher {
     pub(crate) rendering: Workshop,
     /// Where templates are checked and shown: whoever tries things out holds up nobody who sends.
     pub(crate) previews: Workshop,
+    /// Takes domain events in.
+    pub(crate) event_intake: Arc<EventIntake>,
+    /// Wakes who shows events to rules.
+    pub(crate) rules: Arc<Wake>,
+    pub(crate) rule_book: RuleBook,
+    /// Where rules make of events what they make of them.
+    pub(crate) judging: Workshop,
     relay: Arc<Wake>,
     handover: Arc<Handover>,
 }
@@ -144,7 +155,9 @@ impl Dispatcher {
         if store.is_serial() {
             let now = ports.clock.now();
             let own: Vec<_> = ports.channels.iter().map(|channel| channel.kind()).collect();
-            let released = store.release_leases(now).await? + store.release_deliveries(now, &own).await?;
+            let released = store.release_leases(now).await?
+                + store.release_deliveries(now, &own).await?
+                + store.release_events(now).await?;
             if released > 0 {
                 tracing::info!(released, "took over what the last process had not ended");
             }
@@ -205,6 +218,14 @@ impl Dispatcher {
         let channels = Arc::new(Channels::new(&ports.channels, store.clone()));
         let categories = Arc::new(Categories::new(store.clone(), clock.clone()));
         let unsubscribe = UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref());
+        let rules = Arc::<Wake>::default();
+        let event_intake = Arc::new(EventIntake::new(
+            limits,
+            store.clone(),
+            clock.clone(),
+            rules.clone(),
+        ));
+        let rule_book = RuleBook::new(store.clone());
         let templates = ports.templates.clone();
         let templates = Arc::new(TemplateBook::new(templates, store.clone(), clock.clone()));
         Ok(Arc::new(Self {
@@ -228,6 +249,10 @@ impl Dispatcher {
             rendering: Workshop::new(RENDERINGS),
             previews: Workshop::new(PREVIEWS),
             clicks: Semaphore::new(CLICKS),
+            event_intake,
+            rules,
+            rule_book,
+            judging: Workshop::new(JUDGING),
             relay,
             handover,
         }))
@@ -242,8 +267,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/templates`, `/v1/sources` and
-    /// `/v1/in`.
+    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/templates`, `/v1/sources`,
+    /// `/v1/in`, `/v1/events` and `/v1/rules`.
     pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
         routes::router(Arc::clone(self))
     }
@@ -256,6 +281,9 @@ impl Dispatcher {
                 |this, stop| async move { this.announcer.run(stop).await },
             ),
             self.worker("intake", |this, stop| async move { this.intake.run(stop).await }),
+            self.worker("domain events", |this, stop| async move {
+                this.event_intake.run(stop).await;
+            }),
             self.worker(
                 "mailboxes",
                 |this, stop| async move { this.mailboxes.run(stop).await },
@@ -267,7 +295,7 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, deliverer, redrives, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
+    /// What the role `dispatcher` does: relay, planner, rules, deliverer, redrives, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
             self.worker(
@@ -276,6 +304,9 @@ impl Dispatcher {
             ),
             self.worker("planner", |this, stop| async move {
                 this.new_planner().run(stop).await
+            }),
+            self.worker("rules", |this, stop| async move {
+                RuleWorker { dispatcher: this }.run(stop).await;
             }),
             self.worker("snoozes", |this, stop| async move {
                 this.mailboxes.run_snoozes(stop).await

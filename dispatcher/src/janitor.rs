@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::RetentionConfig,
     mailboxes::Mailboxes,
-    store::{Store, Sweep, outside::OutsideSweep},
+    store::{Store, Sweep, domain_events::DomainEventSweep, outside::OutsideSweep},
     wake::Wake,
 };
 
@@ -68,6 +68,22 @@ impl Janitor {
             for _ in 0..10_000 {
                 let chunk = self.config.sweep_chunk;
                 let removed = self.store.sweep_outside(sweep, cutoff, chunk).await?;
+                if removed == 0 {
+                    break;
+                }
+                count(sweep.as_str(), removed);
+                if !pause(stop).await {
+                    return Ok(());
+                }
+            }
+        }
+        let cutoff = self.clock.now().before(self.config.events.duration());
+        for sweep in DomainEventSweep::ALL {
+            for _ in 0..10_000 {
+                let removed = self
+                    .store
+                    .sweep_events(sweep, cutoff, self.config.sweep_chunk)
+                    .await?;
                 if removed == 0 {
                     break;
                 }

@@ -25,6 +25,7 @@
 //!   became of it.
 //! - **Sources** are tools whose events become notifications, each by a mapping that is data; what a tool sends twice is
 //!   accepted once, by the tool's own keys.
+//! - **Rules** make notifications of domain events, which are committed first and shown to the rules afterwards.
 //! - **Announcer** hands committed changes to the bus, at most once. A hub that misses one finds it in the log by its
 //!   number.
 //! - **Janitor** takes away what is older than its retention, in small bites. A log that is cut raises its floor, so
@@ -35,7 +36,8 @@
 //! What rests on which unique key: acceptance on `(tenant, route, key)` and the notification's id; planning on
 //! `(tenant, notification, user)` and `(tenant, notification, user, step, channel, address)`; replacement on the one
 //! open entry per `(tenant, user, category, collapse key)`; order on `(tenant, user, seq)` and `(tenant, topic, seq)`;
-//! receipts on `(tenant, notification, user, kind)`.
+//! receipts on `(tenant, notification, user, kind)`; domain events on `(tenant, source, id)`, and what rules make of them
+//! on `(event, rule)`.
 
 // What climbs comes with the next change.
 #![allow(dead_code)]
@@ -49,6 +51,7 @@ mod config;
 mod deliverer;
 mod digest;
 mod dispatcher;
+mod domain_events;
 mod endpoints;
 mod erasure;
 mod events;
@@ -68,6 +71,7 @@ mod relay;
 mod remote;
 mod routes;
 mod rpc;
+mod rules;
 mod sources;
 mod store;
 mod tally;
@@ -83,7 +87,8 @@ mod wire;
 mod workshop;
 
 pub use config::{
-    DispatcherConfig, IntakeConfig, PlannerConfig, RetentionConfig, TopicsConfig, WebhooksConfig,
+    DispatcherConfig, EventsConfig, IntakeConfig, PlannerConfig, RetentionConfig, TopicsConfig,
+    WebhooksConfig,
 };
 pub use deliverer::config::{BreakerConfig, DeliveryConfig, RetryConfig};
 pub use dispatcher::{Dispatcher, DispatcherPorts};

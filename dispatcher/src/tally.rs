@@ -53,6 +53,14 @@ pub(crate) async fn run(
             }
             Err(error) => tracing::warn!(error = &error as &dyn Error, "notifications could not be counted"),
         }
+        match store.waiting_events().await {
+            Ok((waiting, due)) => {
+                metrics::gauge!("carillon_dispatcher_events_waiting").set(waiting as f64);
+                let lag = due.map_or(0.0, |due| clock.now().since(due).as_secs_f64());
+                metrics::gauge!("carillon_dispatcher_events_lag_seconds").set(lag);
+            }
+            Err(error) => tracing::warn!(error = &error as &dyn Error, "events could not be counted"),
+        }
         match store.tally_outside().await {
             Ok(tally) => outside(&tally, clock.now()),
             Err(error) => tracing::warn!(error = &error as &dyn Error, "deliveries could not be counted"),

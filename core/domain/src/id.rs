@@ -128,6 +128,10 @@ id!(
     EventId, "evt"
 );
 id!(
+    /// A domain event that was handed in: `cev_...`. Its sender's own name for it is its source and id.
+    DomainEventId, "cev"
+);
+id!(
     /// A redrive of dead letters: `rdv_...`.
     RedriveId, "rdv"
 );

@@ -17,6 +17,7 @@ mod outcome;
 mod pattern;
 mod position;
 mod principal;
+mod rule;
 mod scope;
 mod segment;
 mod source;
@@ -33,8 +34,8 @@ pub use content::{Action, Content};
 pub use device::DeviceKind;
 pub use envelope::{Envelope, EnvelopeKind, Revocation, Subject};
 pub use id::{
-    DeliveryId, DeviceId, EndpointId, EntryId, EnvelopeId, EventId, IdError, KeyId, NotificationId,
-    RedriveId, SecretId, UserId,
+    DeliveryId, DeviceId, DomainEventId, EndpointId, EntryId, EnvelopeId, EventId, IdError, KeyId,
+    NotificationId, RedriveId, SecretId, UserId,
 };
 pub use mailbox::{Change, ChangeKind, Counts, Entry, EntryRef, LoggedChange, StateChange};
 pub use notification::{
@@ -44,6 +45,7 @@ pub use outcome::{Fault, Outcome};
 pub use pattern::{TopicGrants, TopicPattern};
 pub use position::{Epoch, Position, PositionError};
 pub use principal::{Caller, DeviceName, KeyCaller, Principal, UserCaller, WorkerCaller};
+pub use rule::RuleName;
 pub use scope::Scope;
 pub use segment::SegmentName;
 pub use source::SourceName;

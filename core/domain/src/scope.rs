@@ -34,6 +34,10 @@ pub enum Scope {
     DeliveriesWrite,
     /// Register sources of events.
     SourcesWrite,
+    /// Hand domain events in.
+    EventsWrite,
+    /// Write the rules that make notifications of events, and try them out.
+    RulesWrite,
     /// Create, list and revoke API keys of the tenant, with any scope: as good as all of them.
     KeysWrite,
     /// Bring this channel: pull its work and answer it. Never `in_app`.
@@ -42,7 +46,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope but those of single channels.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::NotificationsWrite,
         Self::NotificationsRead,
         Self::TopicsPublish,
@@ -54,11 +58,13 @@ impl Scope {
         Self::WebhooksWrite,
         Self::DeliveriesWrite,
         Self::SourcesWrite,
+        Self::EventsWrite,
+        Self::RulesWrite,
         Self::KeysWrite,
     ];
 
     /// What a key gets that asks for nothing: all but the making of further keys, and no channel.
-    pub const BACKEND: [Self; 11] = [
+    pub const BACKEND: [Self; 13] = [
         Self::NotificationsWrite,
         Self::NotificationsRead,
         Self::TopicsPublish,
@@ -70,6 +76,8 @@ impl Scope {
         Self::WebhooksWrite,
         Self::DeliveriesWrite,
         Self::SourcesWrite,
+        Self::EventsWrite,
+        Self::RulesWrite,
     ];
 
     /// As written in requests and stores.
@@ -86,6 +94,8 @@ impl Scope {
             Self::WebhooksWrite => "webhooks:write",
             Self::DeliveriesWrite => "deliveries:write",
             Self::SourcesWrite => "sources:write",
+            Self::EventsWrite => "events:write",
+            Self::RulesWrite => "rules:write",
             Self::KeysWrite => "keys:write",
             Self::Channel(kind) => return Cow::Owned(format!("{CHANNEL}{kind}")),
         };
@@ -116,7 +126,7 @@ impl FromStr for Scope {
             .ok_or(Invalid(
                 "a scope is one of notifications:write, notifications:read, topics:publish, tokens:write, \
                  revocations:write, users:write, categories:write, templates:write, webhooks:write, \
-                 deliveries:write, sources:write, keys:write, or channel: with a channel's name",
+                 deliveries:write, sources:write, events:write, rules:write, keys:write, or channel: with a channel's name",
             ))
     }
 }

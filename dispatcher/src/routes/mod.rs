@@ -7,9 +7,11 @@ pub(crate) mod categories;
 mod dead_letters;
 mod deliveries;
 mod dry_run;
+mod events;
 mod inbox;
 mod notifications;
 mod remote;
+mod rules;
 mod sending;
 mod sources;
 mod suppressions;
@@ -84,6 +86,14 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(breakers::list))
         .routes(routes!(sources::list))
         .routes(routes!(sources::put, sources::show, sources::delete))
+        .routes(routes!(events::receive, events::list))
+        .routes(routes!(events::show))
+        .routes(routes!(rules::list))
+        .routes(routes!(rules::dry_run_new))
+        .routes(routes!(rules::put, rules::show, rules::delete))
+        .routes(routes!(rules::versions))
+        .routes(routes!(rules::errors))
+        .routes(routes!(rules::dry_run))
         .routes(routes!(webhooks::create, webhooks::list))
         .routes(routes!(webhooks::show, webhooks::change, webhooks::delete))
         .routes(routes!(webhooks::enable))

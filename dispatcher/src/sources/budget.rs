@@ -13,27 +13,32 @@ const NODE: usize = 32;
 
 /// What is left to spend on one payload. What is spent stays spent.
 #[derive(Debug)]
-pub(super) struct Budget(Cell<usize>);
+pub(crate) struct Budget(Cell<usize>);
 
 impl Budget {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Cell::new(BYTES))
     }
 
+    /// Of so many bytes.
+    pub(crate) const fn of(bytes: usize) -> Self {
+        Self(Cell::new(bytes))
+    }
+
     /// Pays for `bytes`; answers whether there was as much left.
-    pub(super) fn pay(&self, bytes: usize) -> bool {
+    pub(crate) fn pay(&self, bytes: usize) -> bool {
         let left = self.0.get().checked_sub(bytes);
         self.0.set(left.unwrap_or(0));
         left.is_some_and(|left| left > 0)
     }
 
     /// Pays for looking at a value.
-    pub(super) fn visit(&self, values: usize) -> bool {
+    pub(crate) fn visit(&self, values: usize) -> bool {
         self.pay(values.saturating_mul(NODE / 2))
     }
 
     /// Pays for all of a value, of which a part is about to be written; answers whether there was as much left.
-    pub(super) fn look(&self, value: &Value) -> bool {
+    pub(crate) fn look(&self, value: &Value) -> bool {
         let before = self.0.get();
         let mut left = before;
         let fits = weigh(value, &mut left);
@@ -41,13 +46,13 @@ impl Budget {
     }
 
     /// Whether there is nothing left.
-    pub(super) const fn is_spent(&self) -> bool {
+    pub(crate) const fn is_spent(&self) -> bool {
         self.0.get() == 0
     }
 
     /// A copy of a value, paid for before it is made, also out of `most`; nothing when it is larger than that or than what
     /// is left.
-    pub(super) fn copy(&self, value: &Value, most: &mut usize) -> Option<Value> {
+    pub(crate) fn copy(&self, value: &Value, most: &mut usize) -> Option<Value> {
         let before = self.0.get().min(*most);
         let mut left = before;
         let fits = weigh(value, &mut left);

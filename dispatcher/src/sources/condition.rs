@@ -10,7 +10,7 @@ use super::path::{Found, Path, Scene};
 /// All of them must hold: `{"status": "firing", "labels.severity": ["critical", "page"]}`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
-pub(super) struct When(HashMap<Path, Test>);
+pub(crate) struct When(HashMap<Path, Test>);
 
 /// What may stand at a path.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -32,22 +32,37 @@ enum Test {
 
 impl When {
     /// Whether all hold.
-    pub(super) fn holds(&self, scene: Scene<'_>) -> bool {
-        self.0.iter().all(|(path, test)| match path.find(scene) {
-            Found::Header(text) => test.holds(Some(&Value::String(text.to_owned()))),
-            Found::Values(values) if values.is_empty() => test.holds(None),
-            Found::Values(values) => values.into_iter().any(|value| test.holds(Some(value))),
-        })
+    pub(crate) fn holds(&self, scene: Scene<'_>) -> bool {
+        self.0.iter().all(|(path, test)| stands(path, test, scene))
+    }
+
+    /// Where something else stands than is asked for; the first of several, by how paths are written.
+    pub(crate) fn unmet(&self, scene: Scene<'_>) -> Option<String> {
+        let unmet = self.0.iter().filter(|(path, test)| !stands(path, test, scene));
+        unmet.map(|(path, _)| path.to_string()).min()
+    }
+
+    /// Whether it reads headers of the request.
+    pub(crate) fn reads_headers(&self) -> bool {
+        self.0.keys().any(|path| path.header().is_some())
     }
 
     /// Whether nothing is asked.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// How much is asked.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+fn stands(path: &Path, test: &Test, scene: Scene<'_>) -> bool {
+    match path.find(scene) {
+        Found::Header(text) => test.holds(Some(&Value::String(text.to_owned()))),
+        Found::Values(values) if values.is_empty() => test.holds(None),
+        Found::Values(values) => values.into_iter().any(|value| test.holds(Some(value))),
     }
 }
 

@@ -8,6 +8,7 @@
 mod bounces;
 mod budget;
 mod condition;
+mod content;
 mod credentials;
 mod kind;
 mod mapping;
@@ -19,8 +20,14 @@ mod take;
 mod tree;
 
 pub(crate) use bounces::{BouncedIn, DSN_BODY, take_bounce};
+pub(crate) use budget::Budget;
+pub(crate) use condition::When;
+pub(crate) use content::{Action, Body, ContentParts, collapse_key, data_of, targets_of};
 pub(crate) use credentials::is_credential;
 pub(crate) use kind::SourceKind;
+pub(crate) use path::{Path, Scene};
+pub(crate) use pattern::Pattern;
 pub(crate) use register::{Registration, Secret, read_settings, register};
 pub(crate) use settings::Settings;
 pub(crate) use take::{TAKE_BODY, TakenIn, take};
+pub(crate) use tree::Tree;

@@ -17,7 +17,7 @@ const MAX_VALUES: usize = 1_000;
 
 /// Where something stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Path {
+pub(crate) struct Path {
     start: Start,
     steps: Vec<Step>,
 }
@@ -39,24 +39,24 @@ enum Step {
 
 /// What paths look into.
 #[derive(Clone, Copy)]
-pub(super) struct Scene<'a> {
-    pub(super) headers: &'a HeaderMap,
-    pub(super) payload: &'a Value,
+pub(crate) struct Scene<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) payload: &'a Value,
     /// What one notification is made of: a part of the payload, or all of it.
-    pub(super) item: &'a Value,
+    pub(crate) item: &'a Value,
     /// What may still be made of the payload.
-    pub(super) budget: &'a Budget,
+    pub(crate) budget: &'a Budget,
 }
 
 /// What a path found.
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     Values(Vec<&'a Value>),
     Header(&'a str),
 }
 
 impl Path {
     /// What stands there; nothing when it is absent.
-    pub(super) fn find<'a>(&self, scene: Scene<'a>) -> Found<'a> {
+    pub(crate) fn find<'a>(&self, scene: Scene<'a>) -> Found<'a> {
         let start = match &self.start {
             Start::Item => scene.item,
             Start::Payload => scene.payload,
@@ -80,7 +80,7 @@ impl Path {
     }
 
     /// As a JSON pointer, as far as it is one.
-    pub(super) fn pointer(&self) -> String {
+    pub(crate) fn pointer(&self) -> String {
         let mut pointer = String::new();
         for step in &self.steps {
             match step {
@@ -99,12 +99,12 @@ impl Path {
     }
 
     /// Whether it begins at the whole payload.
-    pub(super) fn is_of_payload(&self) -> bool {
+    pub(crate) fn is_of_payload(&self) -> bool {
         self.start == Start::Payload
     }
 
     /// The header that it names.
-    pub(super) fn header(&self) -> Option<&str> {
+    pub(crate) fn header(&self) -> Option<&str> {
         match &self.start {
             Start::Header(name) => Some(name),
             Start::Item | Start::Payload => None,
@@ -112,7 +112,7 @@ impl Path {
     }
 
     /// Without the `[*]` at its end.
-    pub(super) fn list(&self) -> Self {
+    pub(crate) fn list(&self) -> Self {
         let mut list = self.clone();
         if list.steps.last() == Some(&Step::Every) {
             list.steps.pop();
@@ -139,7 +139,7 @@ impl Step {
 #[error(
     "`{0}` is no path: write labels.name, commits[0].id, commits[*].id, labels[\"a.b\"], $.name or @header"
 )]
-pub(super) struct NoPath(String);
+pub(crate) struct NoPath(String);
 
 impl FromStr for Path {
     type Err = NoPath;

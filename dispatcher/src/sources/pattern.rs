@@ -17,7 +17,7 @@ const MAX_VALUE: usize = 512 * 1024;
 
 /// Text with places.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Part>);
+pub(crate) struct Pattern(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -45,7 +45,7 @@ enum Filter {
 
 impl Pattern {
     /// Whether it reads headers of the request.
-    pub(super) fn reads_headers(&self) -> bool {
+    pub(crate) fn reads_headers(&self) -> bool {
         self.0.iter().any(|part| match part {
             Part::Text(_) => false,
             Part::Place { choices, .. } => choices
@@ -54,11 +54,22 @@ impl Pattern {
         })
     }
 
+    /// The text where it has no places.
+    pub(crate) fn literal(&self) -> Option<String> {
+        self.0
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                Part::Place { .. } => None,
+            })
+            .collect()
+    }
+
     /// The text, at most about `most` bytes of it.
     ///
     /// # Errors
     /// The first path of a place for which nothing stands in the payload.
-    pub(super) fn render(&self, scene: Scene<'_>, most: usize) -> Result<String, &Path> {
+    pub(crate) fn render(&self, scene: Scene<'_>, most: usize) -> Result<String, &Path> {
         let mut out = String::new();
         for part in &self.0 {
             let before = out.len();
@@ -78,7 +89,7 @@ impl Pattern {
 
     /// The value itself where the pattern is one place alone, so that numbers stay numbers; else the text. Nothing where
     /// the value is too large to be carried along.
-    pub(super) fn value(&self, scene: Scene<'_>, most: usize) -> Option<Value> {
+    pub(crate) fn value(&self, scene: Scene<'_>, most: usize) -> Option<Value> {
         if let [Part::Place { choices, filters }] = self.0.as_slice()
             && filters.is_empty()
             && let [Choice::Path(path)] = choices.as_slice()
@@ -224,7 +235,7 @@ fn push(text: &str, filters: &[Filter], most: usize, out: &mut String) {
 
 /// Why text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoPattern {
+pub(crate) enum NoPattern {
     #[error("must be at most {MAX_PATTERN} bytes")]
     Long,
     #[error("a brace is not closed; {{{{ and }}}} stand for braces")]

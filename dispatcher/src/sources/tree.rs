@@ -10,7 +10,7 @@ const MAX_TEXT: usize = 4 * 1024;
 
 /// JSON whose texts are patterns.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Tree {
+pub(crate) enum Tree {
     Text(Pattern),
     List(Vec<Tree>),
     Object(Vec<(String, Tree)>),
@@ -19,7 +19,7 @@ pub(super) enum Tree {
 
 impl Tree {
     /// The JSON. What finds nothing in the payload is left out of its list or object, and so is what is too large.
-    pub(super) fn render(&self, scene: Scene<'_>) -> Option<Value> {
+    pub(crate) fn render(&self, scene: Scene<'_>) -> Option<Value> {
         if !scene.budget.visit(2) {
             return None;
         }
@@ -37,7 +37,7 @@ impl Tree {
     }
 
     /// As [`Self::render`], but nothing at all when anything in it finds nothing.
-    pub(super) fn render_whole(&self, scene: Scene<'_>) -> Option<Value> {
+    pub(crate) fn render_whole(&self, scene: Scene<'_>) -> Option<Value> {
         match self {
             Self::List(items) => items.iter().map(|item| item.render_whole(scene)).collect(),
             Self::Object(members) => members
@@ -46,6 +46,41 @@ impl Tree {
                 .collect::<Option<Map<_, _>>>()
                 .map(Value::Object),
             Self::Text(_) | Self::Plain(_) => self.render(scene),
+        }
+    }
+
+    /// The JSON where nothing in it has places.
+    pub(crate) fn literal(&self) -> Option<Value> {
+        match self {
+            Self::Text(pattern) => pattern.literal().map(Value::String),
+            Self::List(items) => items.iter().map(Self::literal).collect(),
+            Self::Object(members) => members
+                .iter()
+                .map(|(name, member)| Some((name.clone(), member.literal()?)))
+                .collect::<Option<Map<_, _>>>()
+                .map(Value::Object),
+            Self::Plain(value) => Some(value.clone()),
+        }
+    }
+
+    /// A member of an object.
+    pub(crate) fn member(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(members) => members
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, tree)| tree),
+            _ => None,
+        }
+    }
+
+    /// Whether anything in it reads headers of the request.
+    pub(crate) fn reads_headers(&self) -> bool {
+        match self {
+            Self::Text(pattern) => pattern.reads_headers(),
+            Self::List(items) => items.iter().any(Self::reads_headers),
+            Self::Object(members) => members.iter().any(|(_, member)| member.reads_headers()),
+            Self::Plain(_) => false,
         }
     }
 

@@ -7,6 +7,7 @@ mod apply;
 pub(crate) mod catalog;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod domain_events;
 pub(crate) mod endpoints;
 mod fingerprint;
 pub(crate) mod ladder;
@@ -22,6 +23,7 @@ pub(crate) mod policy;
 mod postgres;
 mod records;
 mod rows;
+pub(crate) mod rules;
 mod sources;
 mod sqlite;
 
@@ -35,6 +37,7 @@ use carillon_domain::{
 use carillon_sql::{Database, MigrationText, StoreError};
 
 pub(crate) use catalog::CatalogStore;
+pub(crate) use domain_events::DomainEventStore;
 pub(crate) use endpoints::EndpointStore;
 pub(crate) use fingerprint::Fingerprints;
 pub(crate) use ladder::LadderStore;
@@ -43,6 +46,7 @@ pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use policy::PolicyStore;
 pub(crate) use records::*;
 pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
+pub(crate) use rules::RuleStore;
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[
@@ -64,12 +68,26 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
         sqlite: include_str!("../../migrations/sqlite/003_policy.sql"),
         postgres: include_str!("../../migrations/postgres/003_policy.sql"),
     },
+    MigrationText {
+        version: 4,
+        description: "domain events and rules",
+        sqlite: include_str!("../../migrations/sqlite/004_rules.sql"),
+        postgres: include_str!("../../migrations/postgres/004_rules.sql"),
+    },
 ];
 
 /// The dispatcher's durable state.
 #[async_trait]
 pub(crate) trait Store:
-    OutsideStore + RemoteStore + SourceStore + EndpointStore + CatalogStore + PolicyStore + LadderStore
+    OutsideStore
+    + RemoteStore
+    + SourceStore
+    + EndpointStore
+    + CatalogStore
+    + PolicyStore
+    + LadderStore
+    + RuleStore
+    + DomainEventStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. With `leased`, those whose time has come are
     /// leased until then at once, with the token 1. Answers one reply per request.

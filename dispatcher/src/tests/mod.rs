@@ -8,6 +8,7 @@ mod pipeline;
 mod planning;
 mod remote;
 mod rendering;
+mod rules;
 mod sending;
 mod sources;
 mod templates;

@@ -73,6 +73,7 @@ impl Node {
         let mut config = DispatcherConfig::default();
         // The clock stands still: who waits for it looks often.
         config.planner.poll = carillon_runtime::config::Span::from_millis(20);
+        config.events.poll = carillon_runtime::config::Span::from_millis(20);
         config.delivery.poll = carillon_runtime::config::Span::from_millis(20);
         if let Some(change) = setup.config {
             change(&mut config);
@@ -264,7 +265,7 @@ impl Node {
         self.ask(request.body(body).expect("a request")).await
     }
 
-    async fn ask(&self, request: Request<Body>) -> Answer {
+    pub(super) async fn ask(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();

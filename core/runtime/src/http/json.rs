@@ -110,6 +110,14 @@ pub fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     fit(text, "").map_err(|error| Problem::invalid(vec![error]))
 }
 
+/// Whether a text is strict JSON of any kind, as [`ApiJson`] asks for it; for bodies that are no object, or not all JSON.
+///
+/// # Errors
+/// 400 when it is not JSON, nested deeper than 64 or has a key twice.
+pub fn check_json(text: &[u8]) -> Result<(), Problem> {
+    strict_json::check(text)
+}
+
 /// Reads a part of a strict JSON text that was captured as it came: an item of a list of which every item's fault is
 /// to be told. `at` is the JSON pointer to it.
 ///

@@ -19,7 +19,7 @@ pub use caller::{
     AuthenticateHandle, Caller, Served, require_channel, require_operator, require_scope, require_user,
 };
 pub use id_path::IdPath;
-pub use json::{ApiJson, ApiJsonBytes, parse_json, parse_part};
+pub use json::{ApiJson, ApiJsonBytes, check_json, parse_json, parse_part};
 pub use page::{Listing, MAX_PAGE, Page, Paged, encode_cursor};
 pub use problem::{FieldError, Problem, ProblemBody};
 pub use query::{ApiQuery, parse_query};

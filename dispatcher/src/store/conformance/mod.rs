@@ -3,6 +3,7 @@
 mod acknowledgements;
 mod again;
 mod catalog;
+mod domain_events;
 mod endpoints;
 mod fixture;
 mod kept;
@@ -14,6 +15,7 @@ mod planning;
 mod planning_outside;
 mod policy;
 mod receipts;
+mod rules;
 mod sources;
 mod together;
 mod topics;
@@ -110,6 +112,17 @@ on_both!(
     upkeep::the_janitor_takes_what_is_too_old,
     upkeep::logs_that_are_cut_by_age_announce_the_gap,
     upkeep::forgotten_entries_leave_the_inbox_by_a_change,
+    rules::a_change_makes_a_version_and_the_newest_are_kept,
+    rules::a_tenant_has_so_many_rules_and_no_other_tenants,
+    rules::a_deleted_rule_counts_no_more_and_its_numbers_go_on,
+    domain_events::a_source_and_id_are_taken_once,
+    domain_events::events_that_race_are_taken_once,
+    domain_events::a_lease_comes_back_and_the_old_one_is_fenced,
+    domain_events::several_nodes_never_lease_the_same_event,
+    domain_events::a_rule_keeps_its_newest_errors,
+    domain_events::what_is_done_and_old_is_swept,
+    domain_events::lists_go_from_the_newest_by_type,
+    domain_events::erasing_a_user_takes_what_events_said_that_told_him,
     sources::a_source_is_what_was_put_last,
     sources::a_tenant_has_so_many_sources_and_no_other_tenants,
     receipts::a_bounce_ends_its_delivery_and_suppresses_a_dead_address,

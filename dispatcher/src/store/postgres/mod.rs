@@ -4,6 +4,7 @@
 
 mod catalog;
 mod column;
+mod domain_events;
 mod endpoints;
 mod ladder;
 mod mailbox;
@@ -14,6 +15,7 @@ mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod policy;
+mod rules;
 mod sources;
 mod topics;
 mod upkeep;

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod catalog;
+mod domain_events;
 mod endpoints;
 mod keys;
 mod ladder;
@@ -13,6 +14,7 @@ mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod policy;
+mod rules;
 mod sources;
 mod topics;
 mod upkeep;

@@ -97,6 +97,10 @@ impl SqliteStore {
              AND body ->> '$.data.delivery_id' IN (SELECT d.id FROM recipients r JOIN deliveries d ON d.tenant = r.tenant \
              AND d.notification = r.notification AND d.user_id = r.user_id AND d.channel <> 'in_app' \
              WHERE r.tenant = $1 AND r.user_id = $2)",
+            // What was handed in and told him.
+            "UPDATE domain_events SET body = NULL WHERE tenant = $1 AND id IN (SELECT e.event FROM recipients r \
+             JOIN domain_event_notifications e ON e.tenant = r.tenant AND e.notification = r.notification \
+             WHERE r.tenant = $1 AND r.user_id = $2)",
             "DELETE FROM receipts WHERE (tenant, notification, user_id) IN \
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
             "DELETE FROM attempts WHERE (tenant, delivery) IN (SELECT d.tenant, d.id FROM deliveries d \
