@@ -9,6 +9,7 @@ mod credentials;
 mod docs;
 mod edge;
 mod erasure;
+mod events;
 mod faults;
 mod idempotency;
 mod inbox;

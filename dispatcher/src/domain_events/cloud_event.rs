@@ -316,6 +316,10 @@ mod tests {
                 "time": "2018-04-05T17:31:00Z", "datacontenttype": "application/vnd.apache.thrift.binary",
                 "data_base64": "YmFzZTY0IGVuY29kZWQgYmluYXJ5IHBheWxvYWQ="
             }),
+            json!({
+                "specversion": "1.0", "type": "com.example.someevent", "source": "/mycontext", "subject": null,
+                "id": "D234-1234-1234", "time": "2018-04-05T17:31:00Z", "data": "I'm just a string"
+            }),
             json!({"specversion": "1.0", "id": "1", "type": "t", "source": "1-555-123-4567"}),
             json!({"specversion": "1.0", "id": "1", "type": "t", "source": "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66"}),
             json!({"specversion": "1.0", "id": "1", "type": "t", "source": "mailto:cncf-wg-serverless@lists.cncf.io", "data": null}),

@@ -45,8 +45,8 @@ pub(crate) use ledger::publication;
 pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use policy::PolicyStore;
 pub(crate) use records::*;
-pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
 pub(crate) use rules::RuleStore;
+pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[

@@ -355,8 +355,7 @@ async fn what_is_wrong_with_a_rule_is_told_when_it_is_saved() {
 #[tokio::test]
 async fn a_template_that_is_gone_is_an_error_of_the_rule() {
     let node = Node::sqlite().await;
-    let template =
-        json!({"default_locale": "en", "locales": {"en": {"title": "Order {{ number }} shipped"}}});
+    let template = json!({"default_locale": "en", "locales": {"en": {"in_app": {"title": "Order {{ number }} shipped"}}}});
     let made = node.key(Method::PUT, "/v1/templates/order", template).await;
     assert_eq!(made.status, 200, "{:?}", made.body);
     let rule = json!({"type": "order.shipped", "notify": {
