@@ -81,7 +81,7 @@ pub(super) async fn events_that_race_are_taken_once(f: Fixture) {
         tasks.spawn(async move {
             // Each in another order.
             let mut ids: Vec<usize> = (0..20).collect();
-            ids.rotate_left(turn * 3);
+            ids.rotate_left(turn * 2);
             let events: Vec<_> = ids
                 .iter()
                 .map(|id| event(&f, &f.tenant, "s", &id.to_string()))
