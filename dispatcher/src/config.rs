@@ -4,7 +4,9 @@ use carillon_runtime::config::{ByteSize, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{deliverer::config::DeliveryConfig, remote::RemoteConfig, store::StoreLimits};
+use crate::{
+    deliverer::config::DeliveryConfig, remote::RemoteConfig, schedules::SchedulesConfig, store::StoreLimits,
+};
 
 /// How often a transaction begins anew that the database broke off for the sake of another.
 const ANEW: u32 = 5;
@@ -25,6 +27,8 @@ pub struct DispatcherConfig {
     pub remote: RemoteConfig,
     /// How domain events are shown to rules.
     pub events: EventsConfig,
+    /// Notifications that are sent at a time, or again and again.
+    pub schedules: SchedulesConfig,
     /// Topics.
     pub topics: TopicsConfig,
     /// What is kept, and how long.
@@ -251,6 +255,8 @@ impl DispatcherConfig {
             ("events.lease", self.events.lease),
             ("events.poll", self.events.poll),
             ("events.retry_first", self.events.retry_first),
+            ("schedules.grace", self.schedules.grace),
+            ("schedules.poll", self.schedules.poll),
             ("webhooks.event_ttl", self.webhooks.event_ttl),
             ("webhooks.disable_after", self.webhooks.disable_after),
             ("retention.notifications", retention.notifications),

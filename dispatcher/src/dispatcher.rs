@@ -131,8 +131,10 @@ pub struct Dispatcher {
     pub(crate) rule_book: RuleBook,
     /// Where rules make of events what they make of them.
     pub(crate) judging: Workshop,
-    relay: Arc<Wake>,
-    handover: Arc<Handover>,
+    pub(crate) relay: Arc<Wake>,
+    pub(crate) handover: Arc<Handover>,
+    /// Wakes who runs schedules.
+    pub(crate) scheduler: Wake,
 }
 
 impl Dispatcher {
@@ -255,6 +257,7 @@ impl Dispatcher {
             judging: Workshop::new(JUDGING),
             relay,
             handover,
+            scheduler: Wake::default(),
         }))
     }
 
@@ -267,8 +270,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/templates`, `/v1/sources`,
-    /// `/v1/in`, `/v1/events` and `/v1/rules`.
+    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/schedules`, `/v1/templates`,
+    /// `/v1/sources`, `/v1/in`, `/v1/events` and `/v1/rules`.
     pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
         routes::router(Arc::clone(self))
     }
@@ -295,7 +298,7 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, rules, deliverer, redrives, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
+    /// What the role `dispatcher` does: relay, planner, rules, deliverer, redrives, snoozes, janitor, schedules, tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
             self.worker(
@@ -322,6 +325,9 @@ impl Dispatcher {
             }),
             self.worker("redrives", |this, stop| async move {
                 this.new_redriver().run(stop).await
+            }),
+            self.worker("schedules", |this, stop| async move {
+                this.run_schedules(stop).await;
             }),
             self.worker("tally", |this, stop| async move {
                 let schedule = this.schedule.clone();

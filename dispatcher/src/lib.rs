@@ -26,6 +26,7 @@
 //! - **Sources** are tools whose events become notifications, each by a mapping that is data; what a tool sends twice is
 //!   accepted once, by the tool's own keys.
 //! - **Rules** make notifications of domain events, which are committed first and shown to the rules afterwards.
+//! - **Schedules** are accepted anew at each of their times, in the transaction that moves them on to the next one.
 //! - **Announcer** hands committed changes to the bus, at most once. A hub that misses one finds it in the log by its
 //!   number.
 //! - **Janitor** takes away what is older than its retention, in small bites. A log that is cut raises its floor, so
@@ -72,6 +73,7 @@ mod remote;
 mod routes;
 mod rpc;
 mod rules;
+mod schedules;
 mod sources;
 mod store;
 mod tally;
@@ -93,3 +95,4 @@ pub use config::{
 pub use deliverer::config::{BreakerConfig, DeliveryConfig, RetryConfig};
 pub use dispatcher::{Dispatcher, DispatcherPorts};
 pub use remote::RemoteConfig;
+pub use schedules::SchedulesConfig;

@@ -90,6 +90,11 @@ impl SendRequest {
         self.channels.is_some() || self.targets.iter().any(|target| target.address.is_some())
     }
 
+    /// Whether it says when it is sent.
+    pub(crate) fn has_send_at(&self) -> bool {
+        self.send_at.is_some()
+    }
+
     /// The template that it names, if that can be one's name.
     pub(crate) fn template(&self) -> Option<TemplateName> {
         self.template.as_ref()?.name.parse().ok()

@@ -12,6 +12,7 @@ mod inbox;
 mod notifications;
 mod remote;
 mod rules;
+mod schedules;
 mod sending;
 mod sources;
 mod suppressions;
@@ -66,6 +67,10 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(sending::cancel))
         .routes(routes!(categories::list))
         .routes(routes!(categories::put, categories::show, categories::delete))
+        .routes(routes!(schedules::list, schedules::create))
+        .routes(routes!(schedules::put, schedules::show, schedules::delete))
+        .routes(routes!(schedules::next))
+        .routes(routes!(schedules::run))
         .routes(routes!(inbox::list))
         .routes(routes!(inbox::counts))
         .routes(routes!(inbox::read_all))

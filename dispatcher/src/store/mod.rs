@@ -24,6 +24,7 @@ mod postgres;
 mod records;
 mod rows;
 pub(crate) mod rules;
+pub(crate) mod schedules;
 mod sources;
 mod sqlite;
 
@@ -46,6 +47,7 @@ pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use policy::PolicyStore;
 pub(crate) use records::*;
 pub(crate) use rules::RuleStore;
+pub(crate) use schedules::ScheduleStore;
 pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
 
 /// The schema's steps.
@@ -74,6 +76,12 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
         sqlite: include_str!("../../migrations/sqlite/004_rules.sql"),
         postgres: include_str!("../../migrations/postgres/004_rules.sql"),
     },
+    MigrationText {
+        version: 5,
+        description: "schedules",
+        sqlite: include_str!("../../migrations/sqlite/005_schedules.sql"),
+        postgres: include_str!("../../migrations/postgres/005_schedules.sql"),
+    },
 ];
 
 /// The dispatcher's durable state.
@@ -88,6 +96,7 @@ pub(crate) trait Store:
     + LadderStore
     + RuleStore
     + DomainEventStore
+    + ScheduleStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. With `leased`, those whose time has come are
     /// leased until then at once, with the token 1. Answers one reply per request.

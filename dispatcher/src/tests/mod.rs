@@ -9,6 +9,7 @@ mod planning;
 mod remote;
 mod rendering;
 mod rules;
+mod schedules;
 mod sending;
 mod sources;
 mod templates;

@@ -74,6 +74,7 @@ impl Node {
         // The clock stands still: who waits for it looks often.
         config.planner.poll = carillon_runtime::config::Span::from_millis(20);
         config.events.poll = carillon_runtime::config::Span::from_millis(20);
+        config.schedules.poll = carillon_runtime::config::Span::from_millis(20);
         config.delivery.poll = carillon_runtime::config::Span::from_millis(20);
         if let Some(change) = setup.config {
             change(&mut config);

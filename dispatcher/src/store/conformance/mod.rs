@@ -16,6 +16,7 @@ mod planning_outside;
 mod policy;
 mod receipts;
 mod rules;
+mod schedules;
 mod sources;
 mod together;
 mod topics;
@@ -123,6 +124,11 @@ on_both!(
     domain_events::what_is_done_and_old_is_swept,
     domain_events::lists_go_from_the_newest_by_type,
     domain_events::erasing_a_user_takes_what_events_said_that_told_him,
+    schedules::a_schedule_is_what_was_put_last_and_stays_due_while_its_times_are_the_same,
+    schedules::each_time_is_sent_once_however_many_try,
+    schedules::what_was_prepared_from_an_older_schedule_is_not_sent,
+    schedules::the_latest_runs_are_kept_and_go_with_their_schedule,
+    schedules::an_erased_user_is_taken_out_of_what_schedules_send,
     sources::a_source_is_what_was_put_last,
     sources::a_tenant_has_so_many_sources_and_no_other_tenants,
     receipts::a_bounce_ends_its_delivery_and_suppresses_a_dead_address,

@@ -13,7 +13,7 @@ use crate::events::EventKind;
 use crate::store::{
     ledger::NotificationEvent,
     listeners::Told,
-    records::{AcceptReply, AcceptRequest, Claim, Lease, Loaded},
+    records::{AcceptReply, AcceptRequest, Claim, Lease, Loaded, NewNotification},
     rows::{self, stored},
 };
 
@@ -35,49 +35,7 @@ impl PostgresStore {
             .filter(|(_, reply)| **reply == AcceptReply::Accepted)
             .flat_map(|(request, _)| request.notifications.iter().map(|row| (&request.tenant, row)))
             .collect();
-        if !accepted.is_empty() {
-            let tenants = column!(accepted, (tenant, _) => tenant.as_str());
-            let ids = column!(accepted, (_, row) => row.id.to_string());
-            sqlx::query(
-                "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
-                 created_at, send_at, expires_at, channels, template, template_version, data, plan, critical) \
-                 SELECT v.tenant, v.id, 'accepted', v.category, v.priority, v.collapse_key, v.content, v.targets, \
-                 v.created_at, v.send_at, v.expires_at, v.channels, v.template, v.template_version, v.data, \
-                 v.plan, v.critical \
-                 FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
-                 $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::text[], \
-                 $15::text[], $16::bigint[]) AS v(tenant, id, category, priority, collapse_key, content, targets, created_at, send_at, \
-                 expires_at, channels, template, template_version, data, plan, critical)",
-            )
-            .bind(&tenants)
-            .bind(&ids)
-            .bind(column!(accepted, (_, row) => row.category.as_str()))
-            .bind(column!(accepted, (_, row) => row.priority.as_str()))
-            .bind(column!(accepted, (_, row) => row.collapse_key.as_ref().map(|key| key.as_str())))
-            .bind(column!(accepted, (_, row) => &*row.content))
-            .bind(column!(accepted, (_, row) => &*row.targets))
-            .bind(column!(accepted, (_, row) => row.created_at.as_micros()))
-            .bind(column!(accepted, (_, row) => row.send_at.as_micros()))
-            .bind(column!(accepted, (_, row) => row.expires_at.as_micros()))
-            .bind(column!(accepted, (_, row) => row.channels.as_deref()))
-            .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| template.name.as_str())))
-            .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| stored(template.version))))
-            .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| &*template.data)))
-            .bind(column!(accepted, (_, row) => row.plan.as_deref()))
-            .bind(column!(accepted, (_, row) => i64::from(row.critical)))
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query(
-                "INSERT INTO outbox (tenant, notification, due_at, lease) \
-                 SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[])",
-            )
-            .bind(&tenants)
-            .bind(&ids)
-            .bind(column!(accepted, (_, row) => row.first_due(now, leased).0.as_micros()))
-            .bind(column!(accepted, (_, row) => row.first_due(now, leased).1))
-            .execute(&mut *tx)
-            .await?;
-        }
+        write_accepted(&mut tx, now, &accepted, leased).await?;
         tx.commit().await?;
         Ok(replies)
     }
@@ -193,6 +151,60 @@ impl PostgresStore {
             .await?;
         rows::loaded(found, most)
     }
+}
+
+/// Writes notifications with their outbox rows; with `leased`, those whose time has come are leased until then.
+pub(super) async fn write_accepted(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    accepted: &[(&TenantId, &NewNotification)],
+    leased: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    let tenants = column!(accepted, (tenant, _) => tenant.as_str());
+    let ids = column!(accepted, (_, row) => row.id.to_string());
+    sqlx::query(
+        "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
+         created_at, send_at, expires_at, channels, template, template_version, data, plan, critical) \
+         SELECT v.tenant, v.id, 'accepted', v.category, v.priority, v.collapse_key, v.content, v.targets, \
+         v.created_at, v.send_at, v.expires_at, v.channels, v.template, v.template_version, v.data, \
+         v.plan, v.critical \
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+         $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::text[], \
+         $15::text[], $16::bigint[]) AS v(tenant, id, category, priority, collapse_key, content, targets, created_at, send_at, \
+         expires_at, channels, template, template_version, data, plan, critical)",
+    )
+    .bind(&tenants)
+    .bind(&ids)
+    .bind(column!(accepted, (_, row) => row.category.as_str()))
+    .bind(column!(accepted, (_, row) => row.priority.as_str()))
+    .bind(column!(accepted, (_, row) => row.collapse_key.as_ref().map(|key| key.as_str())))
+    .bind(column!(accepted, (_, row) => &*row.content))
+    .bind(column!(accepted, (_, row) => &*row.targets))
+    .bind(column!(accepted, (_, row) => row.created_at.as_micros()))
+    .bind(column!(accepted, (_, row) => row.send_at.as_micros()))
+    .bind(column!(accepted, (_, row) => row.expires_at.as_micros()))
+    .bind(column!(accepted, (_, row) => row.channels.as_deref()))
+    .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| template.name.as_str())))
+    .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| stored(template.version))))
+    .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| &*template.data)))
+    .bind(column!(accepted, (_, row) => row.plan.as_deref()))
+    .bind(column!(accepted, (_, row) => i64::from(row.critical)))
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO outbox (tenant, notification, due_at, lease) \
+         SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[])",
+    )
+    .bind(&tenants)
+    .bind(&ids)
+    .bind(column!(accepted, (_, row) => row.first_due(now, leased).0.as_micros()))
+    .bind(column!(accepted, (_, row) => row.first_due(now, leased).1))
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
 }
 
 /// Looks up the requests' idempotency keys and takes those that are free. Another node that takes one at the same time

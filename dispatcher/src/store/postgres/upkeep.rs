@@ -4,7 +4,7 @@ use carillon_domain::Timestamp;
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::PgConnection;
 
-use super::{PostgresStore, column::column, outside, plan::mailboxes};
+use super::{PostgresStore, column::column, outside, plan::mailboxes, schedules};
 use crate::store::{
     Fingerprints,
     records::{Erasure, Sweep, Tally},
@@ -72,6 +72,7 @@ impl PostgresStore {
                 .execute(&mut *tx)
                 .await?;
             }
+            schedules::forget(&mut tx, &erasure.tenant, name, until).await?;
             sqlx::query(
                 "UPDATE events SET body = jsonb_set(body::jsonb, '{data,user}', 'null'::jsonb)::text \
                  WHERE tenant = $1 AND kind = 'notification.acknowledged' AND body::jsonb #>> '{data,user}' = $3 \

@@ -15,6 +15,7 @@ mod plan;
 mod planted;
 mod policy;
 mod rules;
+mod schedules;
 mod sources;
 mod topics;
 mod upkeep;

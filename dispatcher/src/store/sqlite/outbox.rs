@@ -14,7 +14,7 @@ use crate::events::EventKind;
 use crate::store::{
     ledger::NotificationEvent,
     listeners::Told,
-    records::{AcceptReply, AcceptRequest, Claim, Lease, Loaded},
+    records::{AcceptReply, AcceptRequest, Claim, Lease, Loaded, NewNotification},
     rows::{self, stored},
 };
 
@@ -54,38 +54,7 @@ impl SqliteStore {
             .filter(|(_, reply)| **reply == AcceptReply::Accepted)
             .flat_map(|(request, _)| request.notifications.iter().map(|row| (&request.tenant, row)))
             .collect();
-        NOTIFICATIONS
-            .run(&mut tx, &accepted, |query, (tenant, row)| {
-                query
-                    .bind(tenant.as_str())
-                    .bind(row.id.to_string())
-                    .bind("accepted")
-                    .bind(row.category.as_str())
-                    .bind(row.priority.as_str())
-                    .bind(row.collapse_key.as_ref().map(|key| key.as_str()))
-                    .bind(row.content.clone())
-                    .bind(row.targets.clone())
-                    .bind(row.created_at.as_micros())
-                    .bind(row.send_at.as_micros())
-                    .bind(row.expires_at.as_micros())
-                    .bind(row.channels.clone())
-                    .bind(row.template.as_ref().map(|template| template.name.as_str()))
-                    .bind(row.template.as_ref().map(|template| stored(template.version)))
-                    .bind(row.template.as_ref().map(|template| template.data.clone()))
-                    .bind(row.plan.clone())
-                    .bind(i64::from(row.critical))
-            })
-            .await?;
-        OUTBOX
-            .run(&mut tx, &accepted, |query, (tenant, row)| {
-                let (due, lease) = row.first_due(now, leased);
-                query
-                    .bind(tenant.as_str())
-                    .bind(row.id.to_string())
-                    .bind(due.as_micros())
-                    .bind(lease)
-            })
-            .await?;
+        write_accepted(&mut tx, now, &accepted, leased).await?;
         tx.commit().await?;
         Ok(replies)
     }
@@ -186,6 +155,48 @@ impl SqliteStore {
             .await?;
         rows::loaded(found, most)
     }
+}
+
+/// Writes notifications with their outbox rows; with `leased`, those whose time has come are leased until then.
+pub(super) async fn write_accepted(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    accepted: &[(&TenantId, &NewNotification)],
+    leased: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    NOTIFICATIONS
+        .run(tx, accepted, |query, (tenant, row)| {
+            query
+                .bind(tenant.as_str())
+                .bind(row.id.to_string())
+                .bind("accepted")
+                .bind(row.category.as_str())
+                .bind(row.priority.as_str())
+                .bind(row.collapse_key.as_ref().map(|key| key.as_str()))
+                .bind(row.content.clone())
+                .bind(row.targets.clone())
+                .bind(row.created_at.as_micros())
+                .bind(row.send_at.as_micros())
+                .bind(row.expires_at.as_micros())
+                .bind(row.channels.clone())
+                .bind(row.template.as_ref().map(|template| template.name.as_str()))
+                .bind(row.template.as_ref().map(|template| stored(template.version)))
+                .bind(row.template.as_ref().map(|template| template.data.clone()))
+                .bind(row.plan.clone())
+                .bind(i64::from(row.critical))
+        })
+        .await?;
+    OUTBOX
+        .run(tx, accepted, |query, (tenant, row)| {
+            let (due, lease) = row.first_due(now, leased);
+            query
+                .bind(tenant.as_str())
+                .bind(row.id.to_string())
+                .bind(due.as_micros())
+                .bind(lease)
+        })
+        .await?;
+    Ok(())
 }
 
 /// Looks up the requests' idempotency keys and takes those that are free.

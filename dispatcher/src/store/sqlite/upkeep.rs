@@ -4,7 +4,7 @@ use carillon_domain::Timestamp;
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::SqliteConnection;
 
-use super::{SqliteStore, keys::json_list};
+use super::{SqliteStore, keys::json_list, schedules};
 use crate::store::{
     Fingerprints,
     records::{Erasure, Sweep, Tally},
@@ -69,6 +69,7 @@ impl SqliteStore {
                 .execute(&mut *tx)
                 .await?;
             }
+            schedules::forget(&mut tx, &erasure.tenant, name, until).await?;
             sqlx::query(
                 "UPDATE events SET body = json_set(body, '$.data.user', NULL) WHERE tenant = $1 \
                  AND kind = 'notification.acknowledged' AND body ->> '$.data.user' = $3 \
