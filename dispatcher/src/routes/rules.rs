@@ -402,7 +402,7 @@ async fn try_out(
             answer.outcome = RuleOutcome::Notified;
             answer.send_at = Some(notification.send_at);
             answer.expires_at = Some(notification.expires_at);
-            let Json(planned) = dry_run::dry_run(dispatcher, tenant, offer, notification).await?;
+            let Json(planned) = dry_run::dry_run(dispatcher, tenant, Arc::new(offer), notification).await?;
             answer.notification = Some(planned);
         }
     }

@@ -353,12 +353,25 @@ async fn accepted_before(
     if lease.token <= 1 {
         return Ok(HashSet::new());
     }
-    let ids: Vec<_> = rules
+    let mut ids: Vec<_> = rules
         .iter()
         .map(|rule| (lease.tenant.clone(), notification_of(lease.event, &rule.name)))
         .collect();
-    let rows = dispatcher.store.load(&ids).await.map_err(Unavailable::from)?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    let mut accepted = HashSet::new();
+    // As many at a time as planning reads.
+    let most = dispatcher.config.planner.batch_bytes.as_usize();
+    loop {
+        let loaded = dispatcher
+            .store
+            .load(&ids, most)
+            .await
+            .map_err(Unavailable::from)?;
+        accepted.extend(loaded.rows.into_iter().map(|row| row.id));
+        if !loaded.more {
+            return Ok(accepted);
+        }
+        ids.retain(|(_, id)| !accepted.contains(id));
+    }
 }
 
 /// Accepted once: its id and its key are those of the event and the rule.

@@ -19,6 +19,7 @@ fn delivery(node: &Node, lane: &str, ttl: Duration) -> OutsideRow {
         id: DeliveryId::at(now),
         brings: Brings::Notification(NotificationId::at(now)),
         user: None,
+        name: None,
         channel: "email".parse().expect("a channel"),
         address: format!("ada@{lane}").parse().expect("an address"),
         device: None,
