@@ -149,6 +149,11 @@ async fn the_examples_about_events_work_as_they_stand() {
     run("docs/events.md", 7).await;
 }
 
+#[tokio::test]
+async fn the_examples_about_users_work_as_they_stand() {
+    run("docs/users.md", 5).await;
+}
+
 #[test]
 fn only_shell_blocks_that_are_not_left_out_run() {
     let page = "a\n```sh\none\n```\n<!-- not run: it ends never -->\n\n```sh\ntwo\n```\n```js\nthree\n```\n```sh\nfour\nfive\n```\n";

@@ -23,6 +23,7 @@ mod sources;
 mod tenants;
 mod tls;
 mod topics;
+mod users;
 mod verification;
 
 pub(crate) use outside::impatient;
