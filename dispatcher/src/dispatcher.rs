@@ -34,6 +34,7 @@ use crate::{
     handover::Handover,
     intake::{Intake, batch_limits},
     janitor::Janitor,
+    ladder::{Ladder, OneClock, keep_time},
     live_only::LiveOnly,
     mailboxes::Mailboxes,
     planner::Planner,
@@ -113,8 +114,12 @@ pub struct Dispatcher {
     pub(crate) workshop: Workshop,
     /// Where templates are checked and shown: whoever tries things out holds up nobody who sends.
     pub(crate) previews: Workshop,
+    /// Wakes who moves recipients on.
+    pub(crate) ladder: Arc<Wake>,
     relay: Arc<Wake>,
     handover: Arc<Handover>,
+    /// Where nodes share a database, and the time of the world is told.
+    one_clock: Option<Arc<OneClock>>,
 }
 
 impl Dispatcher {
@@ -126,7 +131,7 @@ impl Dispatcher {
     pub async fn open(
         mut config: DispatcherConfig,
         database: Database,
-        ports: DispatcherPorts,
+        mut ports: DispatcherPorts,
     ) -> Result<Arc<Self>, StoreError> {
         for channel in &ports.channels {
             if let Some(most) = channel.width() {
@@ -134,6 +139,13 @@ impl Dispatcher {
             }
         }
         let store = store::open(database, config.limits(), Fingerprints::new(ports.seal.clone())).await?;
+        let mut one_clock = None;
+        if ports.clock.is_wall() && !store.is_serial() {
+            let clock = Arc::new(OneClock::new(Arc::clone(&ports.clock)));
+            clock.set(&*store).await?;
+            ports.clock = clock.clone();
+            one_clock = Some(clock);
+        }
         if store.is_serial() {
             let now = ports.clock.now();
             let own: Vec<_> = ports.channels.iter().map(|channel| channel.kind()).collect();
@@ -219,8 +231,10 @@ impl Dispatcher {
             workshop: Workshop::new(MAPPINGS),
             previews: Workshop::new(PREVIEWS),
             clicks: Semaphore::new(CLICKS),
+            ladder: Arc::default(),
             relay,
             handover,
+            one_clock,
         }))
     }
 
@@ -246,6 +260,9 @@ impl Dispatcher {
                 "announcer",
                 |this, stop| async move { this.announcer.run(stop).await },
             ),
+            self.worker("clock", |this, stop| async move {
+                keep_time(this.one_clock.clone(), this.store.clone(), stop).await;
+            }),
             self.worker("intake", |this, stop| async move { this.intake.run(stop).await }),
             self.worker(
                 "mailboxes",
@@ -258,7 +275,7 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, deliverer, redrives, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
+    /// What the role `dispatcher` does: relay, planner, ladder, deliverer, redrives, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
             self.worker(
@@ -268,6 +285,10 @@ impl Dispatcher {
             self.worker("planner", |this, stop| async move {
                 this.new_planner().run(stop).await
             }),
+            self.worker(
+                "ladder",
+                |this, stop| async move { this.new_ladder().run(stop).await },
+            ),
             self.worker("snoozes", |this, stop| async move {
                 this.mailboxes.run_snoozes(stop).await
             }),
@@ -357,6 +378,18 @@ impl Dispatcher {
         }
     }
 
+    pub(crate) fn new_ladder(&self) -> Ladder {
+        Ladder {
+            store: self.store.clone(),
+            audience: self.audience(),
+            announcer: self.announcer.clone(),
+            clock: self.ports.clock.clone(),
+            wake: self.ladder.clone(),
+            deliverer: self.deliverer.clone(),
+            config: self.config.ladder.clone(),
+        }
+    }
+
     /// Who gets what, and where.
     pub(crate) fn audience(&self) -> Audience {
         Audience {
@@ -365,6 +398,7 @@ impl Dispatcher {
             channels: self.channels.clone(),
             templates: self.templates.clone(),
             store: self.store.clone(),
+            ladder: self.config.ladder.clone(),
         }
     }
 

@@ -95,9 +95,13 @@ pub(super) async fn send(
     require_scope(&principal, Scope::NotificationsWrite)?;
     let key = idempotency::key(&headers)?;
     let mut errors = Vec::new();
-    let offer = dispatcher
+    let mut offer = dispatcher
         .offer(&principal.tenant, std::iter::once(&request))
         .await?;
+    if request.is_critical() {
+        require_scope(&principal, Scope::NotificationsCritical)?;
+        offer.critical = true;
+    }
     let notification = accept(request, &offer, dispatcher.ports.clock.now(), "", &mut errors)
         .ok_or_else(|| Problem::invalid(errors))?;
     if query.dry_run.unwrap_or_default() {
@@ -141,7 +145,12 @@ pub(super) async fn send_batch(
     let requests: Vec<Result<SendRequest, FieldError>> =
         request.notifications.each("/notifications", parse_part);
     let readable = requests.iter().filter_map(|request| request.as_ref().ok());
-    let offer = dispatcher.offer(&principal.tenant, readable).await?;
+    let mut offer = dispatcher.offer(&principal.tenant, readable).await?;
+    let mut readable = requests.iter().filter_map(|request| request.as_ref().ok());
+    if readable.any(SendRequest::is_critical) {
+        require_scope(&principal, Scope::NotificationsCritical)?;
+        offer.critical = true;
+    }
     let mut requests = requests.into_iter();
     let mut notifications = request.notifications.read_each("/notifications", |_, at| {
         let Some(request) = requests.next() else {

@@ -2,6 +2,7 @@
 
 mod categories;
 mod inbox;
+mod ladder;
 mod node;
 mod outside;
 mod pipeline;

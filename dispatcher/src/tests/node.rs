@@ -70,6 +70,7 @@ impl Node {
         let mut config = DispatcherConfig::default();
         // The clock stands still: who waits for it looks often.
         config.planner.poll = carillon_runtime::config::Span::from_millis(20);
+        config.ladder.poll = carillon_runtime::config::Span::from_millis(20);
         config.delivery.poll = carillon_runtime::config::Span::from_millis(20);
         if let Some(change) = setup.config {
             change(&mut config);

@@ -25,7 +25,9 @@ pub(super) use decide::{
 };
 pub(super) use follow::{follow, may_follow, tell_bounce};
 pub(crate) use planning::Bars;
-pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, plan_outside, take_back};
+pub(super) use planning::{
+    EarlierOnes, NOT_RECALLABLE, OVERTAKEN, Sending, overtake_earlier, send, take_back,
+};
 pub(super) use receipt::{Early, ReceiptColumns, receive, received};
 pub(crate) use records::*;
 pub(crate) use remote::*;
