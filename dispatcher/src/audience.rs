@@ -1,40 +1,42 @@
 //! Who gets a notification, over which channels and in which language: what planning and a dry run know beside the store.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use carillon_domain::{
-    Address, ChannelKind, ExternalUserId, PlainAddress, Target, TemplateName, TenantId, UserId,
+    Address, ChannelKind, ExternalUserId, NotificationId, PlainAddress, Target, TemplateName, TenantId,
+    UserId,
     ports::{Directory, Lane, Profile, Unavailable},
 };
 
+use carillon_policy::Plan;
+use carillon_sql::StoreError;
+
 use crate::{
-    categories::{Categories, Defaults},
+    categories::{Categories, CategoryDefaults, Defaults},
     channels::{Channels, KnownChannels},
+    config::LadderConfig,
     digest::sha256,
     store::{
-        Addressee, NotificationRow, Outgoing, Store, StoredTarget,
+        Addressee, FixedPlan, NO_ADDRESS, NOWHERE, NotificationRow, Outgoing, Store, StoredTarget,
+        UNVERIFIED,
         endpoints::{UserEndpoint, strand},
     },
     templates::{Template, TemplateBook, TemplateError},
 };
 
-/// Said of a user who has no address on a channel.
-const NO_ADDRESS: &str = "no address";
-/// Said of an address that its owner did not confirm, where the channel asks for it.
-const UNVERIFIED: &str = "unverified";
 /// Said where a channel was named that there is no longer.
 const NO_CHANNEL: &str = "there is no such channel any more";
 /// Said of an address that its channel would not take any more.
 const NOT_AN_ADDRESS: &str = "the channel does not know such an address";
-/// Stands where a delivery has no address.
-const NOWHERE: &str = "-";
 
 /// Users' internal ids by tenant and name.
 pub(crate) type Resolved = HashMap<TenantId, HashMap<ExternalUserId, UserId>>;
+
+/// A notification and users who get it.
+pub(crate) type Reached<'a> = (&'a NotificationRow, Vec<UserId>);
 
 /// Looks up what decides who gets a notification where.
 #[derive(Clone)]
@@ -44,6 +46,7 @@ pub(crate) struct Audience {
     pub(crate) channels: Arc<Channels>,
     pub(crate) templates: Arc<TemplateBook>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) ladder: LadderConfig,
 }
 
 /// What was looked up for some notifications.
@@ -54,6 +57,10 @@ pub(crate) struct Surroundings {
     endpoints: HashMap<(TenantId, UserId), Vec<UserEndpoint>>,
     templates: HashMap<TemplateVersion, Arc<Template>>,
     book: Arc<TemplateBook>,
+    ladder: LadderConfig,
+    plans: HashMap<(TenantId, NotificationId), Arc<FixedPlan>>,
+    /// What the tenant calls users to whom something goes out; the inbox needs none.
+    names: HashMap<(TenantId, UserId), ExternalUserId>,
 }
 
 struct Tenant {
@@ -64,23 +71,22 @@ struct Tenant {
 type TemplateVersion = (TenantId, TemplateName, u64);
 
 impl Audience {
-    /// Looks up what these notifications need; for those that go to the inbox alone, and say what they say, next to
-    /// nothing.
-    pub(crate) async fn around(
-        &self,
-        rows: &[NotificationRow],
-        resolved: &Resolved,
-    ) -> Result<Surroundings, TemplateError> {
+    /// Looks up what these notifications need for those users; for those that go to the inbox alone, and say what they
+    /// say, next to nothing.
+    pub(crate) async fn around(&self, reached: &[Reached<'_>]) -> Result<Surroundings, TemplateError> {
         let mut around = Surroundings {
             tenants: HashMap::new(),
             profiles: HashMap::new(),
             endpoints: HashMap::new(),
             templates: HashMap::new(),
             book: Arc::clone(&self.templates),
+            ladder: self.ladder.clone(),
+            plans: HashMap::new(),
+            names: HashMap::new(),
         };
         let mut described: HashMap<TenantId, HashSet<UserId>> = HashMap::new();
         let mut hooked: HashMap<TenantId, HashSet<UserId>> = HashMap::new();
-        for row in rows {
+        for (row, users) in reached {
             if !around.tenants.contains_key(&row.tenant) {
                 let tenant = self.tenant(&row.tenant).await?;
                 around.tenants.insert(row.tenant.clone(), tenant);
@@ -96,19 +102,29 @@ impl Audience {
                     around.templates.insert(key, template);
                 }
             }
-            let kinds = around.kinds(row);
-            let outside = kinds.iter().any(|kind| !kind.is_in_app());
-            let webhook = kinds.iter().any(|kind| kind.as_str() == ChannelKind::WEBHOOK);
-            let users = || users_of(row, resolved).map(|(_, user)| user);
+            let plan = around.resolve(row)?;
+            let outside = plan.plan.channels().any(|kind| !kind.is_in_app());
+            let webhook = plan
+                .plan
+                .channels()
+                .any(|kind| kind.as_str() == ChannelKind::WEBHOOK);
+            around.plans.insert((row.tenant.clone(), row.id), Arc::new(plan));
             if row.template.is_some() || outside {
-                described.entry(row.tenant.clone()).or_default().extend(users());
+                described.entry(row.tenant.clone()).or_default().extend(users);
             }
             if webhook {
-                hooked.entry(row.tenant.clone()).or_default().extend(users());
+                hooked.entry(row.tenant.clone()).or_default().extend(users);
             }
         }
         for (tenant, users) in described {
             let users: Vec<UserId> = users.into_iter().collect();
+            let names = self.directory.names(&tenant, &users).await?;
+            around.names.extend(
+                users
+                    .iter()
+                    .zip(names)
+                    .filter_map(|(user, name)| Some(((tenant.clone(), *user), name?))),
+            );
             let profiles = self.directory.profiles(&tenant, &users).await?;
             around.profiles.extend(
                 users
@@ -137,51 +153,86 @@ impl Audience {
 }
 
 /// The users among a notification's targets, as far as they are known.
-fn users_of<'a>(
-    row: &'a NotificationRow,
-    resolved: &'a Resolved,
-) -> impl Iterator<Item = (&'a ExternalUserId, UserId)> {
+pub(crate) fn users_of(row: &NotificationRow, resolved: &Resolved) -> Vec<UserId> {
     let resolved = resolved.get(&row.tenant);
-    row.targets.iter().filter_map(move |target| match target {
-        StoredTarget::Known(Target::User(name)) => Some((name, *resolved?.get(name)?)),
+    let user = |target: &StoredTarget| match target {
+        StoredTarget::Known(Target::User(name)) => resolved?.get(name).copied(),
         _ => None,
-    })
+    };
+    row.targets.iter().filter_map(user).collect()
+}
+
+/// The plain addresses among a notification's targets.
+pub(crate) fn plain_of(row: &NotificationRow) -> Vec<PlainAddress> {
+    let plain = |target: &StoredTarget| match target {
+        StoredTarget::Known(Target::Address(plain)) => Some(plain.clone()),
+        _ => None,
+    };
+    row.targets.iter().filter_map(plain).collect()
 }
 
 impl Surroundings {
-    /// Over which channels a notification goes to users.
-    fn kinds<'a>(&self, row: &'a NotificationRow) -> Cow<'a, [ChannelKind]> {
-        if let Some(kinds) = &row.channels {
-            return Cow::Borrowed(kinds);
+    /// What a notification's users climb: its own plan, else its channels', else what its category says.
+    fn resolve(&self, row: &NotificationRow) -> Result<FixedPlan, TemplateError> {
+        let corrupt = |error: serde_json::Error| {
+            TemplateError::Store(StoreError::Corrupt(format!("the plan of {}: {error}", row.id)))
+        };
+        if let Some(text) = &row.plan {
+            return FixedPlan::parse(text).map_err(corrupt);
         }
-        self.tenants
-            .get(&row.tenant)
-            .and_then(|tenant| tenant.defaults.get(&row.category))
-            .map_or_else(
-                || Cow::Owned(vec![ChannelKind::in_app()]),
-                |kinds| Cow::Owned(kinds.to_vec()),
-            )
+        let of = |kinds: &[ChannelKind]| {
+            let (hold, push) = (self.ladder.hold.duration(), self.ladder.push_deadline.duration());
+            FixedPlan::new(Plan::of_channels(kinds, hold, push)).map_err(corrupt)
+        };
+        if let Some(kinds) = &row.channels {
+            return of(kinds);
+        }
+        match self.category(row) {
+            None => of(&[ChannelKind::in_app()]),
+            Some(CategoryDefaults { plan: Some(plan), .. }) => FixedPlan::new(plan.clone()).map_err(corrupt),
+            Some(category) => of(&category.channels),
+        }
     }
 
-    /// Everybody who gets a notification, in the order of its targets.
-    pub(crate) fn addressees(&self, row: &NotificationRow, resolved: &Resolved) -> Vec<Addressee> {
-        let kinds = self.kinds(row);
+    fn category(&self, row: &NotificationRow) -> Option<&CategoryDefaults> {
+        self.tenants.get(&row.tenant)?.defaults.get(&row.category)
+    }
+
+    /// What a notification's users climb, once it was looked up.
+    pub(crate) fn plan(&self, row: &NotificationRow) -> Option<&Arc<FixedPlan>> {
+        self.plans.get(&(row.tenant.clone(), row.id))
+    }
+
+    /// Whether it passes preferences, quiet hours, holds and caps.
+    pub(crate) fn is_critical(&self, row: &NotificationRow) -> bool {
+        row.critical || self.category(row).is_some_and(|category| category.critical)
+    }
+
+    /// Users and plain addresses who get a notification, in their order, users first.
+    pub(crate) fn addressees(
+        &self,
+        row: &NotificationRow,
+        users: &[UserId],
+        plain: &[PlainAddress],
+    ) -> Vec<Addressee> {
+        let Some(plan) = self.plan(row) else {
+            return Vec::new();
+        };
+        let kinds: Vec<&ChannelKind> = plan.plan.channels().collect();
         let mut texts = Texts::new(self, row);
-        let mut addressees: Vec<Addressee> = users_of(row, resolved)
-            .map(|(name, user)| self.user(row, &kinds, (name, user), &mut texts))
+        let mut addressees: Vec<Addressee> = users
+            .iter()
+            .map(|user| self.user(row, &kinds, *user, &mut texts))
             .collect();
-        addressees.extend(row.targets.iter().filter_map(|target| match target {
-            StoredTarget::Known(Target::Address(plain)) => Some(self.plain(row, plain, &mut texts)),
-            _ => None,
-        }));
+        addressees.extend(plain.iter().map(|plain| self.plain(row, plain, &mut texts)));
         addressees
     }
 
     fn user(
         &self,
         row: &NotificationRow,
-        kinds: &[ChannelKind],
-        (name, user): (&ExternalUserId, UserId),
+        kinds: &[&ChannelKind],
+        user: UserId,
         texts: &mut Texts<'_>,
     ) -> Addressee {
         let profile = self.profiles.get(&(row.tenant.clone(), user));
@@ -192,12 +243,14 @@ impl Surroundings {
         }
         Addressee {
             user,
-            name: Some(name.clone()),
-            in_app: kinds.iter().any(ChannelKind::is_in_app),
+            name: self.names.get(&(row.tenant.clone(), user)).cloned(),
+            in_app: kinds.iter().any(|kind| kind.is_in_app()),
             content,
             locale,
             plain: None,
             outside,
+            active_until: profile.and_then(|profile| profile.active_until),
+            zone: profile.and_then(|profile| profile.zone.clone()),
         }
     }
 
@@ -220,6 +273,7 @@ impl Surroundings {
             }
             let mut outgoing = self.way(row, kind, &device.address);
             outgoing.device = Some(device.id);
+            outgoing.active_until = device.active_until;
             let known = self.tenants.get(&row.tenant).map(|tenant| &tenant.channels);
             if known.is_some_and(|known| known.capabilities(kind).verified) && !device.verified {
                 outgoing.skip = outgoing.skip.or(Some(UNVERIFIED));
@@ -250,6 +304,7 @@ impl Surroundings {
                 strand: Arc::from(""),
                 skip: Some(skip),
                 replaces: false,
+                active_until: None,
             });
         }
     }
@@ -271,6 +326,7 @@ impl Surroundings {
             strand: strand(endpoint.id, endpoint.fifo),
             skip: (!there).then_some(NO_CHANNEL),
             replaces: false,
+            active_until: None,
         })
     }
 
@@ -294,6 +350,7 @@ impl Surroundings {
             strand: Arc::from(""),
             skip,
             replaces: known.is_some_and(|known| known.capabilities(kind).replace),
+            active_until: None,
         }
     }
 
@@ -307,6 +364,8 @@ impl Surroundings {
             locale,
             plain: Some(plain.clone()),
             outside: vec![self.way(row, &plain.channel, &plain.to)],
+            active_until: None,
+            zone: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use carillon_domain::{Category, ChannelKind, Clock, TenantId, ports::Unavailable};
+use carillon_policy::Plan;
 use moka::future::Cache;
 
 use crate::store::{
@@ -24,8 +25,18 @@ pub(crate) struct Categories {
     clock: Arc<dyn Clock>,
 }
 
-/// The default channels of a tenant's categories.
-pub(crate) type Defaults = HashMap<Category, Arc<[ChannelKind]>>;
+/// What the categories of a tenant say.
+pub(crate) type Defaults = HashMap<Category, CategoryDefaults>;
+
+/// What a category says where a notification does not.
+#[derive(Debug, Clone)]
+pub(crate) struct CategoryDefaults {
+    /// Where it goes, unless there is a plan.
+    pub(crate) channels: Arc<[ChannelKind]>,
+    pub(crate) plan: Option<Plan>,
+    /// Whether its notifications pass preferences, quiet hours, holds and caps.
+    pub(crate) critical: bool,
+}
 
 impl Categories {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
@@ -47,7 +58,14 @@ impl Categories {
             .await?;
         let defaults: Arc<Defaults> = Arc::new(
             rows.into_iter()
-                .map(|row| (row.name, Arc::from(row.channels)))
+                .map(|row| {
+                    let defaults = CategoryDefaults {
+                        channels: Arc::from(row.channels),
+                        plan: None,
+                        critical: false,
+                    };
+                    (row.name, defaults)
+                })
                 .collect(),
         );
         self.cache.insert(tenant.clone(), Arc::clone(&defaults)).await;

@@ -19,6 +19,8 @@ pub struct DispatcherConfig {
     pub intake: IntakeConfig,
     /// How accepted notifications are planned.
     pub planner: PlannerConfig,
+    /// How notifications climb their plans.
+    pub ladder: LadderConfig,
     /// How deliveries outside the inbox are tried.
     pub delivery: DeliveryConfig,
     /// Webhook endpoints and what they are told.
@@ -90,6 +92,40 @@ impl Default for PlannerConfig {
             batch_bytes: ByteSize::mib(16),
             lease: Span::from_secs(30),
             poll: Span::from_secs(5),
+            retry_first: Span::from_secs(1),
+            retry_longest: Span::from_secs(300),
+        }
+    }
+}
+
+/// Section `dispatcher.ladder`: recipients climb the steps of their plans, each as long as it lasts or until they answer.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LadderConfig {
+    /// How long an answer in the app is waited for while a device of the user is active, where no plan says otherwise.
+    pub hold: Span,
+    /// How long an answer to a push is waited for before other channels have their turn, where no plan says otherwise.
+    pub push_deadline: Span,
+    /// Recipients that one transaction looks at, at the most.
+    pub batch: usize,
+    /// How long a recipient is handed out before it is handed out again, should nobody have looked at it.
+    pub lease: Span,
+    /// How often the ladder looks without being woken, at least.
+    pub poll: Span,
+    /// The first wait after a recipient could not be looked at; it doubles each time.
+    pub retry_first: Span,
+    /// The longest wait after a recipient could not be looked at. The time to live of its notification ends the attempts.
+    pub retry_longest: Span,
+}
+
+impl Default for LadderConfig {
+    fn default() -> Self {
+        Self {
+            hold: Span::from_secs(30),
+            push_deadline: Span::from_secs(300),
+            batch: 500,
+            lease: Span::from_secs(30),
+            poll: Span::from_millis(500),
             retry_first: Span::from_secs(1),
             retry_longest: Span::from_secs(300),
         }
@@ -224,6 +260,7 @@ impl DispatcherConfig {
             ("planner.batch", planner.batch, 1, 10_000),
             ("events.batch", self.events.batch, 1, 10_000),
             ("planner.batch_recipients", planner.batch_recipients, 1, 100_000),
+            ("ladder.batch", self.ladder.batch, 1, 10_000),
             (
                 "retention.devices_per_user",
                 retention.devices_per_user,
@@ -257,6 +294,11 @@ impl DispatcherConfig {
             ("events.retry_first", self.events.retry_first),
             ("schedules.grace", self.schedules.grace),
             ("schedules.poll", self.schedules.poll),
+            ("ladder.hold", self.ladder.hold),
+            ("ladder.push_deadline", self.ladder.push_deadline),
+            ("ladder.lease", self.ladder.lease),
+            ("ladder.poll", self.ladder.poll),
+            ("ladder.retry_first", self.ladder.retry_first),
             ("webhooks.event_ttl", self.webhooks.event_ttl),
             ("webhooks.disable_after", self.webhooks.disable_after),
             ("retention.notifications", retention.notifications),
@@ -288,6 +330,17 @@ impl DispatcherConfig {
                 "retention.events",
                 "must be at least 24h, which senders are promised",
             );
+        }
+        if self.ladder.retry_longest < self.ladder.retry_first {
+            return fail("ladder.retry_longest", "must not be below ladder.retry_first");
+        }
+        for (key, value) in [
+            ("ladder.hold", self.ladder.hold),
+            ("ladder.push_deadline", self.ladder.push_deadline),
+        ] {
+            if value < Span::from_secs(1) || value > Span::from_days(30) {
+                return fail(key, "must be from 1s to 30d");
+            }
         }
         if retention.idempotency < Span::from_days(1) {
             return fail(

@@ -35,6 +35,7 @@ use crate::{
     handover::Handover,
     intake::{Intake, batch_limits},
     janitor::Janitor,
+    ladder::{Ladder, OneClock, keep_time},
     live_only::LiveOnly,
     mailboxes::Mailboxes,
     planner::Planner,
@@ -135,6 +136,10 @@ pub struct Dispatcher {
     pub(crate) handover: Arc<Handover>,
     /// Wakes who runs schedules.
     pub(crate) scheduler: Wake,
+    /// Wakes who moves recipients on.
+    pub(crate) ladder: Arc<Wake>,
+    /// Where nodes share a database, and the time of the world is told.
+    one_clock: Option<Arc<OneClock>>,
 }
 
 impl Dispatcher {
@@ -146,7 +151,7 @@ impl Dispatcher {
     pub async fn open(
         mut config: DispatcherConfig,
         database: Database,
-        ports: DispatcherPorts,
+        mut ports: DispatcherPorts,
     ) -> Result<Arc<Self>, StoreError> {
         for channel in &ports.channels {
             if let Some(most) = channel.width() {
@@ -154,6 +159,13 @@ impl Dispatcher {
             }
         }
         let store = store::open(database, config.limits(), Fingerprints::new(ports.seal.clone())).await?;
+        let mut one_clock = None;
+        if ports.clock.is_wall() && !store.is_serial() {
+            let clock = Arc::new(OneClock::new(Arc::clone(&ports.clock)));
+            clock.set(&*store).await?;
+            ports.clock = clock.clone();
+            one_clock = Some(clock);
+        }
         if store.is_serial() {
             let now = ports.clock.now();
             let own: Vec<_> = ports.channels.iter().map(|channel| channel.kind()).collect();
@@ -258,6 +270,8 @@ impl Dispatcher {
             relay,
             handover,
             scheduler: Wake::default(),
+            ladder: Arc::default(),
+            one_clock,
         }))
     }
 
@@ -283,6 +297,9 @@ impl Dispatcher {
                 "announcer",
                 |this, stop| async move { this.announcer.run(stop).await },
             ),
+            self.worker("clock", |this, stop| async move {
+                keep_time(this.one_clock.clone(), this.store.clone(), stop).await;
+            }),
             self.worker("intake", |this, stop| async move { this.intake.run(stop).await }),
             self.worker("domain events", |this, stop| async move {
                 this.event_intake.run(stop).await;
@@ -298,7 +315,8 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, rules, deliverer, redrives, snoozes, janitor, schedules, tally. Needs [`Self::commit_workers`] too.
+    /// What the role `dispatcher` does: relay, planner, ladder, rules, deliverer, redrives, snoozes, janitor, schedules,
+    /// tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
             self.worker(
@@ -311,6 +329,10 @@ impl Dispatcher {
             self.worker("rules", |this, stop| async move {
                 RuleWorker { dispatcher: this }.run(stop).await;
             }),
+            self.worker(
+                "ladder",
+                |this, stop| async move { this.new_ladder().run(stop).await },
+            ),
             self.worker("snoozes", |this, stop| async move {
                 this.mailboxes.run_snoozes(stop).await
             }),
@@ -403,6 +425,18 @@ impl Dispatcher {
         }
     }
 
+    pub(crate) fn new_ladder(&self) -> Ladder {
+        Ladder {
+            store: self.store.clone(),
+            audience: self.audience(),
+            announcer: self.announcer.clone(),
+            clock: self.ports.clock.clone(),
+            wake: self.ladder.clone(),
+            deliverer: self.deliverer.clone(),
+            config: self.config.ladder.clone(),
+        }
+    }
+
     /// Who gets what, and where.
     pub(crate) fn audience(&self) -> Audience {
         Audience {
@@ -411,6 +445,7 @@ impl Dispatcher {
             channels: self.channels.clone(),
             templates: self.templates.clone(),
             store: self.store.clone(),
+            ladder: self.config.ladder.clone(),
         }
     }
 

@@ -19,6 +19,8 @@
 //!   next number of its mailbox, under that mailbox's lock, in the transaction that makes it: numbers have no holes and
 //!   their order is the order of commits. The first acknowledgement of a notification by a user wins.
 //! - **Topics** keep bounded histories, numbered the same way; live-only topics keep nothing.
+//! - **Ladder** moves recipients on: when a step's time is over, nothing of it arrived, or nobody is there any more, the
+//!   next one starts, with everything read anew; it also ends those whose time to live is over.
 //! - **Deliverer** tries what goes outside, lane by lane: fixed widths, tenants in turn, a breaker per lane, retries
 //!   until the time to live ends.
 //! - **Remote** hands the work of channels that workers bring to those who pull it, under the same leases, and hears what
@@ -40,9 +42,6 @@
 //! receipts on `(tenant, notification, user, kind)`; domain events on `(tenant, source, id)`, and what rules make of them
 //! on `(event, rule)`.
 
-// What climbs comes with the next change.
-#![allow(dead_code)]
-
 mod announcer;
 mod audience;
 mod batcher;
@@ -61,6 +60,7 @@ mod handover;
 mod idempotency;
 mod intake;
 mod janitor;
+mod ladder;
 mod live_only;
 mod mailboxes;
 mod offer;

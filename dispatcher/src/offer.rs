@@ -23,6 +23,8 @@ pub(crate) struct Offer {
     pub(crate) channels: Option<KnownChannels>,
     /// The newest version of those that are named and exist.
     pub(crate) templates: HashMap<TemplateName, Arc<Template>>,
+    /// Whether notifications may be critical.
+    pub(crate) critical: bool,
     book: Option<Arc<TemplateBook>>,
 }
 

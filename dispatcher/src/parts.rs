@@ -74,6 +74,8 @@ pub(crate) fn parts(job: PlanJob, config: &PlannerConfig) -> Vec<PlanJob> {
     let part = |users: &[Addressee], topics: &[(TopicName, bool)]| PlanJob {
         lease: job.lease.clone(),
         notification: job.notification.clone(),
+        plan: job.plan.clone(),
+        critical: job.critical,
         users: users.to_vec(),
         topics: topics.to_vec(),
         part: PlanPart::More,
@@ -114,13 +116,20 @@ pub(crate) fn parts(job: PlanJob, config: &PlannerConfig) -> Vec<PlanJob> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, sync::Arc};
+    use std::{collections::HashSet, sync::Arc, time::Duration};
 
-    use carillon_domain::{NotificationId, NotificationState, TenantId, Timestamp, UserId};
+    use carillon_domain::{ChannelKind, NotificationId, NotificationState, TenantId, Timestamp, UserId};
     use carillon_runtime::config::ByteSize;
 
     use super::*;
-    use crate::store::{Lease, NotificationRow};
+    use carillon_policy::Plan;
+
+    use crate::store::{FixedPlan, Lease, NotificationRow};
+
+    fn in_app() -> Arc<FixedPlan> {
+        let plan = Plan::of_channels(&[ChannelKind::in_app()], Duration::ZERO, Duration::ZERO);
+        Arc::new(FixedPlan::new(plan).expect("encodes"))
+    }
 
     fn job(content: usize, users: usize, topics: usize) -> PlanJob {
         let now = Timestamp::from_seconds(1_767_323_045);
@@ -149,6 +158,8 @@ mod tests {
                 expires_at: now,
                 topics: None,
             }),
+            plan: in_app(),
+            critical: false,
             users: (0..users).map(|_| Addressee::in_app(UserId::at(now))).collect(),
             topics: (0..topics)
                 .map(|n| (format!("t.{n}").parse().expect("a topic"), true))

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     announcer::Announcer,
-    audience::{Audience, Resolved, Surroundings},
+    audience::{Audience, Resolved, Surroundings, plain_of, users_of},
     config::PlannerConfig,
     handover::{FIRST, Handover},
     intake::is_away,
@@ -49,7 +49,7 @@ pub(crate) struct Planner {
 
 /// Why nothing was planned.
 #[derive(Debug, thiserror::Error)]
-enum PlanError {
+pub(crate) enum PlanError {
     #[error("the notifications could not be written")]
     Store(#[from] StoreError),
     #[error("the users could not be resolved")]
@@ -62,7 +62,7 @@ enum PlanError {
 
 impl PlanError {
     /// Whether trying the same later is all that can be done.
-    fn is_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         match self {
             Self::Store(error) => is_away(error),
             Self::Directory(_) => true,
@@ -212,7 +212,8 @@ impl Planner {
             let ids = self.audience.directory.resolve(&tenant, &names).await?;
             users.insert(tenant, names.into_iter().zip(ids).collect());
         }
-        let around = self.audience.around(&rows, &users).await?;
+        let reached: Vec<_> = rows.iter().map(|row| (row, users_of(row, &users))).collect();
+        let around = self.audience.around(&reached).await?;
         let notifications = rows
             .into_iter()
             .map(|row| ((row.tenant.clone(), row.id), Arc::new(row)))
@@ -386,10 +387,14 @@ impl Prepared {
                 topics.push((topic.clone(), !live_only.covers(topic)));
             }
         }
+        let users = users_of(notification, &self.users);
+        let plain = plain_of(notification);
         Some(PlanJob {
             lease: lease.clone(),
             notification: Arc::clone(notification),
-            users: self.around.addressees(notification, &self.users),
+            plan: Arc::clone(self.around.plan(notification)?),
+            critical: self.around.is_critical(notification),
+            users: self.around.addressees(notification, &users, &plain),
             topics,
             part: PlanPart::Whole,
         })
@@ -403,7 +408,8 @@ fn answered(result: Result<(), Unavailable>) {
     }
 }
 
-fn backoff(first: Duration, longest: Duration, attempts: u32) -> Duration {
+/// How long after so many attempts.
+pub(crate) fn backoff(first: Duration, longest: Duration, attempts: u32) -> Duration {
     first
         .saturating_mul(2_u32.saturating_pow(attempts.min(20)))
         .min(longest)

@@ -6,6 +6,7 @@ use carillon_domain::{
     Action, Category, ChannelKind, CollapseKey, Content, ExternalUserId, MAX_TTL, NotificationId,
     PlainAddress, Priority, Target, TemplateName, Timestamp, TopicName,
 };
+use carillon_policy::Plan;
 use carillon_runtime::http::FieldError;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -48,6 +49,11 @@ pub(crate) struct SendRequest {
     /// Over which channels it goes to users: 1-8, without repeats; the category's when absent, else `in_app`.
     #[schema(value_type = Option<Vec<ChannelKind>>, min_items = 1, max_items = 8)]
     channels: Option<Vec<String>>,
+    /// In which order channels are tried for each user, and for how long each; instead of `channels`.
+    plan: Option<Plan>,
+    /// Whether it passes preferences, quiet hours, holds and caps. Needs the scope `notifications:critical`.
+    #[serde(default)]
+    critical: bool,
     /// How much it hurries; `normal` when absent.
     priority: Option<Priority>,
     /// Takes the place of the open entry with the same category and collapse key.
@@ -87,7 +93,14 @@ pub(crate) struct TemplateRequest {
 impl SendRequest {
     /// Whether it names channels, so that they must be known.
     pub(crate) fn names_channels(&self) -> bool {
-        self.channels.is_some() || self.targets.iter().any(|target| target.address.is_some())
+        self.channels.is_some()
+            || self.plan.is_some()
+            || self.targets.iter().any(|target| target.address.is_some())
+    }
+
+    /// Whether it says that it is critical.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.critical
     }
 
     /// Whether it says when it is sent.
@@ -112,7 +125,16 @@ pub(crate) fn accept(
     let before = errors.len();
     let mut check = Check { at, offer, errors };
     let targets = check.targets(request.targets);
+    if request.channels.is_some() && request.plan.is_some() {
+        check.fail("/plan", "must not stand beside channels");
+    }
     let channels = request.channels.map(|names| check.channels(&names));
+    if let Some(plan) = &request.plan {
+        check.plan(plan);
+    }
+    if request.critical && !offer.critical {
+        check.fail("/critical", "needs a key with the scope notifications:critical");
+    }
     let category = request.category.map_or_else(
         || Some(Category::default()),
         |text| check.word("/category", &text),
@@ -149,6 +171,10 @@ pub(crate) fn accept(
         None => None,
         Some(kinds) => Some(Arc::from(serde_json::to_string(&kinds).ok()?)),
     };
+    let plan = match &request.plan {
+        None => None,
+        Some(plan) => Some(Arc::from(serde_json::to_string(plan).ok()?)),
+    };
     let targets = serde_json::to_string(&targets).ok()?;
     if errors.len() > before {
         return None;
@@ -162,8 +188,8 @@ pub(crate) fn accept(
         targets: Arc::from(targets),
         channels,
         template,
-        plan: None,
-        critical: false,
+        plan,
+        critical: request.critical,
         created_at: now,
         send_at,
         expires_at: send_at.after(ttl),
@@ -232,6 +258,15 @@ impl Check<'_> {
             return Vec::new();
         };
         categories::channels(known, self.at, names, self.errors)
+    }
+
+    fn plan(&mut self, plan: &Plan) {
+        let Some(known) = &self.offer.channels else {
+            return self.fail("/plan", "cannot be looked up");
+        };
+        for fault in plan.check(|kind| known.has(kind)) {
+            self.fail(&format!("/plan{}", fault.pointer), fault.detail);
+        }
     }
 
     /// A plain address in its channel's own spelling.

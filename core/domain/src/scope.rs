@@ -14,6 +14,8 @@ const CHANNEL: &str = "channel:";
 pub enum Scope {
     /// Send and cancel notifications.
     NotificationsWrite,
+    /// Say that a notification is critical: that it passes preferences, quiet hours, holds and caps.
+    NotificationsCritical,
     /// Read notifications and what became of them.
     NotificationsRead,
     /// Publish to topics.
@@ -46,8 +48,9 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope but those of single channels.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotificationsWrite,
+        Self::NotificationsCritical,
         Self::NotificationsRead,
         Self::TopicsPublish,
         Self::TokensWrite,
@@ -63,7 +66,8 @@ impl Scope {
         Self::KeysWrite,
     ];
 
-    /// What a key gets that asks for nothing: all but the making of further keys, and no channel.
+    /// What a key gets that asks for nothing: all but critical notifications and the making of further
+    /// keys, and no channel.
     pub const BACKEND: [Self; 13] = [
         Self::NotificationsWrite,
         Self::NotificationsRead,
@@ -84,6 +88,7 @@ impl Scope {
     pub fn as_text(&self) -> Cow<'static, str> {
         let text = match self {
             Self::NotificationsWrite => "notifications:write",
+            Self::NotificationsCritical => "notifications:critical",
             Self::NotificationsRead => "notifications:read",
             Self::TopicsPublish => "topics:publish",
             Self::TokensWrite => "tokens:write",

@@ -153,6 +153,11 @@ impl utoipa::ToSchema for Timestamp {}
 pub trait Clock: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
+
+    /// Whether it is the time of the world, as other clocks tell it too. A test's is not.
+    fn is_wall(&self) -> bool {
+        false
+    }
 }
 
 /// The machine's wall clock.
@@ -166,6 +171,10 @@ impl Clock for SystemClock {
     )]
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_microsecond())
+    }
+
+    fn is_wall(&self) -> bool {
+        true
     }
 }
 

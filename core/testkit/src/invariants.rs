@@ -10,7 +10,7 @@ const LONGEST_PARKING: &str = "360000000";
 
 /// What is never true of the dispatcher's rows, whatever runs and whatever died: each with what finds it. `{now}` is the
 /// time in microseconds.
-const NEVER: [(&str, &str); 5] = [
+const NEVER: [(&str, &str); 9] = [
     (
         "pending, and nothing will try it",
         "SELECT d.tenant || ' ' || d.id FROM deliveries d WHERE d.channel <> 'in_app' AND d.state = 'pending' \
@@ -40,6 +40,28 @@ const NEVER: [(&str, &str); 5] = [
          AND d.state IN ('accepted', 'delivered', 'dead') AND d.attempts < \
          (SELECT MAX(a.number) FROM attempts a WHERE a.tenant = d.tenant AND a.delivery = d.id \
          AND a.ended_at IS NOT NULL)",
+    ),
+    (
+        "open, and its notification is closed",
+        "SELECT r.tenant || ' ' || r.notification || ' ' || r.user_id FROM recipients r JOIN notifications n \
+         ON n.tenant = r.tenant AND n.id = r.notification WHERE r.state = 'open' AND n.closed_at IS NOT NULL",
+    ),
+    (
+        "held, and nothing is due of it",
+        "SELECT r.tenant || ' ' || r.notification || ' ' || r.user_id FROM recipients r \
+         WHERE r.state = 'open' AND r.phase = 'held' AND NOT EXISTS (SELECT 1 FROM climbs c \
+         WHERE c.tenant = r.tenant AND c.notification = r.notification AND c.user_id = r.user_id)",
+    ),
+    (
+        // What was handed out is due again when its lease ends.
+        "due for too long, and nobody looks at it",
+        "SELECT c.tenant || ' ' || c.notification || ' ' || c.user_id FROM climbs c \
+         WHERE c.due_at + {longest} < {now}",
+    ),
+    (
+        "open, and its step is none of its plan",
+        "SELECT r.tenant || ' ' || r.notification || ' ' || r.user_id FROM recipients r \
+         WHERE r.state = 'open' AND ((r.step IS NULL) <> (r.step_at IS NULL) OR r.step NOT BETWEEN 0 AND 7)",
     ),
 ];
 

@@ -2,9 +2,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::Json;
 use carillon_domain::{
-    ChannelKind, Content, ExternalUserId, NotificationState, PlainAddress, Target, TenantId, TopicName,
-    UserId, ports::Unavailable,
+    ChannelKind, Content, ExternalUserId, NotificationState, PlainAddress, Target, TenantId, Timestamp,
+    TopicName, UserId, ports::Unavailable,
 };
+use carillon_policy::{Plan, Reason};
 use carillon_runtime::http::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,14 +13,19 @@ use utoipa::ToSchema;
 use super::templates::FormsAnswer;
 use crate::{
     Dispatcher,
-    audience::Resolved,
+    audience::{Resolved, plain_of, users_of},
     offer::Offer,
-    store::{Lease, NewNotification, NotificationRow, PlanJob, PlanPart, StoredTarget},
+    store::{Lease, NewNotification, NotificationRow, PlanJob, PlanPart, StoredTarget, ladder::foresee},
 };
 
-/// What a notification would do. Nothing was sent or written, and nobody was made who was only mentioned.
+/// What a notification would do now. Nothing was sent or written, and nobody was made who was only mentioned.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DryRunAnswer {
+    /// What its users would climb.
+    #[schema(value_type = Plan)]
+    plan: Plan,
+    /// Whether it would pass preferences, quiet hours, holds and caps.
+    critical: bool,
     /// In the order of the targets, users before plain addresses.
     recipients: Vec<DryRecipient>,
     topics: Vec<TopicName>,
@@ -37,7 +43,24 @@ struct DryRecipient {
     /// Of the text that he gets; null where the request brings its content.
     #[schema(required, value_type = Option<String>)]
     locale: Option<Arc<str>>,
+    /// In order.
+    steps: Vec<DryStep>,
     deliveries: Vec<DryDelivery>,
+}
+
+/// One step of the plan, for somebody.
+#[derive(Serialize, ToSchema)]
+struct DryStep {
+    channels: Vec<ChannelKind>,
+    /// `starts`: now; `held`: it waits; `passed`: nothing of it is sent; `later`: once the ones before are over.
+    state: &'static str,
+    /// Why it does not start; as in a notification's decisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    why: Option<Reason>,
+    /// When the next one starts unless it is answered; or until when it is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
 }
 
 /// One way that it would go.
@@ -45,11 +68,11 @@ struct DryRecipient {
 struct DryDelivery {
     channel: ChannelKind,
     address: String,
-    /// `pending` or `skipped`.
+    /// `pending`, `skipped`, or `later`: its step does not start now.
     state: &'static str,
     /// Why it is skipped.
     #[schema(required)]
-    reason: Option<&'static str>,
+    reason: Option<String>,
 }
 
 /// What it says in one language.
@@ -105,21 +128,25 @@ pub(super) async fn dry_run(
     let names: HashMap<UserId, ExternalUserId> =
         users.iter().map(|(name, user)| (*user, name.clone())).collect();
     let resolved = Resolved::from([(tenant.clone(), users)]);
-    let around = dispatcher
-        .audience()
-        .around(std::slice::from_ref(&row), &resolved)
-        .await?;
+    let users = users_of(&row, &resolved);
+    let around = dispatcher.audience().around(&[(&row, users.clone())]).await?;
+    let Some(plan) = around.plan(&row).cloned() else {
+        return Err(Problem::not_found());
+    };
+    let critical = around.is_critical(&row);
     let row = Arc::new(row);
     let notification = Arc::clone(&row);
     let users = dispatcher
         .previews
-        .run(move || around.addressees(&notification, &resolved));
+        .run(move || around.addressees(&notification, &users, &plain_of(&notification)));
     let job = PlanJob {
         lease: Lease {
             tenant: tenant.clone(),
             notification: row.id,
             token: 0,
         },
+        plan,
+        critical,
         users: users.await?,
         notification: row,
         topics: Vec::new(),
@@ -130,25 +157,10 @@ pub(super) async fn dry_run(
         .bars(std::slice::from_ref(&job))
         .await
         .map_err(Unavailable::from)?;
-    let category = &job.notification.category;
     let mut recipients = Vec::with_capacity(job.users.len());
     let mut locales: Vec<Option<Arc<str>>> = Vec::new();
     for addressee in &job.users {
-        let inbox = addressee.in_app.then(|| DryDelivery {
-            channel: ChannelKind::in_app(),
-            address: "inbox".to_owned(),
-            state: "pending",
-            reason: None,
-        });
-        let outside = addressee.outside.iter().map(|outgoing| {
-            let reason = bars.skip(tenant, addressee.user, category, outgoing);
-            DryDelivery {
-                channel: outgoing.channel.clone(),
-                address: outgoing.address.to_string(),
-                state: if reason.is_some() { "skipped" } else { "pending" },
-                reason,
-            }
-        });
+        let foreseen = foresee(job.notification.created_at, &bars, &job, addressee);
         if !locales.contains(&addressee.locale) {
             locales.push(addressee.locale.clone());
         }
@@ -156,7 +168,26 @@ pub(super) async fn dry_run(
             user: names.get(&addressee.user).cloned(),
             address: addressee.plain.clone(),
             locale: addressee.locale.clone(),
-            deliveries: inbox.into_iter().chain(outside).collect(),
+            steps: foreseen
+                .steps
+                .into_iter()
+                .map(|step| DryStep {
+                    channels: step.channels,
+                    state: step.state,
+                    why: step.why,
+                    until: step.until,
+                })
+                .collect(),
+            deliveries: foreseen
+                .deliveries
+                .into_iter()
+                .map(|delivery| DryDelivery {
+                    channel: delivery.channel,
+                    address: delivery.address,
+                    state: delivery.state,
+                    reason: delivery.reason,
+                })
+                .collect(),
         });
     }
     let notification = Arc::clone(&job.notification);
@@ -168,6 +199,8 @@ pub(super) async fn dry_run(
     });
     let texts = texts.await??;
     Ok(Json(DryRunAnswer {
+        plan: job.plan.plan.clone(),
+        critical: job.critical,
         recipients,
         topics,
         texts,

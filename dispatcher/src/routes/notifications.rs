@@ -6,6 +6,7 @@ use carillon_domain::{
     ExternalUserId, NotificationId, NotificationState, PlainAddress, Position, Priority, Scope, Target,
     TemplateName, TenantId, Timestamp, TopicName, UserId, ports::Unavailable,
 };
+use carillon_policy::Plan;
 use carillon_runtime::http::{Caller, IdPath, Listing, Page, Paged, Problem, require_scope};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -15,7 +16,9 @@ use super::deliveries::{OutsideAttemptAnswer, attempt};
 use crate::{
     Dispatcher,
     store::{
-        NotificationQuery, NotificationRow, PublishedTo, RecipientDetail, RecipientState, StoredTarget,
+        NotificationQuery, NotificationRow, PublishedTo, RecipientDetail, RecipientPhase, RecipientState,
+        StoredTarget,
+        ladder::{DecisionDetail, RecipientCount},
         outside::AttemptDetail,
     },
 };
@@ -50,14 +53,49 @@ pub(super) struct NotificationAnswer {
     /// What the content was rendered from.
     #[schema(required)]
     template: Option<TemplateAnswer>,
+    /// What its users climb: as the request brings it, and from the planning on the one that is climbed; null before, where
+    /// the request brings none.
+    #[schema(required, value_type = Option<Plan>)]
+    plan: Option<Box<RawValue>>,
+    /// Whether the request says that it passes preferences, quiet hours, holds and caps.
+    critical: bool,
     created_at: Timestamp,
     send_at: Timestamp,
     expires_at: Timestamp,
+    /// How many recipients stand where; absent in lists. All of them together are its recipients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<Vec<CountAnswer>>,
     /// Where its topic targets were published, once it is planned.
     topics: Vec<TopicAnswer>,
     /// Absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipients: Option<Listing<RecipientAnswer>>,
+}
+
+/// How many recipients stand in one place.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RecipientCount)]
+struct CountAnswer {
+    state: RecipientState,
+    /// Of open ones.
+    #[schema(required)]
+    phase: Option<RecipientPhase>,
+    count: u64,
+}
+
+/// What was decided about a recipient beside plainly sending.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Decision)]
+struct DecisionAnswer {
+    at: Timestamp,
+    /// The step of the plan that it is about, from 0.
+    #[schema(required)]
+    step: Option<u32>,
+    /// `held`, `released`, `passed`, `escalated`, `skipped`, `capped`, `ended`.
+    kind: String,
+    /// Why, and what belongs to it: `reason` says which.
+    #[schema(value_type = Object)]
+    why: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A template as a notification uses it.
@@ -92,6 +130,18 @@ struct RecipientAnswer {
     /// Why, where the state needs a reason.
     #[schema(required)]
     reason: Option<String>,
+    /// What an open one is doing.
+    #[schema(required)]
+    phase: Option<RecipientPhase>,
+    /// The step of the plan that it stands in, from 0; null before the first.
+    #[schema(required)]
+    step: Option<u32>,
+    /// Since when.
+    #[schema(required)]
+    step_at: Option<Timestamp>,
+    /// When something is decided next; null where only an answer or the end of its time to live is waited for.
+    #[schema(required)]
+    next_at: Option<Timestamp>,
     #[schema(required)]
     entry_id: Option<EntryId>,
     /// The change in the mailbox log that brought it.
@@ -99,6 +149,8 @@ struct RecipientAnswer {
     position: Option<Position>,
     #[schema(required)]
     acknowledgement: Option<Acknowledgement>,
+    /// In order.
+    decisions: Vec<DecisionAnswer>,
     deliveries: Vec<DeliveryAnswer>,
     receipts: Vec<ReceiptAnswer>,
 }
@@ -107,6 +159,8 @@ struct RecipientAnswer {
 #[derive(Serialize, ToSchema)]
 struct DeliveryAnswer {
     id: DeliveryId,
+    /// The step of the plan that it belongs to, from 0.
+    step: u32,
     channel: String,
     /// `-` where there is none.
     address: String,
@@ -202,7 +256,7 @@ pub(super) async fn list(
         .notifications(&principal.tenant, &query)
         .await
         .map_err(Unavailable::from)?;
-    let listing = Listing::from_rows(LIST, &page, rows, |row| row.id, |row| answer(row, None));
+    let listing = Listing::from_rows(LIST, &page, rows, |row| row.id, |row| answer(row, None, None));
     let data = listing.data.into_iter().collect::<Result<_, _>>()?;
     Ok(Json(Listing {
         data,
@@ -250,7 +304,12 @@ pub(super) async fn show(
         |detail| detail.user,
         |detail| recipient(detail, &names),
     );
-    answer(row, Some(recipients)).map(Json)
+    let counts = dispatcher
+        .store
+        .recipient_counts(tenant, id)
+        .await
+        .map_err(Unavailable::from)?;
+    answer(row, Some(counts), Some(recipients)).map(Json)
 }
 
 async fn names(
@@ -269,6 +328,7 @@ async fn names(
 
 fn answer(
     row: NotificationRow,
+    counts: Option<Vec<RecipientCount>>,
     recipients: Option<Listing<RecipientAnswer>>,
 ) -> Result<NotificationAnswer, Problem> {
     let unreadable = |error: serde_json::Error| Problem::internal(&error);
@@ -290,9 +350,16 @@ fn answer(
             name: template.name,
             version: template.version,
         }),
+        plan: row
+            .plan
+            .map(|plan| RawValue::from_string(plan.to_string()))
+            .transpose()
+            .map_err(unreadable)?,
+        critical: row.critical,
         created_at: row.created_at,
         send_at: row.send_at,
         expires_at: row.expires_at,
+        counts: counts.map(|counts| counts.into_iter().map(CountAnswer::from).collect()),
         topics: published
             .into_iter()
             .map(|PublishedTo { topic, position }| TopicAnswer {
@@ -303,6 +370,26 @@ fn answer(
             .collect(),
         recipients,
     })
+}
+
+impl From<RecipientCount> for CountAnswer {
+    fn from(row: RecipientCount) -> Self {
+        let RecipientCount { state, phase, count } = row;
+        Self { state, phase, count }
+    }
+}
+
+impl From<DecisionDetail> for DecisionAnswer {
+    fn from(row: DecisionDetail) -> Self {
+        let mut why: serde_json::Map<_, _> = serde_json::from_str(&row.body).unwrap_or_default();
+        why.remove("kind");
+        Self {
+            at: row.at,
+            step: row.step,
+            kind: row.kind,
+            why,
+        }
+    }
 }
 
 fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -> RecipientAnswer {
@@ -339,6 +426,7 @@ fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -
             let attempts = written.chain(delivery.attempts).map(attempt);
             DeliveryAnswer {
                 id: delivery.id,
+                step: delivery.step,
                 channel: delivery.channel,
                 address: delivery.address,
                 device: delivery.device,
@@ -371,6 +459,11 @@ fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -
         address: detail.plain,
         state: detail.state,
         reason: detail.reason,
+        phase: detail.phase,
+        step: detail.step,
+        step_at: detail.step_at,
+        next_at: detail.next_at,
+        decisions: detail.decisions.into_iter().map(DecisionAnswer::from).collect(),
         entry_id: detail.entry,
         position,
         acknowledgement: detail.acknowledgement,

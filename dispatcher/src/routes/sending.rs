@@ -97,9 +97,13 @@ pub(super) async fn send(
 ) -> Result<Response, Problem> {
     require_scope(&principal, Scope::NotificationsWrite)?;
     let key = idempotency::key(&headers)?;
-    let offer = dispatcher
+    let mut offer = dispatcher
         .offer(&principal.tenant, std::iter::once(&request))
         .await?;
+    if request.is_critical() {
+        require_scope(&principal, Scope::NotificationsCritical)?;
+        offer.critical = true;
+    }
     let (offer, now) = (Arc::new(offer), dispatcher.ports.clock.now());
     let accepted = dispatcher.worked_out(&offer, move |offer| {
         let mut errors = Vec::new();
@@ -147,7 +151,12 @@ pub(super) async fn send_batch(
     let requests: Vec<Result<SendRequest, FieldError>> =
         request.notifications.each("/notifications", parse_part);
     let readable = requests.iter().filter_map(|request| request.as_ref().ok());
-    let offer = dispatcher.offer(&principal.tenant, readable).await?;
+    let mut offer = dispatcher.offer(&principal.tenant, readable).await?;
+    let mut readable = requests.iter().filter_map(|request| request.as_ref().ok());
+    if readable.any(SendRequest::is_critical) {
+        require_scope(&principal, Scope::NotificationsCritical)?;
+        offer.critical = true;
+    }
     let offer = Arc::new(offer);
     let mut requests = (0..).zip(requests);
     let mut worked_out = Vec::new();

@@ -1,6 +1,9 @@
 //! What one transaction writes, worked out in memory from the rows that it locked.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use carillon_domain::{
@@ -10,7 +13,7 @@ use carillon_domain::{
 use carillon_sql::StoreError;
 
 use super::endpoints::EventRow;
-use super::ladder::{ClimbRow, Decision, DecisionRow, RecipientKey, RecipientMove};
+use super::ladder::{ClimbLease, ClimbRow, Decision, DecisionRow, RecipientKey, RecipientMove};
 use super::listeners::{Listeners, Told};
 use super::outside::{OutsideRow, WorkRow};
 use super::records::{
@@ -48,7 +51,6 @@ pub(super) struct Writes {
     pub(super) recipients: Vec<RecipientRow>,
     /// Open recipients that go on.
     pub(super) moves: Vec<RecipientMove>,
-    /// Nothing is due of them any more.
     pub(super) recipient_ends: Vec<RecipientEnd>,
     pub(super) deliveries: Vec<DeliveryRow>,
     pub(super) receipts: Vec<ReceiptRow>,
@@ -65,16 +67,17 @@ pub(super) struct Writes {
     pub(super) outside: Vec<OutsideRow>,
     /// Their work, and other work outside the inbox.
     pub(super) work: Vec<WorkRow>,
-    /// Deliveries outside the inbox that newer ones took the place of.
-    pub(super) overtaken: Vec<(TenantId, DeliveryId)>,
+    /// Deliveries outside the inbox that newer ones took the place of, in one order; and whether something else goes to
+    /// where they went.
+    pub(super) overtaken: BTreeMap<(TenantId, DeliveryId), bool>,
     /// What endpoints are told; its deliveries are among those outside.
     pub(super) events: Vec<EventRow>,
     /// What was decided about recipients, in order.
     pub(super) decisions: Vec<DecisionRow>,
     /// When something is due of open recipients.
     pub(super) climbs: Vec<ClimbRow>,
-    /// Open recipients of whom nothing is due any more.
-    pub(super) climb_ends: Vec<RecipientKey>,
+    /// Climbs after which nothing is due, unless something fell due meanwhile.
+    pub(super) climb_ends: Vec<ClimbLease>,
     /// For the bus, after the commit, in order.
     pub(super) envelopes: Vec<Envelope>,
 }

@@ -14,11 +14,12 @@ use carillon_sql::StoreError;
 use serde_json::value::RawValue;
 
 use super::{
+    ladder::{Wishes, climb},
     ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey, encode, publication},
-    outside::{Bars, EarlierOnes, plan_outside},
+    outside::{Bars, EarlierOnes, overtake_earlier},
     records::{
-        Addressee, DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientPhase,
-        RecipientRow, RecipientState, UserKey,
+        Addressee, DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientRow,
+        RecipientState, UserKey,
     },
 };
 use crate::events::EventKind;
@@ -34,6 +35,9 @@ const ERASED: &str = "the user was erased";
 /// What a collapse key names within one mailbox.
 pub(super) type OpenKey = (UserKey, Category, CollapseKey);
 
+/// Entries that a batch writes. One that was added and then replaced by the same batch is written once, as it is in the end.
+pub(super) type Entries = HashMap<(UserKey, EntryId), EntryRow>;
+
 /// What planning knows beside the ledger.
 #[derive(Default)]
 pub(super) struct Known {
@@ -47,6 +51,10 @@ pub(super) struct Known {
     pub(super) bars: Bars,
     /// Deliveries that a newer one with their collapse key takes the place of.
     pub(super) earlier: EarlierOnes,
+    /// Notifications of whom something is due, by what their collapse keys name.
+    pub(super) climbing: HashMap<OpenKey, Vec<NotificationId>>,
+    /// What users, categories and tenants want.
+    pub(super) wishes: Wishes,
 }
 
 /// What was planned earlier of a notification.
@@ -68,8 +76,7 @@ pub(super) fn plan(
     live: &[bool],
 ) -> Result<Vec<PlanOutcome>, StoreError> {
     let mut seen = HashSet::new();
-    // By entry: one that was added and then replaced by the same batch is written once, as it is in the end.
-    let mut entries: HashMap<(UserKey, EntryId), EntryRow> = HashMap::new();
+    let mut entries = Entries::new();
     let mut outcomes = Vec::with_capacity(jobs.len());
     for (job, live) in jobs.iter().zip(live) {
         if !live || !seen.insert((&job.lease.tenant, job.lease.notification)) {
@@ -109,15 +116,9 @@ pub(super) fn plan(
                     ));
                     continue;
                 }
-                if addressee.in_app {
-                    deliver(ledger, &mut known, &mut entries, job, addressee, content)?;
-                } else {
-                    ledger
-                        .writes
-                        .recipients
-                        .push(recipient(job, addressee, RecipientState::Open, None));
-                }
-                plan_outside(ledger, &known.bars, &mut known.earlier, job, addressee);
+                overtake_earlier(ledger, &known.earlier, job, addressee);
+                supersede_climbing(ledger, &known, job, addressee);
+                climb(ledger, &mut known, &mut entries, job, addressee, content, None)?;
             }
         }
         // Where some got it before its time to live ended, it was sent: the others' rows say that they did not get it.
@@ -134,7 +135,7 @@ pub(super) fn plan(
             id: job.lease.notification,
             state,
             topics,
-            plan: None,
+            plan: Some(Arc::clone(&job.plan.text)),
         };
         if outcome == PlanOutcome::Partly {
             ledger.writes.published.push(end);
@@ -171,22 +172,24 @@ fn recipient(
         entry: None,
         seq: None,
         plain: addressee.plain.clone(),
-        phase: (state == RecipientState::Open).then_some(RecipientPhase::Climbing),
+        phase: None,
         step: None,
         step_at: None,
         counted: false,
     }
 }
 
-/// Adds the notification to one mailbox, or lets it take the place of the open entry with its collapse key.
-fn deliver(
+/// Adds the notification to one mailbox, or lets it take the place of the open entry with its collapse key. Answers the
+/// entry and its change.
+pub(super) fn deliver(
     ledger: &mut Ledger,
     known: &mut Known,
-    entries: &mut HashMap<(UserKey, EntryId), EntryRow>,
+    entries: &mut Entries,
     job: &PlanJob,
     addressee: &Addressee,
+    step: u32,
     content: &RawValue,
-) -> Result<(), StoreError> {
+) -> Result<(EntryId, u64), StoreError> {
     let notification = &job.notification;
     let now = ledger.now;
     let user = addressee.user;
@@ -239,24 +242,40 @@ fn deliver(
             supersede(ledger, old);
         }
     }
-    ledger.writes.recipients.push(RecipientRow {
-        entry: Some(entry.id),
-        seq: Some(entry.seq),
-        ..recipient(job, addressee, RecipientState::Open, None)
-    });
     ledger.writes.deliveries.push(DeliveryRow {
         tenant: key.0.clone(),
         notification: notification.id,
         user,
-        step: 0,
+        step,
         id: DeliveryId::at(now),
         created_at: now,
     });
     if let Some(open) = open_key {
         known.open.insert(open, entry.clone());
     }
+    let shown = (entry.id, entry.seq);
     entries.insert((key, entry.id), entry);
-    Ok(())
+    Ok(shown)
+}
+
+/// Earlier notifications with the same collapse key that still wait for something end for this user: the newest one is
+/// what is released.
+fn supersede_climbing(ledger: &mut Ledger, known: &Known, job: &PlanJob, addressee: &Addressee) {
+    let Some(collapse) = &job.notification.collapse_key else {
+        return;
+    };
+    let tenant = &job.lease.tenant;
+    let open = (
+        (tenant.clone(), addressee.user),
+        job.notification.category.clone(),
+        collapse.clone(),
+    );
+    for earlier in known.climbing.get(&open).into_iter().flatten() {
+        if *earlier < job.notification.id {
+            let key = (tenant.clone(), *earlier, addressee.user);
+            ledger.end_recipient(&key, RecipientState::Superseded, Some(SUPERSEDED), None);
+        }
+    }
 }
 
 /// The replaced notification ends for this user.

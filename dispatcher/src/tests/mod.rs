@@ -2,6 +2,7 @@
 
 mod categories;
 mod inbox;
+mod ladder;
 pub(crate) mod node;
 mod outside;
 mod pipeline;

@@ -75,6 +75,7 @@ impl Node {
         config.planner.poll = carillon_runtime::config::Span::from_millis(20);
         config.events.poll = carillon_runtime::config::Span::from_millis(20);
         config.schedules.poll = carillon_runtime::config::Span::from_millis(20);
+        config.ladder.poll = carillon_runtime::config::Span::from_millis(20);
         config.delivery.poll = carillon_runtime::config::Span::from_millis(20);
         if let Some(change) = setup.config {
             change(&mut config);

@@ -80,14 +80,14 @@ async fn a_notification_goes_over_its_channels_to_every_address() {
     eventually(async || {
         deliveries(&node.show(&id).await, 0)
             == [
+                "in_app inbox accepted -",
                 "email a@example.net delivered -",
                 "email ada@example.org delivered -",
-                "in_app inbox accepted -",
             ]
     })
     .await;
     let shown = node.show(&id).await;
-    let delivery = &shown["recipients"]["data"][0]["deliveries"][0];
+    let delivery = &shown["recipients"]["data"][0]["deliveries"][1];
     assert_eq!(delivery["attempts"][0]["outcome"], "delivered");
     assert_eq!(delivery["next_at"], Value::Null);
     assert_eq!(node.inbox("ada").await["data"].as_array().map(Vec::len), Some(1));
@@ -261,8 +261,8 @@ async fn one_click_turns_a_category_off_on_one_channel() {
     assert_eq!(
         deliveries(&node.show(&off).await, 0),
         [
-            "email ada@example.org skipped unsubscribed",
-            "in_app inbox accepted -"
+            "in_app inbox accepted -",
+            "email ada@example.org skipped unsubscribed"
         ]
     );
     assert!(

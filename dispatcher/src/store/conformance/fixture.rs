@@ -174,6 +174,11 @@ impl Fixture {
                 let mut job = PlanJob {
                     lease: lease.clone(),
                     notification: Arc::clone(row),
+                    plan: Arc::new(match &row.plan {
+                        Some(text) => FixedPlan::parse(text).expect("a plan"),
+                        None => plan_of(&["in_app"]),
+                    }),
+                    critical: row.critical,
                     users: Vec::new(),
                     topics: Vec::new(),
                     part: PlanPart::Whole,
@@ -327,6 +332,16 @@ impl Fixture {
             .expect("is there")
             .state
     }
+}
+
+/// The default plan of a list of channels.
+pub(super) fn plan_of(channels: &[&str]) -> FixedPlan {
+    let kinds: Vec<_> = channels
+        .iter()
+        .map(|channel| channel.parse().expect("a channel"))
+        .collect();
+    let (hold, push) = (Duration::from_secs(30), Duration::from_secs(300));
+    FixedPlan::new(carillon_policy::Plan::of_channels(&kinds, hold, push)).expect("encodes")
 }
 
 pub(super) fn counts_of(change: &Change) -> Counts {

@@ -7,6 +7,7 @@ mod domain_events;
 mod endpoints;
 mod fixture;
 mod kept;
+mod ladder;
 mod mailbox_log;
 mod mailboxes;
 mod outbox;
@@ -90,6 +91,17 @@ on_both!(
     endpoints::a_user_s_open_endpoints_are_found_and_go_with_her,
     endpoints::late_notifications_and_bounces_are_told_once,
     endpoints::what_ended_is_sent_again_last_in_its_strand,
+    ladder::a_step_starts_once_its_deadline_passed_while_somebody_is_there,
+    ladder::nobody_is_waited_for_who_is_not_there,
+    ladder::who_stays_is_given_the_whole_deadline_and_no_more,
+    ladder::whoever_looks_twice_starts_a_step_once,
+    ladder::a_step_of_which_nothing_arrives_is_over_at_once,
+    ladder::where_no_step_is_left_a_recipient_ends,
+    ladder::an_answer_ends_the_ladder,
+    ladder::the_time_to_live_ends_everybody_page_by_page,
+    ladder::nodes_share_what_is_due_and_start_each_step_once,
+    ladder::what_cannot_be_read_stands_in_nobodys_way,
+    ladder::what_still_climbs_gives_way_to_the_newest_of_its_collapse_key,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,
     planning_outside::cancelling_stops_what_waits_and_takes_back_what_can_be,

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{Address, ChannelKind, NotificationId, PlainAddress, ports::Operation};
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, plan_of};
 use crate::store::{catalog::OptOut, outside::*, *};
 
 fn address(text: &str) -> Address {
@@ -22,12 +22,17 @@ fn outgoing(address: &str) -> Outgoing {
         strand: Arc::from(""),
         skip: None,
         replaces: true,
+        active_until: None,
     }
 }
 
 /// Plans what is due, each user with these addresses outside.
 async fn plan(f: &Fixture, in_app: bool, addresses: &[&str]) {
     let mut jobs = f.jobs(&f.lease().await).await;
+    for job in &mut jobs {
+        let kinds: &[&str] = if in_app { &["in_app", "push"] } else { &["push"] };
+        job.plan = Arc::new(plan_of(kinds));
+    }
     for addressee in jobs.iter_mut().flat_map(|job| &mut job.users) {
         addressee.in_app = in_app;
         addressee.outside = addresses.iter().map(|address| outgoing(address)).collect();

@@ -238,6 +238,7 @@ async fn planned(
         lane: Arc::from("sms"),
         strand: Arc::from(""),
         skip: None,
+        active_until: None,
         replaces: false,
     };
     let mut jobs = f.jobs(&f.lease().await).await;

@@ -3,7 +3,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use carillon_domain::{ChannelKind, NotificationId, SecretId, ports::SigningKind};
 use tokio::task::JoinSet;
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, plan_of};
 use crate::{
     events::EventFilter,
     store::{endpoints::*, outside::*, *},
@@ -66,6 +66,9 @@ async fn send(f: Arc<Fixture>, turn: usize) -> NotificationId {
     };
     f.accept(std::slice::from_ref(&row)).await;
     let mut jobs = f.jobs(&f.lease().await).await;
+    for job in &mut jobs {
+        job.plan = Arc::new(plan_of(&["in_app", "webhook"]));
+    }
     for addressee in jobs.iter_mut().flat_map(|job| &mut job.users) {
         let mut hosts = HOSTS;
         hosts.rotate_left(turn % HOSTS.len());
@@ -81,6 +84,7 @@ async fn send(f: Arc<Fixture>, turn: usize) -> NotificationId {
                 strand: Arc::from(""),
                 skip: None,
                 replaces: true,
+                active_until: None,
             })
             .collect();
     }

@@ -1,17 +1,20 @@
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use carillon_domain::{NotificationId, PlainAddress, TenantId, Timestamp, UserId};
+use carillon_domain::{EntryId, NotificationId, PlainAddress, TenantId, Timestamp, UserId};
+use carillon_policy::Reason;
 
 use crate::store::records::{NotificationRow, RecipientPhase, RecipientState};
 
 /// Which recipient.
 pub(crate) type RecipientKey = (TenantId, NotificationId, UserId);
 
-/// A row of `climbs`, new or with another time.
+/// When something is due of an open recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClimbRow {
     pub(crate) key: RecipientKey,
     pub(crate) due_at: Timestamp,
+    /// Of a climb that was handed out: nothing is changed where something fell due meanwhile. None of a new one.
+    pub(crate) token: Option<i64>,
 }
 
 /// A climb that was handed out.
@@ -31,6 +34,8 @@ pub(crate) struct RecipientMove {
     pub(crate) step: Option<(u32, Timestamp)>,
     /// Whether it took its place in the frequency caps.
     pub(crate) counted: bool,
+    /// The entry that shows it and its change, where it is shown from now on.
+    pub(crate) entry: Option<(EntryId, u64)>,
 }
 
 /// A row of `decisions`, new. Its number is given when it is written.
@@ -44,50 +49,63 @@ pub(crate) struct DecisionRow {
     pub(crate) body: String,
 }
 
-/// What was decided about a recipient beside plainly sending.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+/// What was decided about a recipient beside plainly sending: `kind`, `reason` and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Decision {
     /// The step waits.
-    Held {
-        /// `active`, `quiet_hours`, `throttle`, `digest`.
-        reason: String,
-        until: Timestamp,
-    },
-    /// What it waited for is over; it is decided anew.
-    Released {
-        /// As in `held`.
-        reason: String,
-    },
+    Held(Why),
+    /// What it waited for is over, and it starts.
+    Released(Why),
     /// Its condition did not hold: the next step has its turn.
-    Passed {
-        /// `unseen`, `inactive`, `reachable`.
-        condition: String,
-    },
+    Passed(Why),
     /// The step before came to its end unanswered.
-    Escalated {
-        /// `deadline`, `inactive`: nobody was there; `failed`: nothing of it arrived.
-        reason: String,
-    },
-    /// Nothing of the step is sent.
-    Skipped { reason: String },
+    Escalated(Escalation),
+    /// Nothing of the step, or not the inbox entry, is sent.
+    Skipped(Why),
     /// A frequency cap left no room for it.
-    Capped { reason: String },
+    Capped(Why),
     /// The recipient came to its end.
-    Ended { state: RecipientState, reason: String },
+    Ended(Ending),
+}
+
+/// Why, typed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Why {
+    #[serde(flatten)]
+    pub(crate) reason: Reason,
+}
+
+/// Why the next step has its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub(crate) enum Escalation {
+    /// Its time was over.
+    Deadline,
+    /// Nobody is there whose answer in the app could be waited for.
+    Inactive,
+    /// Nothing of it arrived, and nothing will.
+    Failed,
+}
+
+/// How a recipient ended, in words.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Ending {
+    pub(crate) state: Cow<'static, str>,
+    pub(crate) reason: Cow<'static, str>,
 }
 
 impl Decision {
     /// Its word, as it is stored.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
-            Self::Held { .. } => "held",
-            Self::Released { .. } => "released",
-            Self::Passed { .. } => "passed",
-            Self::Escalated { .. } => "escalated",
-            Self::Skipped { .. } => "skipped",
-            Self::Capped { .. } => "capped",
-            Self::Ended { .. } => "ended",
+            Self::Held(_) => "held",
+            Self::Released(_) => "released",
+            Self::Passed(_) => "passed",
+            Self::Escalated(_) => "escalated",
+            Self::Skipped(_) => "skipped",
+            Self::Capped(_) => "capped",
+            Self::Ended(_) => "ended",
         }
     }
 }

@@ -3,10 +3,10 @@ use std::{
     sync::Arc,
 };
 
-use carillon_domain::{NotificationId, TenantId};
+use carillon_domain::{NotificationId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
-use super::records::{ClimbLease, Climbing, LoadedClimbs, RecipientKey};
+use super::records::{ClimbLease, ClimbRow, Climbing, LoadedClimbs, RecipientKey};
 use crate::store::{
     ledger::Writes,
     records::NotificationRow,
@@ -101,9 +101,26 @@ pub(in crate::store) fn over(writes: &Writes) -> Vec<RecipientKey> {
         .recipient_ends
         .iter()
         .map(|row| (row.tenant.clone(), row.notification, row.user));
-    let mut keys: Vec<RecipientKey> = ended.chain(writes.climb_ends.iter().cloned()).collect();
-    // In one order on every node.
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+    ended.collect()
+}
+
+/// A climb that was looked at: its lease, and when something is due again, if it is.
+pub(in crate::store) type Looked<'a> = (&'a RecipientKey, i64, Option<Timestamp>);
+
+/// Climbs that were looked at.
+pub(in crate::store) fn looked(writes: &Writes) -> Vec<Looked<'_>> {
+    let again = writes
+        .climbs
+        .iter()
+        .filter_map(|row| Some((&row.key, row.token?, Some(row.due_at))));
+    let over = writes
+        .climb_ends
+        .iter()
+        .map(|lease| (&lease.key, lease.token, None));
+    again.chain(over).collect()
+}
+
+/// When something is due of new recipients.
+pub(in crate::store) fn new_climbs(writes: &Writes) -> Vec<&ClimbRow> {
+    writes.climbs.iter().filter(|row| row.token.is_none()).collect()
 }

@@ -25,7 +25,9 @@ pub(super) use decide::{
 };
 pub(super) use follow::{follow, may_follow};
 pub(crate) use planning::Bars;
-pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, plan_outside, take_back};
+pub(super) use planning::{
+    EarlierOnes, NOT_RECALLABLE, OVERTAKEN, Sending, overtake_earlier, send, take_back,
+};
 pub(crate) use receipt::FarReceipt;
 pub(super) use receipt::{Early, RECEIPT, ReceiptColumns, far_receipts, receive, received};
 pub(crate) use records::*;

@@ -8,9 +8,11 @@ use std::{
 };
 
 use carillon_domain::{
-    Address, Category, ChannelKind, DeliveryId, TenantId, Timestamp, UserId,
+    Address, Category, ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp, UserId,
     ports::{Lane, Operation},
 };
+
+use carillon_policy::Preference;
 
 use super::records::{Brings, DeliveryState, LaneKey, OutsideRow, WorkRow};
 use crate::store::{
@@ -20,8 +22,6 @@ use crate::store::{
 
 /// Said of what a newer notification overtook.
 pub(in crate::store) const OVERTAKEN: &str = "a newer notification with the same collapse key took its place";
-/// Said of what is not sent because its address is suppressed.
-const SUPPRESSED: &str = "suppressed";
 /// Said of what its recipient turned off.
 pub(super) const UNSUBSCRIBED: &str = "unsubscribed";
 /// Said of what was delivered where nothing can be taken back.
@@ -39,40 +39,44 @@ pub(crate) struct Bars {
 }
 
 impl Bars {
-    /// Why it is not sent, if it is not.
-    pub(crate) fn skip(
+    /// Whether an address is not written to.
+    pub(in crate::store) fn is_suppressed(&self, tenant: &TenantId, outgoing: &Outgoing) -> bool {
+        let (channel, address) = (outgoing.channel.clone(), outgoing.address.clone());
+        !self.suppressed.is_empty() && self.suppressed.contains(&(tenant.clone(), channel, address))
+    }
+
+    /// What a recipient chose for a category over these channels, each choice once.
+    pub(in crate::store) fn preferences<'a>(
         &self,
         tenant: &TenantId,
         user: UserId,
         category: &Category,
-        outgoing: &Outgoing,
-    ) -> Option<&'static str> {
-        if outgoing.skip.is_some() {
-            return outgoing.skip;
-        }
-        let channel = outgoing.channel.clone();
-        let address = (tenant.clone(), channel.clone(), outgoing.address.clone());
-        if self.suppressed.contains(&address) {
-            return Some(SUPPRESSED);
-        }
-        self.is_off(tenant, user, category, channel)
-            .then_some(UNSUBSCRIBED)
-    }
-
-    /// The most specific choice counts.
-    fn is_off(&self, tenant: &TenantId, user: UserId, category: &Category, channel: ChannelKind) -> bool {
+        channels: impl Iterator<Item = &'a ChannelKind>,
+    ) -> Vec<Preference> {
         if self.chosen.is_empty() {
-            return false;
+            return Vec::new();
         }
-        let levels = [
-            (Some(category.clone()), Some(channel.clone())),
-            (None, Some(channel)),
-            (Some(category.clone()), None),
-        ];
-        let wanted = levels
-            .into_iter()
-            .find_map(|(category, channel)| self.chosen.get(&(tenant.clone(), user, category, channel)));
-        wanted == Some(&false)
+        let mut levels = vec![(Some(category.clone()), None)];
+        for channel in channels {
+            for category in [Some(category.clone()), None] {
+                let level = (category, Some(channel.clone()));
+                if !levels.contains(&level) {
+                    levels.push(level);
+                }
+            }
+        }
+        let chosen = |(category, channel): (Option<Category>, Option<ChannelKind>)| {
+            let enabled = *self
+                .chosen
+                .get(&(tenant.clone(), user, category.clone(), channel.clone()))?;
+            Some(Preference {
+                category,
+                channel,
+                enabled: Some(enabled),
+                digest: None,
+            })
+        };
+        levels.into_iter().filter_map(chosen).collect()
     }
 }
 
@@ -83,6 +87,8 @@ pub(in crate::store) type CollapseName = (UserKey, Arc<str>);
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Earlier {
     pub(in crate::store) id: DeliveryId,
+    /// Which it brings.
+    pub(in crate::store) notification: Option<NotificationId>,
     pub(in crate::store) channel: ChannelKind,
     pub(in crate::store) address: Address,
     pub(in crate::store) provider_id: Option<String>,
@@ -91,72 +97,105 @@ pub(in crate::store) struct Earlier {
 /// Deliveries by what their collapse keys name.
 pub(in crate::store) type EarlierOnes = HashMap<CollapseName, Vec<Earlier>>;
 
-/// Writes a recipient's deliveries outside the inbox; older ones with the same collapse key give way.
-pub(in crate::store) fn plan_outside(
+/// One way of a step that starts, and why it is not gone, if it is not.
+pub(in crate::store) struct Sending<'a> {
+    pub(in crate::store) way: &'a Outgoing,
+    pub(in crate::store) skip: Option<Cow<'static, str>>,
+}
+
+/// What an earlier notification with the same collapse key has not sent to a recipient yet gives way to this one.
+pub(in crate::store) fn overtake_earlier(
     ledger: &mut Ledger,
-    bars: &Bars,
-    earlier: &mut EarlierOnes,
+    earlier: &EarlierOnes,
     job: &PlanJob,
     addressee: &Addressee,
 ) {
+    let tenant = &job.lease.tenant;
+    let Some(collapse) = job.collapse() else { return };
+    let older = earlier.get(&((tenant.clone(), addressee.user), collapse));
+    for older in older.into_iter().flatten() {
+        if older.notification != Some(job.lease.notification) {
+            overtake(ledger, tenant, older, false);
+        }
+    }
+}
+
+/// Writes deliveries of one step outside the inbox; what was sent to the same address with the same collapse key is
+/// replaced where the channel can.
+pub(in crate::store) fn send(
+    ledger: &mut Ledger,
+    earlier: &mut EarlierOnes,
+    job: &PlanJob,
+    addressee: &Addressee,
+    step: u32,
+    sendings: Vec<Sending<'_>>,
+) {
     let collapse = job.collapse();
     let tenant = &job.lease.tenant;
+    let notification = job.lease.notification;
     let name = collapse
         .as_ref()
         .map(|collapse| ((tenant.clone(), addressee.user), Arc::clone(collapse)));
-    let older = name
+    let mut known = name
         .as_ref()
         .and_then(|name| earlier.remove(name))
         .unwrap_or_default();
-    for older in &older {
-        overtake(ledger, tenant, older);
-    }
-    let mut newer = Vec::with_capacity(addressee.outside.len());
-    for outgoing in &addressee.outside {
-        let skip = bars.skip(tenant, addressee.user, &job.notification.category, outgoing);
-        let replaced = older
-            .iter()
-            .filter(|older| outgoing.replaces && skip.is_none() && older.channel == outgoing.channel)
-            .find(|older| older.address == outgoing.address)
-            .and_then(|older| older.provider_id.clone());
-        let state = if skip.is_some() {
-            DeliveryState::Skipped
-        } else {
+    for Sending { way, skip } in sendings {
+        let is_sent = skip.is_none();
+        let same = |older: &Earlier| {
+            older.notification != Some(notification)
+                && older.channel == way.channel
+                && older.address == way.address
+        };
+        let mut replaced = None;
+        if is_sent {
+            for older in known.iter().filter(|older| same(older)) {
+                overtake(ledger, tenant, older, true);
+                if way.replaces {
+                    replaced = replaced.or_else(|| older.provider_id.clone());
+                }
+            }
+            known.retain(|older| !same(older));
+        }
+        let state = if is_sent {
             DeliveryState::Pending
+        } else {
+            DeliveryState::Skipped
         };
         let row = OutsideRow {
             tenant: tenant.clone(),
             id: DeliveryId::at(ledger.now),
-            brings: Brings::Notification(job.lease.notification),
+            brings: Brings::Notification(notification),
             user: Some(addressee.user),
-            step: 0,
+            step,
             name: addressee.name.clone(),
-            channel: outgoing.channel.clone(),
-            address: outgoing.address.clone(),
-            device: outgoing.device,
-            lane: Arc::clone(&outgoing.lane),
+            channel: way.channel.clone(),
+            address: way.address.clone(),
+            device: way.device,
+            lane: Arc::clone(&way.lane),
             locale: addressee.locale.clone(),
             state,
-            reason: skip.map(Cow::Borrowed),
+            reason: skip,
             provider_id: replaced,
-            collapse: collapse.clone().filter(|_| skip.is_none()),
+            collapse: collapse.clone().filter(|_| is_sent),
             created_at: ledger.now,
             expires_at: job.notification.expires_at,
         };
-        if skip.is_none() {
+        if is_sent {
             let operation = if row.provider_id.is_some() {
                 Operation::Replace
             } else {
                 Operation::Deliver
             };
-            let mut work = WorkRow::of(&row, Arc::clone(&outgoing.strand), operation);
+            let mut work = WorkRow::of(&row, Arc::clone(&way.strand), operation);
             // What one transaction plans stays in the order of its notifications.
             work.ord = work
                 .ord
                 .saturating_add(i64::try_from(ledger.writes.work.len()).unwrap_or(i64::MAX));
             ledger.writes.work.push(work);
-            newer.push(Earlier {
+            known.push(Earlier {
                 id: row.id,
+                notification: Some(notification),
                 channel: row.channel.clone(),
                 address: row.address.clone(),
                 provider_id: row.provider_id.clone(),
@@ -164,13 +203,14 @@ pub(in crate::store) fn plan_outside(
         }
         ledger.writes.outside.push(row);
     }
-    if let Some(name) = name.filter(|_| !newer.is_empty()) {
-        earlier.insert(name, newer);
+    if let Some(name) = name.filter(|_| !known.is_empty()) {
+        earlier.insert(name, known);
     }
 }
 
 /// An older delivery gives way: what still waits is not sent. When the same batch planned it, its row is not written yet.
-fn overtake(ledger: &mut Ledger, tenant: &TenantId, older: &Earlier) {
+/// What arrived is found again until something else is sent to where it is: then it is `forgotten`.
+fn overtake(ledger: &mut Ledger, tenant: &TenantId, older: &Earlier, forgotten: bool) {
     let of_batch = ledger
         .writes
         .outside
@@ -184,7 +224,13 @@ fn overtake(ledger: &mut Ledger, tenant: &TenantId, older: &Earlier) {
             row.collapse = None;
             ledger.writes.work.retain(|work| work.delivery != older.id);
         }
-        None => ledger.writes.overtaken.push((tenant.clone(), older.id)),
+        None => {
+            *ledger
+                .writes
+                .overtaken
+                .entry((tenant.clone(), older.id))
+                .or_default() |= forgotten;
+        }
     }
 }
 

@@ -1,16 +1,27 @@
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use carillon_domain::{NotificationId, TenantId, Timestamp};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{PostgresStore, column::column};
+use super::{
+    PostgresStore,
+    column::column,
+    outside,
+    plan::{mailboxes, open_entries},
+    write::write,
+};
 use crate::store::{
     ladder::{
         self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
         RecipientKey,
     },
-    ledger::Writes,
+    ledger::{Ledger, Writes},
+    listeners::Listeners,
     outside::{Effects, fell},
+    plan::Known,
+    records::{Committed, PlanJob, UserKey},
     rows,
 };
 
@@ -106,12 +117,30 @@ impl LadderStore for PostgresStore {
         ladder::climbing(leases, recipients, found)
     }
 
+    async fn climb(
+        &self,
+        now: Timestamp,
+        leases: &[ClimbLease],
+        jobs: &[PlanJob],
+    ) -> Result<Committed<u64>, StoreError> {
+        self.anew(|| self.climb_once(now, leases, jobs)).await
+    }
+
     async fn drop_climbs(&self, leases: &[ClimbLease]) -> Result<(), StoreError> {
         self.anew(|| self.forget_climbs(leases)).await
     }
 
     async fn close_late(&self, now: Timestamp, limit: usize) -> Result<bool, StoreError> {
         self.anew(|| self.close(now, limit)).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = self.postgres.read_system("the ladder serves all tenants").await?;
+        let (micros,): (i64,) =
+            sqlx::query_as("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
+                .fetch_one(&mut *read)
+                .await?;
+        Ok(Some(Timestamp::from_micros(micros)))
     }
 
     async fn recipient_counts(
@@ -133,6 +162,88 @@ impl LadderStore for PostgresStore {
 }
 
 impl PostgresStore {
+    async fn climb_once(
+        &self,
+        now: Timestamp,
+        leases: &[ClimbLease],
+        jobs: &[PlanJob],
+    ) -> Result<Committed<u64>, StoreError> {
+        let mut tx = self
+            .postgres
+            .begin_system("the ladder serves all tenants")
+            .await?;
+        let tenants = column!(leases, lease => lease.key.0.as_str());
+        let notifications = column!(leases, lease => lease.key.1.to_string());
+        let users = column!(leases, lease => lease.key.2.to_string());
+        // Whoever withdraws a notification waits for those who look at it, and they see that he did.
+        sqlx::query(
+            "SELECT 1 FROM notifications n WHERE (n.tenant, n.id) IN (SELECT * FROM UNNEST($1::text[], $2::text[])) \
+             ORDER BY n.tenant, n.id FOR SHARE",
+        )
+        .bind(&tenants)
+        .bind(&notifications)
+        .fetch_all(&mut *tx)
+        .await?;
+        let inboxes: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::mailboxes).collect();
+        let mailboxes = mailboxes(&mut tx, &self.epoch, &inboxes).await?;
+        let rows: Vec<ladder::StandingColumns> = sqlx::query_as(
+            "SELECT j.place - 1, CASE WHEN r.state = 'open' AND n.state IN ('accepted', 'planned') \
+             AND n.answered IS NULL THEN 1 ELSE 0 END::bigint, r.step, r.step_at, r.counted, \
+             CASE WHEN EXISTS (SELECT 1 FROM receipts s WHERE s.tenant = r.tenant \
+             AND s.notification = r.notification AND s.user_id = r.user_id AND s.kind = 'seen') THEN 1 ELSE 0 END::bigint, \
+             r.phase FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[]) \
+             WITH ORDINALITY AS j(tenant, notification, user_id, lease, place) \
+             JOIN climbs c ON c.tenant = j.tenant AND c.notification = j.notification AND c.user_id = j.user_id \
+             AND c.lease = j.lease JOIN recipients r ON r.tenant = c.tenant AND r.notification = c.notification \
+             AND r.user_id = c.user_id JOIN notifications n ON n.tenant = c.tenant AND n.id = c.notification \
+             ORDER BY r.tenant, r.notification, r.user_id FOR UPDATE OF r",
+        )
+        .bind(&tenants)
+        .bind(&notifications)
+        .bind(&users)
+        .bind(column!(leases, lease => lease.token))
+        .fetch_all(&mut *tx)
+        .await?;
+        outside::hold_lanes(&mut tx, now, jobs, &Listeners::default()).await?;
+        let deliveries: Vec<ladder::StandingDelivery> = sqlx::query_as(
+            "SELECT j.place - 1, d.step, d.channel, d.address, d.state FROM UNNEST($1::text[], $2::text[], $3::text[]) \
+             WITH ORDINALITY AS j(tenant, notification, user_id, place) JOIN deliveries d ON d.tenant = j.tenant \
+             AND d.notification = j.notification AND d.user_id = j.user_id",
+        )
+        .bind(&tenants)
+        .bind(&notifications)
+        .bind(&users)
+        .fetch_all(&mut *tx)
+        .await?;
+        let decisions: Vec<ladder::StandingDecision> = sqlx::query_as(
+            "SELECT j.place - 1, d.step, d.body FROM UNNEST($1::text[], $2::text[], $3::text[]) \
+             WITH ORDINALITY AS j(tenant, notification, user_id, place) JOIN decisions d ON d.tenant = j.tenant \
+             AND d.notification = j.notification AND d.user_id = j.user_id ORDER BY j.place, d.number",
+        )
+        .bind(&tenants)
+        .bind(&notifications)
+        .bind(&users)
+        .fetch_all(&mut *tx)
+        .await?;
+        let places = ladder::standings(jobs, rows, deliveries, decisions)?;
+        let known = Known {
+            open: open_entries(&mut tx, jobs).await?,
+            bars: outside::bars(&mut tx, &self.prints, jobs).await?,
+            earlier: outside::earlier(&mut tx, jobs).await?,
+            ..Known::default()
+        };
+        let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
+        let value = ladder::climb_on(&mut ledger, known, leases, jobs, places)?;
+        let mut writes = ledger.finish();
+        write(&mut tx, now, self.limits.devices, &writes).await?;
+        tx.commit().await?;
+        Ok(Committed {
+            value,
+            told: false,
+            envelopes: std::mem::take(&mut writes.envelopes),
+        })
+    }
+
     async fn forget_climbs(&self, leases: &[ClimbLease]) -> Result<(), StoreError> {
         let mut tx = self
             .postgres
@@ -280,9 +391,41 @@ pub(super) async fn write_climbs(tx: &mut PgConnection, writes: &Writes) -> Resu
         .await?;
     }
     let over = ladder::over(writes);
-    // Those that are taken away and those that are written, in one order.
     end_climbs(tx, &over).await?;
-    let rows = &writes.climbs;
+    let looked = ladder::looked(writes);
+    if !looked.is_empty() {
+        // Both in one order.
+        sqlx::query(
+            "SELECT 1 FROM UNNEST($1::text[], $2::text[], $3::text[]) AS v(tenant, notification, user_id) \
+             JOIN climbs c ON c.tenant = v.tenant AND c.notification = v.notification AND c.user_id = v.user_id \
+             ORDER BY c.tenant, c.notification, c.user_id FOR UPDATE OF c",
+        )
+        .bind(column!(looked, ((tenant, _, _), _, _) => tenant.as_str()))
+        .bind(column!(looked, ((_, notification, _), _, _) => notification.to_string()))
+        .bind(column!(looked, ((_, _, user), _, _) => user.to_string()))
+        .fetch_all(&mut *tx)
+        .await?;
+        for statement in [
+            "UPDATE climbs c SET due_at = v.due_at FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], \
+             $5::bigint[]) AS v(tenant, notification, user_id, lease, due_at) WHERE c.tenant = v.tenant \
+             AND c.notification = v.notification AND c.user_id = v.user_id AND c.lease = v.lease \
+             AND v.due_at IS NOT NULL",
+            "DELETE FROM climbs c USING UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) \
+             AS v(tenant, notification, user_id, lease, due_at) WHERE c.tenant = v.tenant \
+             AND c.notification = v.notification AND c.user_id = v.user_id AND c.lease = v.lease \
+             AND v.due_at IS NULL",
+        ] {
+            sqlx::query(statement)
+                .bind(column!(looked, ((tenant, _, _), _, _) => tenant.as_str()))
+                .bind(column!(looked, ((_, notification, _), _, _) => notification.to_string()))
+                .bind(column!(looked, ((_, _, user), _, _) => user.to_string()))
+                .bind(column!(looked, (_, token, _) => *token))
+                .bind(column!(looked, (_, _, due) => due.map(Timestamp::as_micros)))
+                .execute(&mut *tx)
+                .await?;
+        }
+    }
+    let rows = ladder::new_climbs(writes);
     if !rows.is_empty() {
         sqlx::query(
             "INSERT INTO climbs (tenant, notification, user_id, due_at) SELECT * FROM \
@@ -338,7 +481,8 @@ pub(super) async fn climb_on(
          JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
          AND r.user_id = d.user_id AND r.state = 'open' \
          ORDER BY r.tenant, r.notification, r.user_id \
-         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = LEAST(climbs.due_at, excluded.due_at)",
+         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = LEAST(climbs.due_at, excluded.due_at), \
+         lease = climbs.lease + 1",
     )
     .bind(column!(fallen, (tenant, _) => tenant.as_str()))
     .bind(column!(fallen, (_, id) => id.as_str()))

@@ -14,6 +14,7 @@ use crate::events::EventKind;
 use crate::store::{
     apply,
     ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey},
+    outside::{self as outside_rows, ClimbingOfColumns, collapse_keys},
     plan::{Before, Known, OpenKey, plan},
     records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
@@ -44,6 +45,8 @@ impl PostgresStore {
             before: before(&mut tx, jobs).await?,
             bars: outside::bars(&mut tx, &self.prints, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
+            climbing: climbing_of(&mut tx, jobs).await?,
+            ..Known::default()
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         ledger.listeners = listeners;
@@ -284,7 +287,7 @@ pub(super) async fn topics(
     ))
 }
 
-async fn open_entries(
+pub(super) async fn open_entries(
     tx: &mut PgConnection,
     jobs: &[PlanJob],
 ) -> Result<HashMap<OpenKey, EntryRow>, StoreError> {
@@ -317,6 +320,31 @@ async fn open_entries(
         .fetch_all(&mut *tx)
         .await?;
     rows::by_open_key(found)
+}
+
+/// Notifications of whom something is due, with a collapse key that one of the jobs has.
+async fn climbing_of(
+    tx: &mut PgConnection,
+    jobs: &[PlanJob],
+) -> Result<HashMap<OpenKey, Vec<NotificationId>>, StoreError> {
+    let keys = collapse_keys(jobs);
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<ClimbingOfColumns> = sqlx::query_as(
+        "SELECT c.tenant, c.user_id, n.category, n.collapse_key, c.notification \
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS j(tenant, user_id, category, collapse_key) \
+         JOIN climbs c ON c.tenant = j.tenant AND c.user_id = j.user_id \
+         JOIN notifications n ON n.tenant = c.tenant AND n.id = c.notification \
+         AND n.category = j.category AND n.collapse_key = j.collapse_key",
+    )
+    .bind(column!(keys, (tenant, _, _, _) => *tenant))
+    .bind(column!(keys, (_, user, _, _) => user.as_str()))
+    .bind(column!(keys, (_, _, category, _) => *category))
+    .bind(column!(keys, (_, _, _, collapse) => *collapse))
+    .fetch_all(tx)
+    .await?;
+    outside_rows::climbing_of(rows)
 }
 
 async fn erased(tx: &mut PgConnection, users: &HashSet<UserKey>) -> Result<HashSet<UserKey>, StoreError> {

@@ -235,9 +235,11 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
     let rows = &writes.moves;
     if !rows.is_empty() {
         sqlx::query(
-            "UPDATE recipients SET phase = v.phase, step = v.step, step_at = v.step_at, counted = v.counted \
-             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) \
-             AS v(tenant, notification, user_id, phase, step, step_at, counted) \
+            "UPDATE recipients SET phase = v.phase, step = v.step, step_at = v.step_at, counted = v.counted, \
+             entry = COALESCE(v.entry, recipients.entry), seq = COALESCE(v.seq, recipients.seq) \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], \
+             $8::text[], $9::bigint[]) \
+             AS v(tenant, notification, user_id, phase, step, step_at, counted, entry, seq) \
              WHERE recipients.tenant = v.tenant AND recipients.notification = v.notification \
              AND recipients.user_id = v.user_id AND recipients.state = 'open'",
         )
@@ -248,6 +250,8 @@ async fn recipients(connection: &mut PgConnection, writes: &Writes) -> Result<()
         .bind(column!(rows, row => row.step.map(|(step, _)| i64::from(step))))
         .bind(column!(rows, row => row.step.map(|(_, at)| at.as_micros())))
         .bind(column!(rows, row => i64::from(row.counted)))
+        .bind(column!(rows, row => row.entry.map(|(entry, _)| entry.to_string())))
+        .bind(column!(rows, row => row.entry.map(|(_, seq)| stored(seq))))
         .execute(&mut *connection)
         .await?;
     }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use carillon_domain::{
-    Address, ChannelKind, DeviceId, ExternalUserId, PlainAddress, TenantId, TopicName, UserId, ports::Lane,
+    Address, ChannelKind, DeviceId, ExternalUserId, PlainAddress, TenantId, Timestamp, TopicName, UserId,
+    ports::Lane,
 };
+use carillon_policy::Plan;
 
 use super::{Lease, NotificationRow, UserKey};
 
@@ -13,6 +15,10 @@ use super::{Lease, NotificationRow, UserKey};
 pub(crate) struct PlanJob {
     pub(crate) lease: Lease,
     pub(crate) notification: Arc<NotificationRow>,
+    /// What its users climb.
+    pub(crate) plan: Arc<FixedPlan>,
+    /// Whether it passes preferences, quiet hours, holds and caps.
+    pub(crate) critical: bool,
     /// Its user targets, resolved, without repeats, and its plain addresses.
     pub(crate) users: Vec<Addressee>,
     /// Its topic targets, and whether each keeps a history.
@@ -85,6 +91,34 @@ pub(crate) struct Addressee {
     pub(crate) plain: Option<PlainAddress>,
     /// Where it goes outside the inbox.
     pub(crate) outside: Vec<Outgoing>,
+    /// Until when a device of the user is active; none when nobody is.
+    pub(crate) active_until: Option<Timestamp>,
+    /// The user's own time zone, IANA.
+    pub(crate) zone: Option<Arc<str>>,
+}
+
+/// A plan that is climbed, and how it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FixedPlan {
+    pub(crate) plan: Plan,
+    /// JSON.
+    pub(crate) text: Arc<str>,
+}
+
+impl FixedPlan {
+    /// As it will be stored.
+    pub(crate) fn new(plan: Plan) -> Result<Self, serde_json::Error> {
+        let text = Arc::from(serde_json::to_string(&plan)?);
+        Ok(Self { plan, text })
+    }
+
+    /// As it is stored.
+    pub(crate) fn parse(text: &Arc<str>) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            plan: serde_json::from_str(text)?,
+            text: Arc::clone(text),
+        })
+    }
 }
 
 impl Addressee {
@@ -99,6 +133,8 @@ impl Addressee {
             locale: None,
             plain: None,
             outside: Vec::new(),
+            active_until: None,
+            zone: None,
         }
     }
 }
@@ -117,6 +153,22 @@ pub(crate) struct Outgoing {
     pub(crate) skip: Option<&'static str>,
     /// Whether the channel can put it in the place of an older one.
     pub(crate) replaces: bool,
+    /// Until when the device is active.
+    pub(crate) active_until: Option<Timestamp>,
+}
+
+/// Said of a user who has no address on a channel.
+pub(crate) const NO_ADDRESS: &str = "no address";
+/// Said of an address that its owner did not confirm, where the channel asks for it.
+pub(crate) const UNVERIFIED: &str = "unverified";
+/// Stands where a delivery has no address.
+pub(crate) const NOWHERE: &str = "-";
+
+impl Outgoing {
+    /// Whether there is an address at all.
+    pub(crate) fn leads_nowhere(&self) -> bool {
+        self.address.as_str() == NOWHERE
+    }
 }
 
 /// Which part of a notification a job plans: what is too much for one transaction is planned in several.

@@ -1,16 +1,27 @@
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use carillon_domain::{NotificationId, TenantId, Timestamp};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::{SqliteStore, bulk::Bulk, keys::json_list};
+use super::{
+    SqliteStore,
+    bulk::Bulk,
+    keys::json_list,
+    outside,
+    plan::{mailboxes, open_entries},
+    write::write,
+};
 use crate::store::{
     ladder::{
         self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
         RecipientKey,
     },
-    ledger::Writes,
+    ledger::{Ledger, Writes},
     outside::{Effects, fell},
+    plan::Known,
+    records::{Committed, PlanJob, UserKey},
     rows,
 };
 
@@ -114,6 +125,65 @@ impl LadderStore for SqliteStore {
         ladder::climbing(leases, recipients, found)
     }
 
+    async fn climb(
+        &self,
+        now: Timestamp,
+        leases: &[ClimbLease],
+        jobs: &[PlanJob],
+    ) -> Result<Committed<u64>, StoreError> {
+        let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
+        let keys = json_list(leases.iter().map(|lease| {
+            let (tenant, notification, user) = &lease.key;
+            (tenant.as_str(), *notification, *user, lease.token)
+        }))?;
+        let rows: Vec<ladder::StandingColumns> = sqlx::query_as(
+            "SELECT j.key, CASE WHEN r.state = 'open' AND n.state IN ('accepted', 'planned') AND n.answered IS NULL \
+             THEN 1 ELSE 0 END, r.step, r.step_at, r.counted, EXISTS (SELECT 1 FROM receipts s WHERE s.tenant = r.tenant \
+             AND s.notification = r.notification AND s.user_id = r.user_id AND s.kind = 'seen'), r.phase \
+             FROM json_each($1) j CROSS JOIN climbs c ON c.tenant = j.value ->> 0 AND c.notification = j.value ->> 1 \
+             AND c.user_id = j.value ->> 2 AND c.lease = j.value ->> 3 \
+             CROSS JOIN recipients r ON r.tenant = c.tenant AND r.notification = c.notification AND r.user_id = c.user_id \
+             CROSS JOIN notifications n ON n.tenant = c.tenant AND n.id = c.notification",
+        )
+        .bind(keys.as_str())
+        .fetch_all(&mut *tx)
+        .await?;
+        let deliveries: Vec<ladder::StandingDelivery> = sqlx::query_as(
+            "SELECT j.key, d.step, d.channel, d.address, d.state FROM json_each($1) j CROSS JOIN deliveries d \
+             ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 AND d.user_id = j.value ->> 2",
+        )
+        .bind(keys.as_str())
+        .fetch_all(&mut *tx)
+        .await?;
+        let decisions: Vec<ladder::StandingDecision> = sqlx::query_as(
+            "SELECT j.key, d.step, d.body FROM json_each($1) j CROSS JOIN decisions d \
+             ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 AND d.user_id = j.value ->> 2 \
+             ORDER BY j.key, d.number",
+        )
+        .bind(keys)
+        .fetch_all(&mut *tx)
+        .await?;
+        let places = ladder::standings(jobs, rows, deliveries, decisions)?;
+        let users: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::mailboxes).collect();
+        let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
+        let known = Known {
+            open: open_entries(&mut tx, jobs).await?,
+            bars: outside::bars(&mut tx, &self.prints, jobs).await?,
+            earlier: outside::earlier(&mut tx, jobs).await?,
+            ..Known::default()
+        };
+        let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
+        let value = ladder::climb_on(&mut ledger, known, leases, jobs, places)?;
+        let mut writes = ledger.finish();
+        write(&mut tx, now, self.limits.devices, &writes).await?;
+        tx.commit().await?;
+        Ok(Committed {
+            value,
+            told: false,
+            envelopes: std::mem::take(&mut writes.envelopes),
+        })
+    }
+
     async fn drop_climbs(&self, leases: &[ClimbLease]) -> Result<(), StoreError> {
         let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
         sqlx::query(
@@ -130,6 +200,18 @@ impl LadderStore for SqliteStore {
     }
 
     async fn close_late(&self, now: Timestamp, limit: usize) -> Result<bool, StoreError> {
+        // Mostly there is none, and then nobody else's write has to wait.
+        let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
+        let any: Option<(i64,)> = sqlx::query_as(
+            "SELECT 1 FROM notifications WHERE state = 'planned' AND closed_at IS NULL AND expires_at <= $1 LIMIT 1",
+        )
+        .bind(now.as_micros())
+        .fetch_optional(&mut *read)
+        .await?;
+        drop(read);
+        if any.is_none() {
+            return Ok(false);
+        }
         let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
         let late: Vec<(String, String)> = sqlx::query_as(
             "SELECT tenant, id FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
@@ -179,6 +261,10 @@ impl LadderStore for SqliteStore {
         .await?;
         tx.commit().await?;
         Ok(!all || late.len() >= limit)
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
     }
 
     async fn recipient_counts(
@@ -267,7 +353,7 @@ pub(super) async fn write_climbs(tx: &mut SqliteConnection, writes: &Writes) -> 
         })
         .await?;
     CLIMBS
-        .run(tx, &writes.climbs, |query, row| {
+        .run(tx, &ladder::new_climbs(writes), |query, row| {
             let (tenant, notification, user) = &row.key;
             query
                 .bind(tenant.as_str())
@@ -276,7 +362,33 @@ pub(super) async fn write_climbs(tx: &mut SqliteConnection, writes: &Writes) -> 
                 .bind(row.due_at.as_micros())
         })
         .await?;
-    end_climbs(tx, &ladder::over(writes)).await
+    end_climbs(tx, &ladder::over(writes)).await?;
+    let looked = ladder::looked(writes);
+    if looked.is_empty() {
+        return Ok(());
+    }
+    let keys = json_list(looked.iter().map(|((tenant, notification, user), token, due)| {
+        (
+            tenant.as_str(),
+            *notification,
+            *user,
+            token,
+            due.map(Timestamp::as_micros),
+        )
+    }))?;
+    for statement in [
+        "UPDATE climbs SET due_at = j.value ->> 4 FROM json_each($1) j WHERE climbs.tenant = j.value ->> 0 \
+         AND climbs.notification = j.value ->> 1 AND climbs.user_id = j.value ->> 2 AND climbs.lease = j.value ->> 3 \
+         AND j.value ->> 4 IS NOT NULL",
+        "DELETE FROM climbs WHERE (tenant, notification, user_id, lease) IN (SELECT value ->> 0, value ->> 1, \
+         value ->> 2, value ->> 3 FROM json_each($1) WHERE value ->> 4 IS NULL)",
+    ] {
+        sqlx::query(statement)
+            .bind(keys.as_str())
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Nothing is due of these recipients any more.
@@ -315,7 +427,8 @@ pub(super) async fn climb_on(
          CROSS JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
          AND r.user_id = d.user_id AND r.state = 'open' \
          WHERE TRUE \
-         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = MIN(climbs.due_at, excluded.due_at)",
+         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = MIN(climbs.due_at, excluded.due_at), \
+         lease = climbs.lease + 1",
     )
     .bind(json_list(fallen.into_iter())?)
     .bind(now.as_micros())

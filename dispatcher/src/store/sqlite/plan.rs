@@ -14,7 +14,8 @@ use crate::events::EventKind;
 use crate::store::{
     apply,
     ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey},
-    plan::{Before, Known, plan},
+    outside::{self as outside_rows, ClimbingOfColumns, collapse_keys},
+    plan::{Before, Known, OpenKey, plan},
     records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
 };
@@ -38,6 +39,8 @@ impl SqliteStore {
             before: before(&mut tx, jobs).await?,
             bars: outside::bars(&mut tx, &self.prints, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
+            climbing: climbing_of(&mut tx, jobs).await?,
+            ..Known::default()
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         ledger.listeners = listeners(
@@ -236,10 +239,10 @@ pub(super) async fn topics(
     Ok(topics)
 }
 
-async fn open_entries(
+pub(super) async fn open_entries(
     tx: &mut SqliteConnection,
     jobs: &[PlanJob],
-) -> Result<HashMap<crate::store::plan::OpenKey, EntryRow>, StoreError> {
+) -> Result<HashMap<OpenKey, EntryRow>, StoreError> {
     let wanted: HashSet<_> = jobs
         .iter()
         .filter_map(|job| Some((job, job.notification.collapse_key.as_ref()?.as_str())))
@@ -266,6 +269,27 @@ async fn open_entries(
         .fetch_all(&mut *tx)
         .await?;
     rows::by_open_key(found)
+}
+
+/// Notifications of whom something is due, with a collapse key that one of the jobs has.
+async fn climbing_of(
+    tx: &mut SqliteConnection,
+    jobs: &[PlanJob],
+) -> Result<HashMap<OpenKey, Vec<NotificationId>>, StoreError> {
+    let keys = collapse_keys(jobs);
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<ClimbingOfColumns> = sqlx::query_as(
+        "SELECT c.tenant, c.user_id, n.category, n.collapse_key, c.notification FROM json_each($1) j \
+         CROSS JOIN climbs c ON c.tenant = j.value ->> 0 AND c.user_id = j.value ->> 1 \
+         CROSS JOIN notifications n ON n.tenant = c.tenant AND n.id = c.notification \
+         WHERE n.category = j.value ->> 2 AND n.collapse_key = j.value ->> 3",
+    )
+    .bind(json_list(keys.into_iter())?)
+    .fetch_all(tx)
+    .await?;
+    outside_rows::climbing_of(rows)
 }
 
 async fn erased(tx: &mut SqliteConnection, users: &HashSet<UserKey>) -> Result<HashSet<UserKey>, StoreError> {

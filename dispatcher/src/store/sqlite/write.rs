@@ -56,8 +56,9 @@ static RECIPIENT_ENDS: Bulk = Bulk::new(
      OR recipients.state = 'completed' AND v.column4 = 'acknowledged')",
 );
 static RECIPIENT_MOVES: Bulk = Bulk::new(
-    "UPDATE recipients SET phase = v.column4, step = v.column5, step_at = v.column6, counted = v.column7 FROM (VALUES ",
-    7,
+    "UPDATE recipients SET phase = v.column4, step = v.column5, step_at = v.column6, counted = v.column7, \
+     entry = COALESCE(v.column8, entry), seq = COALESCE(v.column9, seq) FROM (VALUES ",
+    9,
     ") AS v WHERE recipients.tenant = v.column1 AND recipients.notification = v.column2 \
      AND recipients.user_id = v.column3 AND recipients.state = 'open'",
 );
@@ -280,6 +281,8 @@ async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Resul
                 .bind(row.step.map(|(step, _)| i64::from(step)))
                 .bind(row.step.map(|(_, at)| at.as_micros()))
                 .bind(i64::from(row.counted))
+                .bind(row.entry.map(|(entry, _)| entry.to_string()))
+                .bind(row.entry.map(|(_, seq)| stored(seq)))
         })
         .await?;
     DELIVERIES

@@ -1,12 +1,18 @@
 //! What planning asks for about addresses and earlier deliveries.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
+use carillon_domain::NotificationId;
 use carillon_sql::StoreError;
 
 use crate::store::{
     Fingerprints,
     outside::planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
+    plan::OpenKey,
     records::PlanJob,
     rows::word,
 };
@@ -82,6 +88,38 @@ pub(in crate::store) fn collapse_names(jobs: &[PlanJob]) -> Vec<(&str, String, A
     names
 }
 
+/// What the collapse keys of jobs name for each of their recipients: tenant, user, category, key; each once.
+pub(in crate::store) fn collapse_keys(jobs: &[PlanJob]) -> Vec<(&str, String, &str, &str)> {
+    let mut keys: Vec<_> = jobs
+        .iter()
+        .filter_map(|job| Some((job, job.notification.collapse_key.as_ref()?)))
+        .flat_map(|(job, collapse)| {
+            let category = job.notification.category.as_str();
+            job.users.iter().map(move |addressee| {
+                let user = addressee.user.to_string();
+                (job.lease.tenant.as_str(), user, category, collapse.as_str())
+            })
+        })
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// Tenant, user, category, collapse key, notification.
+pub(in crate::store) type ClimbingOfColumns = (String, String, String, String, String);
+
+pub(in crate::store) fn climbing_of(
+    rows: Vec<ClimbingOfColumns>,
+) -> Result<HashMap<OpenKey, Vec<NotificationId>>, StoreError> {
+    let mut climbing: HashMap<OpenKey, Vec<NotificationId>> = HashMap::new();
+    for (tenant, user, category, collapse, id) in rows {
+        let key = ((word(&tenant)?, word(&user)?), word(&category)?, word(&collapse)?);
+        climbing.entry(key).or_default().push(word(&id)?);
+    }
+    Ok(climbing)
+}
+
 /// Tenant, channel, address.
 pub(in crate::store) type SuppressedColumns = (String, String, String);
 
@@ -115,15 +153,25 @@ pub(in crate::store) fn bars(
     Ok(bars)
 }
 
-/// Tenant, user, name, id, channel, address, the far end's id.
-pub(in crate::store) type EarlierColumns = (String, String, String, String, String, String, Option<String>);
+/// Tenant, user, name, id, channel, address, the far end's id, what it brings.
+pub(in crate::store) type EarlierColumns = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    String,
+);
 
 pub(in crate::store) fn earlier(rows: Vec<EarlierColumns>) -> Result<EarlierOnes, StoreError> {
     let mut earlier = EarlierOnes::new();
-    for (tenant, user, name, id, channel, address, provider_id) in rows {
+    for (tenant, user, name, id, channel, address, provider_id, brings) in rows {
         let name: CollapseName = ((word(&tenant)?, word(&user)?), Arc::from(name));
         earlier.entry(name).or_default().push(Earlier {
             id: word(&id)?,
+            notification: brings.parse().ok(),
             channel: word(&channel)?,
             address: word(&address)?,
             provider_id,

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use carillon_domain::{ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp};
 use carillon_sql::StoreError;
@@ -91,7 +91,8 @@ pub(in crate::store::postgres) async fn earlier(
         return Ok(EarlierOnes::new());
     }
     let rows: Vec<outside::EarlierColumns> = sqlx::query_as(
-        "SELECT d.tenant, d.user_id, d.collapse, d.id, d.channel, d.address, d.provider_id \
+        "SELECT d.tenant, d.user_id, d.collapse, d.id, d.channel, d.address, d.provider_id, \
+         d.notification \
          FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, user_id, collapse) \
          JOIN deliveries d ON d.tenant = j.tenant AND d.user_id = j.user_id AND d.collapse = j.collapse \
          WHERE d.collapse IS NOT NULL",
@@ -109,37 +110,35 @@ pub(in crate::store::postgres) async fn earlier(
 pub(in crate::store::postgres) async fn write_overtaken(
     tx: &mut PgConnection,
     now: Timestamp,
-    overtaken: &[(TenantId, DeliveryId)],
+    overtaken: &BTreeMap<(TenantId, DeliveryId), bool>,
 ) -> Result<(), StoreError> {
     if overtaken.is_empty() {
         return Ok(());
     }
-    // In one order on every node.
-    let mut overtaken: Vec<_> = overtaken.iter().collect();
-    overtaken.sort_unstable();
     sqlx::query(
         "SELECT 1 FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) JOIN deliveries d ON d.tenant = j.tenant \
          AND d.id = j.id AND d.channel <> 'in_app' ORDER BY d.tenant, d.id FOR UPDATE OF d",
     )
-    .bind(column!(overtaken, (tenant, _) => tenant.as_str()))
-    .bind(column!(overtaken, (_, id) => id.to_string()))
+    .bind(column!(overtaken, ((tenant, _), _) => tenant.as_str()))
+    .bind(column!(overtaken, ((_, id), _) => id.to_string()))
     .fetch_all(&mut *tx)
     .await?;
-    let tenants = column!(overtaken, (tenant, _) => tenant.as_str());
-    let ids = column!(overtaken, (_, id) => id.to_string());
+    let tenants = column!(overtaken, ((tenant, _), _) => tenant.as_str());
+    let ids = column!(overtaken, ((_, id), _) => id.to_string());
     withdraw(tx, now, &tenants, &ids).await?;
     sqlx::query(
-        "UPDATE deliveries SET collapse = NULL, \
+        "UPDATE deliveries SET collapse = CASE WHEN v.forgotten OR state = 'pending' THEN NULL ELSE collapse END, \
          reason = CASE WHEN state = 'pending' THEN $3 ELSE reason END, \
          ended_at = CASE WHEN state = 'pending' THEN $4 ELSE ended_at END, \
          state = CASE WHEN state = 'pending' THEN 'superseded' ELSE state END \
-         FROM UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
+         FROM UNNEST($1::text[], $2::text[], $5::bool[]) AS v(tenant, id, forgotten) \
          WHERE deliveries.tenant = v.tenant AND deliveries.id = v.id AND deliveries.channel <> 'in_app'",
     )
     .bind(tenants)
     .bind(ids)
     .bind(OVERTAKEN)
     .bind(now.as_micros())
+    .bind(column!(overtaken, (_, forgotten) => *forgotten))
     .execute(tx)
     .await?;
     Ok(())

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use carillon_domain::{ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 use sqlx::SqliteConnection;
@@ -66,7 +68,8 @@ pub(in crate::store::sqlite) async fn earlier(
         return Ok(EarlierOnes::new());
     }
     let rows: Vec<outside::EarlierColumns> = sqlx::query_as(
-        "SELECT d.tenant, d.user_id, d.collapse, d.id, d.channel, d.address, d.provider_id \
+        "SELECT d.tenant, d.user_id, d.collapse, d.id, d.channel, d.address, d.provider_id, \
+         d.notification \
          FROM json_each($1) j CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.user_id = j.value ->> 1 \
          AND d.collapse = j.value ->> 2 WHERE d.collapse IS NOT NULL",
     )
@@ -80,15 +83,23 @@ pub(in crate::store::sqlite) async fn earlier(
 pub(in crate::store::sqlite) async fn write_overtaken(
     tx: &mut SqliteConnection,
     now: Timestamp,
-    overtaken: &[(TenantId, DeliveryId)],
+    overtaken: &BTreeMap<(TenantId, DeliveryId), bool>,
 ) -> Result<(), StoreError> {
     if overtaken.is_empty() {
         return Ok(());
     }
-    let keys = pairs(overtaken.iter().map(|(tenant, id)| (tenant, id)))?;
+    let keys = pairs(overtaken.keys().map(|(tenant, id)| (tenant, id)))?;
     withdraw(tx, now, &keys).await?;
+    let forgotten = overtaken.iter().filter(|(_, forgotten)| **forgotten);
     sqlx::query(
-        "UPDATE deliveries SET collapse = NULL, \
+        "UPDATE deliveries SET collapse = NULL \
+         WHERE channel <> 'in_app' AND (tenant, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+    )
+    .bind(pairs(forgotten.map(|((tenant, id), _)| (tenant, id)))?)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE deliveries SET collapse = CASE WHEN state = 'pending' THEN NULL ELSE collapse END, \
          reason = CASE WHEN state = 'pending' THEN $2 ELSE reason END, \
          ended_at = CASE WHEN state = 'pending' THEN $3 ELSE ended_at END, \
          state = CASE WHEN state = 'pending' THEN 'superseded' ELSE state END \
