@@ -36,6 +36,9 @@ const NOWHERE: &str = "-";
 /// Users' internal ids by tenant and name.
 pub(crate) type Resolved = HashMap<TenantId, HashMap<ExternalUserId, UserId>>;
 
+/// A notification and users who get it.
+pub(crate) type Reached<'a> = (&'a NotificationRow, Vec<UserId>);
+
 /// Looks up what decides who gets a notification where.
 #[derive(Clone)]
 pub(crate) struct Audience {
@@ -50,6 +53,8 @@ pub(crate) struct Audience {
 pub(crate) struct Surroundings {
     tenants: HashMap<TenantId, Tenant>,
     profiles: HashMap<(TenantId, UserId), Profile>,
+    /// The tenants' own ids of users who are reached outside the inbox.
+    names: HashMap<(TenantId, UserId), ExternalUserId>,
     /// Enabled endpoints of users, where something goes out by webhook.
     endpoints: HashMap<(TenantId, UserId), Vec<UserEndpoint>>,
     templates: HashMap<TemplateVersion, Arc<Template>>,
@@ -64,23 +69,20 @@ struct Tenant {
 type TemplateVersion = (TenantId, TemplateName, u64);
 
 impl Audience {
-    /// Looks up what these notifications need; for those that go to the inbox alone, and say what they say, next to
-    /// nothing.
-    pub(crate) async fn around(
-        &self,
-        rows: &[NotificationRow],
-        resolved: &Resolved,
-    ) -> Result<Surroundings, TemplateError> {
+    /// Looks up what these notifications need for those users; for those that go to the inbox alone, and say what they
+    /// say, next to nothing.
+    pub(crate) async fn around(&self, reached: &[Reached<'_>]) -> Result<Surroundings, TemplateError> {
         let mut around = Surroundings {
             tenants: HashMap::new(),
             profiles: HashMap::new(),
+            names: HashMap::new(),
             endpoints: HashMap::new(),
             templates: HashMap::new(),
             book: Arc::clone(&self.templates),
         };
         let mut described: HashMap<TenantId, HashSet<UserId>> = HashMap::new();
         let mut hooked: HashMap<TenantId, HashSet<UserId>> = HashMap::new();
-        for row in rows {
+        for (row, users) in reached {
             if !around.tenants.contains_key(&row.tenant) {
                 let tenant = self.tenant(&row.tenant).await?;
                 around.tenants.insert(row.tenant.clone(), tenant);
@@ -99,16 +101,20 @@ impl Audience {
             let kinds = around.kinds(row);
             let outside = kinds.iter().any(|kind| !kind.is_in_app());
             let webhook = kinds.iter().any(|kind| kind.as_str() == ChannelKind::WEBHOOK);
-            let users = || users_of(row, resolved).map(|(_, user)| user);
             if row.template.is_some() || outside {
-                described.entry(row.tenant.clone()).or_default().extend(users());
+                described.entry(row.tenant.clone()).or_default().extend(users);
             }
             if webhook {
-                hooked.entry(row.tenant.clone()).or_default().extend(users());
+                hooked.entry(row.tenant.clone()).or_default().extend(users);
             }
         }
         for (tenant, users) in described {
             let users: Vec<UserId> = users.into_iter().collect();
+            let names = self.directory.names(&tenant, &users).await?;
+            let called = users.iter().zip(names);
+            around
+                .names
+                .extend(called.filter_map(|(user, name)| Some(((tenant.clone(), *user), name?))));
             let profiles = self.directory.profiles(&tenant, &users).await?;
             around.profiles.extend(
                 users
@@ -137,15 +143,22 @@ impl Audience {
 }
 
 /// The users among a notification's targets, as far as they are known.
-fn users_of<'a>(
-    row: &'a NotificationRow,
-    resolved: &'a Resolved,
-) -> impl Iterator<Item = (&'a ExternalUserId, UserId)> {
+pub(crate) fn users_of(row: &NotificationRow, resolved: &Resolved) -> Vec<UserId> {
     let resolved = resolved.get(&row.tenant);
-    row.targets.iter().filter_map(move |target| match target {
-        StoredTarget::Known(Target::User(name)) => Some((name, *resolved?.get(name)?)),
+    let user = |target: &StoredTarget| match target {
+        StoredTarget::Known(Target::User(name)) => resolved?.get(name).copied(),
         _ => None,
-    })
+    };
+    row.targets.iter().filter_map(user).collect()
+}
+
+/// The plain addresses among a notification's targets.
+pub(crate) fn plain_of(row: &NotificationRow) -> Vec<PlainAddress> {
+    let plain = |target: &StoredTarget| match target {
+        StoredTarget::Known(Target::Address(plain)) => Some(plain.clone()),
+        _ => None,
+    };
+    row.targets.iter().filter_map(plain).collect()
 }
 
 impl Surroundings {
@@ -163,17 +176,20 @@ impl Surroundings {
             )
     }
 
-    /// Everybody who gets a notification, in the order of its targets.
-    pub(crate) fn addressees(&self, row: &NotificationRow, resolved: &Resolved) -> Vec<Addressee> {
+    /// Users and plain addresses who get a notification, in their order, users first.
+    pub(crate) fn addressees(
+        &self,
+        row: &NotificationRow,
+        users: &[UserId],
+        plain: &[PlainAddress],
+    ) -> Vec<Addressee> {
         let kinds = self.kinds(row);
         let mut texts = Texts::new(self, row);
-        let mut addressees: Vec<Addressee> = users_of(row, resolved)
-            .map(|(name, user)| self.user(row, &kinds, (name, user), &mut texts))
+        let mut addressees: Vec<Addressee> = users
+            .iter()
+            .map(|user| self.user(row, &kinds, *user, &mut texts))
             .collect();
-        addressees.extend(row.targets.iter().filter_map(|target| match target {
-            StoredTarget::Known(Target::Address(plain)) => Some(self.plain(row, plain, &mut texts)),
-            _ => None,
-        }));
+        addressees.extend(plain.iter().map(|plain| self.plain(row, plain, &mut texts)));
         addressees
     }
 
@@ -181,7 +197,7 @@ impl Surroundings {
         &self,
         row: &NotificationRow,
         kinds: &[ChannelKind],
-        (name, user): (&ExternalUserId, UserId),
+        user: UserId,
         texts: &mut Texts<'_>,
     ) -> Addressee {
         let profile = self.profiles.get(&(row.tenant.clone(), user));
@@ -192,7 +208,7 @@ impl Surroundings {
         }
         Addressee {
             user,
-            name: Some(name.clone()),
+            name: self.names.get(&(row.tenant.clone(), user)).cloned(),
             in_app: kinds.iter().any(ChannelKind::is_in_app),
             content,
             locale,

@@ -16,6 +16,7 @@ use crate::{
     Dispatcher,
     store::{
         NotificationQuery, NotificationRow, PublishedTo, RecipientDetail, RecipientState, StoredTarget,
+        broadcasts::{BroadcastRow, BroadcastState},
         outside::AttemptDetail,
     },
 };
@@ -25,10 +26,10 @@ const LIST: &str = "notifications";
 /// The name of the list of recipients, for its cursors.
 const RECIPIENTS: &str = "recipients";
 
-const KEPT_NOTE: &str = "Published to the topic's history and live subscribers. No inbox entries: stored \
-                         subscriptions do not exist yet.";
-const LIVE_NOTE: &str = "Published to live subscribers; the topic keeps no history. No inbox entries: stored \
-                         subscriptions do not exist yet.";
+const KEPT_NOTE: &str = "Published to the topic's history and live subscribers; stored subscribers are among the \
+                         recipients.";
+const LIVE_NOTE: &str = "Published to live subscribers; the topic keeps no history; stored subscribers are among the \
+                         recipients.";
 
 /// A notification.
 #[derive(Serialize, ToSchema)]
@@ -55,9 +56,47 @@ pub(super) struct NotificationAnswer {
     expires_at: Timestamp,
     /// Where its topic targets were published, once it is planned.
     topics: Vec<TopicAnswer>,
+    /// How far it is planned, where it goes to topics' subscribers or segments and has begun; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broadcast: Option<BroadcastAnswer>,
     /// Absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipients: Option<Listing<RecipientAnswer>>,
+}
+
+/// How far a notification to many is planned.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Broadcast)]
+struct BroadcastAnswer {
+    /// `running`; `done`: everybody has it; `cancelled` or `expired`: it ended before everybody had it.
+    state: &'static str,
+    /// How many recipients it has so far.
+    planned: u64,
+    /// Up to which user everybody is planned, by internal id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<UserId>,
+    /// Users and subscriptions from then on are out.
+    started_at: Timestamp,
+    /// When its latest page was planned.
+    updated_at: Timestamp,
+}
+
+impl BroadcastAnswer {
+    /// Its own row is written with its pages alone: whether it was ended from outside, its notification says.
+    fn new(broadcast: BroadcastRow, notification: NotificationState) -> Self {
+        let state = match (broadcast.state, notification) {
+            (BroadcastState::Running, NotificationState::Cancelled) => "cancelled",
+            (BroadcastState::Running, NotificationState::Planned | NotificationState::Expired) => "expired",
+            (state, _) => state.as_str(),
+        };
+        Self {
+            state,
+            planned: broadcast.planned,
+            cursor: broadcast.cursor,
+            started_at: broadcast.started_at,
+            updated_at: broadcast.updated_at,
+        }
+    }
 }
 
 /// A template as a notification uses it.
@@ -202,7 +241,7 @@ pub(super) async fn list(
         .notifications(&principal.tenant, &query)
         .await
         .map_err(Unavailable::from)?;
-    let listing = Listing::from_rows(LIST, &page, rows, |row| row.id, |row| answer(row, None));
+    let listing = Listing::from_rows(LIST, &page, rows, |row| row.id, |row| answer(row, None, None));
     let data = listing.data.into_iter().collect::<Result<_, _>>()?;
     Ok(Json(Listing {
         data,
@@ -250,7 +289,13 @@ pub(super) async fn show(
         |detail| detail.user,
         |detail| recipient(detail, &names),
     );
-    answer(row, Some(recipients)).map(Json)
+    let broadcast = dispatcher
+        .store
+        .broadcasts(&[(tenant.clone(), id)])
+        .await
+        .map_err(Unavailable::from)?
+        .pop();
+    answer(row, broadcast, Some(recipients)).map(Json)
 }
 
 async fn names(
@@ -269,6 +314,7 @@ async fn names(
 
 fn answer(
     row: NotificationRow,
+    broadcast: Option<BroadcastRow>,
     recipients: Option<Listing<RecipientAnswer>>,
 ) -> Result<NotificationAnswer, Problem> {
     let unreadable = |error: serde_json::Error| Problem::internal(&error);
@@ -278,6 +324,7 @@ fn answer(
         .map_or(Ok(Vec::new()), serde_json::from_str)
         .map_err(unreadable)?;
     Ok(NotificationAnswer {
+        broadcast: broadcast.map(|broadcast| BroadcastAnswer::new(broadcast, row.state)),
         id: row.id,
         state: row.state,
         category: row.category,

@@ -6,6 +6,8 @@ use carillon_domain::{
     Address, ChannelKind, DeviceId, ExternalUserId, PlainAddress, TenantId, TopicName, UserId, ports::Lane,
 };
 
+use crate::store::broadcasts::BroadcastStep;
+
 use super::{Lease, NotificationRow, UserKey};
 
 /// A notification that is to be planned now.
@@ -19,6 +21,8 @@ pub(crate) struct PlanJob {
     pub(crate) topics: Vec<(TopicName, bool)>,
     /// How much of the notification this is.
     pub(crate) part: PlanPart,
+    /// Where it is planned page by page, or has an audience: which page this is.
+    pub(crate) broadcast: Option<BroadcastStep>,
 }
 
 impl PlanJob {
