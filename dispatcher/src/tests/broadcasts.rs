@@ -125,7 +125,8 @@ async fn several_targets_make_one_recipient() {
         (&shown["broadcast"]["state"], &shown["broadcast"]["planned"]),
         (&json!("done"), &json!(4))
     );
-    assert_eq!(shown["topics"][0]["position"]["seq"], 1, "{shown}");
+    let position = shown["topics"][0]["position"].as_str();
+    assert!(position.is_some_and(|at| at.ends_with("-1")), "{shown}");
     // A topic without stored subscribers is a publication alone.
     let id = node
         .send(json!({"targets": [{"topic": "empty"}], "content": {"title": "t"}}))
