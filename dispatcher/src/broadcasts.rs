@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -181,10 +182,19 @@ impl Planner {
         let around = self.audience.around(&reached).await?;
         let [(_, users)] = reached;
         let goes_on = found.next.is_some();
+        let row = Arc::new(row);
+        let users = if row.template.is_some() {
+            // Templates render on a thread of their own: nobody who answers requests waits for them.
+            let row = Arc::clone(&row);
+            let work = tokio::task::spawn_blocking(move || around.addressees(&row, &users, &plain));
+            work.await.map_err(PlanError::Rendering)?
+        } else {
+            around.addressees(&row, &users, &plain)
+        };
         let job = PlanJob {
             lease: lease.clone(),
-            users: around.addressees(&row, &users, &plain),
-            notification: row.into(),
+            users,
+            notification: row,
             topics,
             part: if goes_on { PlanPart::More } else { PlanPart::Last },
             broadcast: Some(BroadcastStep {
