@@ -53,14 +53,14 @@ pub(crate) struct Audience {
 pub(crate) struct Surroundings {
     tenants: HashMap<TenantId, Tenant>,
     profiles: HashMap<(TenantId, UserId), Profile>,
+    /// The tenants' own ids of users who are reached outside the inbox.
+    names: HashMap<(TenantId, UserId), ExternalUserId>,
     /// Enabled endpoints of users, where something goes out by webhook.
     endpoints: HashMap<(TenantId, UserId), Vec<UserEndpoint>>,
     templates: HashMap<TemplateVersion, Arc<Template>>,
     book: Arc<TemplateBook>,
     ladder: LadderConfig,
     plans: HashMap<(TenantId, NotificationId), Arc<FixedPlan>>,
-    /// What the tenant calls users to whom something goes out; the inbox needs none.
-    names: HashMap<(TenantId, UserId), ExternalUserId>,
 }
 
 struct Tenant {
@@ -77,12 +77,12 @@ impl Audience {
         let mut around = Surroundings {
             tenants: HashMap::new(),
             profiles: HashMap::new(),
+            names: HashMap::new(),
             endpoints: HashMap::new(),
             templates: HashMap::new(),
             book: Arc::clone(&self.templates),
             ladder: self.ladder.clone(),
             plans: HashMap::new(),
-            names: HashMap::new(),
         };
         let mut described: HashMap<TenantId, HashSet<UserId>> = HashMap::new();
         let mut hooked: HashMap<TenantId, HashSet<UserId>> = HashMap::new();
@@ -119,12 +119,10 @@ impl Audience {
         for (tenant, users) in described {
             let users: Vec<UserId> = users.into_iter().collect();
             let names = self.directory.names(&tenant, &users).await?;
-            around.names.extend(
-                users
-                    .iter()
-                    .zip(names)
-                    .filter_map(|(user, name)| Some(((tenant.clone(), *user), name?))),
-            );
+            let called = users.iter().zip(names);
+            around
+                .names
+                .extend(called.filter_map(|(user, name)| Some(((tenant.clone(), *user), name?))));
             let profiles = self.directory.profiles(&tenant, &users).await?;
             around.profiles.extend(
                 users

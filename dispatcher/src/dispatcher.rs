@@ -421,6 +421,7 @@ impl Dispatcher {
             handover: self.handover.clone(),
             live_only: LiveOnly::new(&self.config.topics.live_only_prefixes),
             deliverer: self.deliverer.clone(),
+            relay: self.relay.clone(),
             config: self.config.planner.clone(),
         }
     }

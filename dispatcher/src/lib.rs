@@ -13,7 +13,8 @@
 //!   mailbox log, deliveries and topic histories in one transaction that also removes the outbox row and checks the
 //!   lease's token. So planning is at least once tried and exactly once written: a job that comes twice, late, or to
 //!   two planners finds the row gone or the token old. What is too much for one transaction is planned in parts, each
-//!   of which finds what the earlier ones wrote; the last one removes the outbox row. A notification that cannot be planned is tried again alone, ever
+//!   of which finds what the earlier ones wrote; the last one removes the outbox row. What goes to topics' subscribers and
+//!   segments is planned page by page, each of which makes the next one due behind what waits. A notification that cannot be planned is tried again alone, ever
 //!   more slowly, until its time to live ends.
 //! - **Mailboxes** carry what users and their devices do: acknowledgements, snoozes, deletions. Each change gets the
 //!   next number of its mailbox, under that mailbox's lock, in the transaction that makes it: numbers have no holes and
@@ -45,6 +46,7 @@
 mod announcer;
 mod audience;
 mod batcher;
+mod broadcasts;
 mod categories;
 mod channels;
 mod config;

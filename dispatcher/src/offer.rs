@@ -1,9 +1,12 @@
-//! What the requests of one tenant may name: channels and templates, looked up once for all of them.
+//! What the requests of one tenant may name: channels, templates and segments, looked up once for all of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use carillon_domain::{
-    TemplateName, TenantId,
+    SegmentName, TemplateName, TenantId,
     ports::{Rendered, Unavailable},
 };
 use carillon_runtime::http::Problem;
@@ -15,7 +18,7 @@ use crate::{
     validation::SendRequest,
 };
 
-/// What requests may name, as far as they do. Empty for those that name neither channels nor templates, which are the
+/// What requests may name, as far as they do. Empty for those that name neither channels, templates nor segments, which are the
 /// most.
 #[derive(Default)]
 pub(crate) struct Offer {
@@ -25,6 +28,8 @@ pub(crate) struct Offer {
     pub(crate) templates: HashMap<TemplateName, Arc<Template>>,
     /// Whether notifications may be critical.
     pub(crate) critical: bool,
+    /// Those that are named and exist.
+    pub(crate) segments: HashSet<SegmentName>,
     book: Option<Arc<TemplateBook>>,
 }
 
@@ -72,9 +77,16 @@ impl Dispatcher {
         let mut offer = Offer::default();
         let mut names = Vec::new();
         let mut channels = false;
+        let mut segments = BTreeSet::new();
         for request in requests {
             channels |= request.names_channels();
             names.extend(request.template());
+            segments.extend(request.segments());
+        }
+        for segment in segments {
+            if self.ports.directory.has_segment(tenant, &segment).await? {
+                offer.segments.insert(segment);
+            }
         }
         if channels {
             offer.channels = Some(self.channels.of(tenant).await?);

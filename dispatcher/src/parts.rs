@@ -5,7 +5,10 @@ use carillon_domain::TopicName;
 
 use crate::{
     config::PlannerConfig,
-    store::{Addressee, PlanJob, PlanPart},
+    store::{
+        Addressee, PlanJob, PlanPart,
+        broadcasts::{BroadcastPage, BroadcastStep},
+    },
 };
 
 /// About what a recipient's rows hold beside the content, in bytes.
@@ -79,6 +82,10 @@ pub(crate) fn parts(job: PlanJob, config: &PlannerConfig) -> Vec<PlanJob> {
         users: users.to_vec(),
         topics: topics.to_vec(),
         part: PlanPart::More,
+        broadcast: job.broadcast.map(|step| BroadcastStep {
+            page: BroadcastPage::Piece,
+            ..step
+        }),
     };
     let mut groups: Vec<&[Addressee]> = Vec::new();
     let mut rest = job.users.as_slice();
@@ -106,10 +113,13 @@ pub(crate) fn parts(job: PlanJob, config: &PlannerConfig) -> Vec<PlanJob> {
         .map(|users| part(users, &[]))
         .chain(topics.map(|topics| part(&[], topics)))
         .collect();
-    match parts.as_mut_slice() {
-        [only] => only.part = PlanPart::Whole,
-        [.., last] => last.part = PlanPart::Last,
-        [] => {}
+    let one = parts.len() == 1;
+    if let Some(last) = parts.last_mut() {
+        last.part = match job.part {
+            PlanPart::Whole if !one => PlanPart::Last,
+            part => part,
+        };
+        last.broadcast = job.broadcast;
     }
     parts
 }
@@ -165,6 +175,7 @@ mod tests {
                 .map(|n| (format!("t.{n}").parse().expect("a topic"), true))
                 .collect(),
             part: PlanPart::Whole,
+            broadcast: None,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use carillon_domain::{
-    Clock, ExternalUserId, NotificationId, NotificationState, Target, TenantId, TopicName,
+    Clock, ExternalUserId, NotificationId, NotificationState, Target, TenantId, TopicName, UserId,
     ports::{Job, JobHandle, Queue, Unavailable},
 };
 use carillon_sql::StoreError;
@@ -18,13 +18,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     announcer::Announcer,
     audience::{Audience, Resolved, Surroundings, plain_of, users_of},
+    broadcasts::{Progress, Reach, is_broadcast},
     config::PlannerConfig,
     handover::{FIRST, Handover},
     intake::is_away,
     live_only::LiveOnly,
     parts::{Weight, parts},
     relay::{SUBJECT, decode},
-    store::{Lease, NotificationRow, PlanJob, PlanOutcome, PlanPart, Store, StoredTarget},
+    store::{
+        Lease, NotificationRow, PlanJob, PlanOutcome, PlanPart, Store, StoredTarget,
+        broadcasts::{BroadcastPage, BroadcastStep},
+    },
     templates::TemplateError,
     wake::Wake,
 };
@@ -44,6 +48,8 @@ pub(crate) struct Planner {
     pub(crate) handover: Arc<Handover>,
     /// Wakes who tries what goes outside.
     pub(crate) deliverer: Arc<Wake>,
+    /// Wakes who hands out what is due.
+    pub(crate) relay: Arc<Wake>,
     pub(crate) config: PlannerConfig,
 }
 
@@ -81,7 +87,8 @@ impl From<TemplateError> for PlanError {
     }
 }
 
-type Handled = (Lease, Box<dyn JobHandle>);
+/// A job with the word to the queue.
+pub(crate) type Handled = (Lease, Box<dyn JobHandle>);
 
 impl Planner {
     /// Plans until `stop`.
@@ -149,7 +156,12 @@ impl Planner {
             .partition(|(lease, _)| !prepared.more || prepared.has(lease));
         let mut batch: Vec<(PlanJob, Handled)> = Vec::new();
         let mut weight = Weight::default();
+        let mut broadcasts = Vec::new();
         for (lease, handle) in handles {
+            if let Some(progress) = prepared.pages(&lease) {
+                broadcasts.push((progress, (lease, handle)));
+                continue;
+            }
             let job = match prepared.worked_out(&lease, &self.live_only).await {
                 Ok(job) => job,
                 Err(error) => {
@@ -173,6 +185,10 @@ impl Planner {
             batch.push((job, (lease, handle)));
         }
         self.commit(batch).await?;
+        drop(prepared);
+        if !broadcasts.is_empty() {
+            self.turn(broadcasts).await?;
+        }
         Ok(rest)
     }
 
@@ -180,6 +196,7 @@ impl Planner {
     /// tenants.
     async fn prepare(&self, leases: impl Iterator<Item = &Lease>) -> Result<Arc<Prepared>, PlanError> {
         let (first, others): (Vec<&Lease>, Vec<&Lease>) = leases.partition(|lease| lease.token == FIRST);
+        let again: HashSet<NotificationId> = others.iter().map(|lease| lease.notification).collect();
         let fresh = &self.handover.fresh;
         let mut rows = fresh.take(first.iter().map(|lease| (&lease.tenant, lease.notification)))?;
         let here: HashSet<NotificationId> = rows.iter().map(|row| row.id).collect();
@@ -195,8 +212,47 @@ impl Planner {
             rows.extend(loaded.rows);
             more = loaded.more;
         }
+        let mut reach = self.reach(&rows, &again).await?;
+        let resolved = self.resolve(&rows).await?;
+        let reached: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let mut users = users_of(row, &resolved);
+                match reach.get(&(row.tenant.clone(), row.id)) {
+                    Some(Reach::Small { users: more, .. }) => {
+                        let named: HashSet<UserId> = users.iter().copied().collect();
+                        users.extend(more.iter().filter(|user| !named.contains(user)));
+                    }
+                    // Looked up page by page.
+                    Some(Reach::Pages(_)) => users.clear(),
+                    None => {}
+                }
+                (row, users)
+            })
+            .collect();
+        let around = self.audience.around(&reached).await?;
+        let users: Vec<Vec<UserId>> = reached.into_iter().map(|(_, users)| users).collect();
+        let notifications = rows
+            .into_iter()
+            .zip(users)
+            .map(|(row, users)| {
+                let key = (row.tenant.clone(), row.id);
+                let reach = reach.remove(&key);
+                let row = Arc::new(row);
+                (key, Notified { row, users, reach })
+            })
+            .collect();
+        Ok(Arc::new(Prepared {
+            notifications,
+            more,
+            around,
+        }))
+    }
+
+    /// The internal ids of the users whom notifications name.
+    pub(crate) async fn resolve(&self, rows: &[NotificationRow]) -> Result<Resolved, PlanError> {
         let mut mentioned: HashMap<TenantId, HashSet<ExternalUserId>> = HashMap::new();
-        for row in &rows {
+        for row in rows {
             for target in &row.targets {
                 if let StoredTarget::Known(Target::User(user)) = target {
                     mentioned
@@ -212,18 +268,7 @@ impl Planner {
             let ids = self.audience.directory.resolve(&tenant, &names).await?;
             users.insert(tenant, names.into_iter().zip(ids).collect());
         }
-        let reached: Vec<_> = rows.iter().map(|row| (row, users_of(row, &users))).collect();
-        let around = self.audience.around(&reached).await?;
-        let notifications = rows
-            .into_iter()
-            .map(|row| ((row.tenant.clone(), row.id), Arc::new(row)))
-            .collect();
-        Ok(Arc::new(Prepared {
-            notifications,
-            more,
-            users,
-            around,
-        }))
+        Ok(users)
     }
 
     async fn commit(&self, batch: Vec<(PlanJob, Handled)>) -> Result<(), PlanError> {
@@ -249,7 +294,8 @@ impl Planner {
     /// of them fails is found by whoever resumes.
     async fn write(&self, jobs: Vec<PlanJob>) -> Result<(), StoreError> {
         let [_] = jobs.as_slice() else {
-            return self.write_together(&jobs).await;
+            self.write_together(&jobs).await?;
+            return Ok(());
         };
         for part in jobs.into_iter().flat_map(|job| parts(job, &self.config)) {
             self.write_together(&[part]).await?;
@@ -257,7 +303,7 @@ impl Planner {
         Ok(())
     }
 
-    async fn write_together(&self, jobs: &[PlanJob]) -> Result<(), StoreError> {
+    pub(crate) async fn write_together(&self, jobs: &[PlanJob]) -> Result<Vec<PlanOutcome>, StoreError> {
         let turn = self.announcer.turn().await;
         let committed = self.store.plan(self.clock.now(), jobs).await?;
         turn.announce(committed.envelopes).await;
@@ -267,7 +313,7 @@ impl Planner {
         metrics::counter!("carillon_dispatcher_expired_total").increment(count(PlanOutcome::Expired));
         metrics::counter!("carillon_dispatcher_stale_total").increment(count(PlanOutcome::Stale));
         metrics::histogram!("carillon_dispatcher_plan_batch").record(jobs.len() as f64);
-        Ok(())
+        Ok(committed.value)
     }
 
     /// One of them cannot be planned: it must not keep its neighbours from it.
@@ -275,10 +321,13 @@ impl Planner {
         let mut handles = handles.into_iter();
         while let Some((lease, handle)) = handles.next() {
             let planned = match self.prepare(std::iter::once(&lease)).await {
-                Ok(prepared) => match prepared.worked_out(&lease, &self.live_only).await {
-                    Ok(Some(job)) => self.write(vec![job]).await.map_err(PlanError::from),
-                    Ok(None) => Ok(()),
-                    Err(error) => Err(error),
+                Ok(prepared) => match prepared.pages(&lease) {
+                    Some(progress) => self.page(&lease, progress).await,
+                    None => match prepared.worked_out(&lease, &self.live_only).await {
+                        Ok(Some(job)) => self.write(vec![job]).await.map_err(PlanError::from),
+                        Ok(None) => Ok(()),
+                        Err(error) => Err(error),
+                    },
                 },
                 Err(error) => Err(error),
             };
@@ -295,7 +344,7 @@ impl Planner {
     }
 
     /// Gives jobs back to the queue. A single one that failed for a reason of its own is put off instead.
-    async fn give_back(&self, handles: Vec<Handled>, error: PlanError) -> Result<(), PlanError> {
+    pub(crate) async fn give_back(&self, handles: Vec<Handled>, error: PlanError) -> Result<(), PlanError> {
         let away = error.is_away();
         for (lease, handle) in handles {
             if away {
@@ -309,7 +358,7 @@ impl Planner {
 
     /// Puts a notification off that cannot be planned, longer each time. Its time to live ends the attempts: then it
     /// expires, which needs none of what failed.
-    async fn postpone(&self, lease: &Lease, handle: Box<dyn JobHandle>, error: &PlanError) {
+    pub(crate) async fn postpone(&self, lease: &Lease, handle: Box<dyn JobHandle>, error: &PlanError) {
         let attempts = u32::try_from(lease.token).unwrap_or(u32::MAX).saturating_sub(1);
         let wait = backoff(
             self.config.retry_first.duration(),
@@ -347,11 +396,18 @@ impl Planner {
 
 /// Notifications and users as they were read.
 struct Prepared {
-    notifications: HashMap<(TenantId, NotificationId), Arc<NotificationRow>>,
+    notifications: HashMap<(TenantId, NotificationId), Notified>,
     /// Whether some are there that were not read.
     more: bool,
-    users: Resolved,
     around: Surroundings,
+}
+
+/// A notification and everybody whom it is for, unless they are too many.
+struct Notified {
+    row: Arc<NotificationRow>,
+    users: Vec<UserId>,
+    /// Where it is for topics or segments: whom those hold.
+    reach: Option<Reach>,
 }
 
 impl Prepared {
@@ -366,9 +422,7 @@ impl Prepared {
         lease: &Lease,
         live_only: &LiveOnly,
     ) -> Result<Option<PlanJob>, PlanError> {
-        let key = (lease.tenant.clone(), lease.notification);
-        let row = self.notifications.get(&key);
-        if row.is_none_or(|row| row.template.is_none()) {
+        if self.of(lease).is_none_or(|known| known.row.template.is_none()) {
             return Ok(self.job(lease, live_only));
         }
         // One at a time: the planner goes on when it is done.
@@ -377,32 +431,55 @@ impl Prepared {
         job.await.map_err(PlanError::Rendering)
     }
 
-    fn job(&self, lease: &Lease, live_only: &LiveOnly) -> Option<PlanJob> {
-        let notification = self
-            .notifications
-            .get(&(lease.tenant.clone(), lease.notification))?;
-        let mut topics: Vec<(TopicName, bool)> = Vec::new();
-        for target in &notification.targets {
-            if let StoredTarget::Known(Target::Topic(topic)) = target {
-                topics.push((topic.clone(), !live_only.covers(topic)));
-            }
+    fn of(&self, lease: &Lease) -> Option<&Notified> {
+        self.notifications
+            .get(&(lease.tenant.clone(), lease.notification))
+    }
+
+    /// How far it is, if it is planned page by page.
+    fn pages(&self, lease: &Lease) -> Option<Progress> {
+        match self.of(lease)?.reach {
+            Some(Reach::Pages(progress)) => Some(progress),
+            _ => None,
         }
-        let users = users_of(notification, &self.users);
-        let plain = plain_of(notification);
+    }
+
+    fn job(&self, lease: &Lease, live_only: &LiveOnly) -> Option<PlanJob> {
+        let Notified { row, users, reach } = self.of(lease)?;
+        let broadcast = match reach {
+            Some(Reach::Small {
+                users: many,
+                started_at,
+            }) if !many.is_empty() || is_broadcast(row) => Some(BroadcastStep {
+                started_at: *started_at,
+                page: BroadcastPage::Last,
+            }),
+            _ => None,
+        };
         Some(PlanJob {
             lease: lease.clone(),
-            notification: Arc::clone(notification),
-            plan: Arc::clone(self.around.plan(notification)?),
-            critical: self.around.is_critical(notification),
-            users: self.around.addressees(notification, &users, &plain),
-            topics,
+            notification: Arc::clone(row),
+            plan: Arc::clone(self.around.plan(row)?),
+            critical: self.around.is_critical(row),
+            users: self.around.addressees(row, users, &plain_of(row)),
+            topics: topics_of(row, live_only),
             part: PlanPart::Whole,
+            broadcast,
         })
     }
 }
 
+/// A notification's topics, and whether each keeps a history.
+pub(crate) fn topics_of(row: &NotificationRow, live_only: &LiveOnly) -> Vec<(TopicName, bool)> {
+    let topic = |target: &StoredTarget| match target {
+        StoredTarget::Known(Target::Topic(topic)) => Some((topic.clone(), !live_only.covers(topic))),
+        _ => None,
+    };
+    row.targets.iter().filter_map(topic).collect()
+}
+
 /// The queue is only a transport: what it cannot be told, the outbox makes good.
-fn answered(result: Result<(), Unavailable>) {
+pub(crate) fn answered(result: Result<(), Unavailable>) {
     if let Err(error) = result {
         tracing::warn!(error = &error as &dyn Error, "the queue did not take an answer");
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use carillon_domain::{
     Action, Category, ChannelKind, CollapseKey, Content, ExternalUserId, MAX_TTL, NotificationId,
-    PlainAddress, Priority, Target, TemplateName, Timestamp, TopicName,
+    PlainAddress, Priority, SegmentName, Target, TemplateName, Timestamp, TopicName,
 };
 use carillon_policy::Plan;
 use carillon_runtime::http::FieldError;
@@ -20,6 +20,8 @@ use crate::{
 
 /// The most targets of one notification.
 const MAX_TARGETS: usize = 1_000;
+/// The most segments among them: each is a filter that is read for every page.
+const MAX_SEGMENTS: usize = 20;
 /// The time to live when none is given.
 const DEFAULT_TTL: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// How far ahead `send_at`, and the end of a snooze, may lie.
@@ -72,6 +74,7 @@ pub(crate) struct SendRequest {
 struct TargetRequest {
     user: Option<String>,
     topic: Option<String>,
+    segment: Option<String>,
     address: Option<AddressRequest>,
 }
 
@@ -101,6 +104,14 @@ impl SendRequest {
     /// Whether it says that it is critical.
     pub(crate) fn is_critical(&self) -> bool {
         self.critical
+    }
+
+    /// The segments that it names, as far as those can be names; one more than it may name at the most.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentName> + '_ {
+        self.targets
+            .iter()
+            .filter_map(|target| target.segment.as_ref()?.parse().ok())
+            .take(MAX_SEGMENTS + 1)
     }
 
     /// Whether it says when it is sent.
@@ -227,16 +238,20 @@ impl Check<'_> {
         let mut accepted = Vec::with_capacity(targets.len());
         for (index, target) in targets.into_iter().enumerate() {
             let pointer = format!("/targets/{index}");
-            let target = match (target.user, target.topic, target.address) {
-                (Some(user), None, None) => self
+            let target = match (target.user, target.topic, target.segment, target.address) {
+                (Some(user), None, None, None) => self
                     .word::<ExternalUserId>(&format!("{pointer}/user"), &user)
                     .map(Target::User),
-                (None, Some(topic), None) => self
+                (None, Some(topic), None, None) => self
                     .word::<TopicName>(&format!("{pointer}/topic"), &topic)
                     .map(Target::Topic),
-                (None, None, Some(address)) => self.address(&format!("{pointer}/address"), &address),
+                (None, None, Some(segment), None) => self.segment(&format!("{pointer}/segment"), &segment),
+                (None, None, None, Some(address)) => self.address(&format!("{pointer}/address"), &address),
                 _ => {
-                    self.fail(&pointer, "must name either a user or a topic or an address");
+                    self.fail(
+                        &pointer,
+                        "must name either a user or a topic or a segment or an address",
+                    );
                     None
                 }
             };
@@ -249,7 +264,22 @@ impl Check<'_> {
                 }
             }
         }
+        let segments = accepted
+            .iter()
+            .filter(|target| matches!(target, Target::Segment(_)));
+        if segments.count() > MAX_SEGMENTS {
+            self.fail("/targets", "must have at most 20 segments");
+        }
         accepted
+    }
+
+    fn segment(&mut self, pointer: &str, text: &str) -> Option<Target> {
+        let name: SegmentName = self.word(pointer, text)?;
+        if self.offer.segments.contains(&name) {
+            return Some(Target::Segment(name));
+        }
+        self.fail(pointer, "there is no such segment");
+        None
     }
 
     fn channels(&mut self, names: &[String]) -> Vec<ChannelKind> {

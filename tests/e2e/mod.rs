@@ -1,6 +1,7 @@
 //! End to end, on whichever store `CARILLON_TEST_STORE` names. A file per part of what users see.
 
 mod bad_input;
+mod broadcasts;
 mod centrifugo;
 mod cli;
 mod cli_outside;

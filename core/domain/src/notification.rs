@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, ChannelKind, ExternalUserId, TopicName};
+use crate::{Address, ChannelKind, ExternalUserId, SegmentName, TopicName};
 
 /// The longest time to live, counted from `send_at`: 30 days.
 pub const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -15,8 +15,10 @@ pub const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub enum Target {
     /// One user: `{"user": "ada"}`.
     User(ExternalUserId),
-    /// The live subscribers and the history of a topic: `{"topic": "room.1"}`.
+    /// Those who are subscribed to a topic for good, its live subscribers and its history: `{"topic": "room.1"}`.
     Topic(TopicName),
+    /// Those whom a saved filter over users holds when they are planned: `{"segment": "berlin"}`.
+    Segment(SegmentName),
     /// A plain address that belongs to nobody we know: `{"address": {"channel": "email", "to": "ada@example.org"}}`.
     Address(PlainAddress),
 }

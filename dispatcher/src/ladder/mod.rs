@@ -173,6 +173,7 @@ impl Ladder {
                 users,
                 topics: Vec::new(),
                 part: PlanPart::Whole,
+                broadcast: None,
                 notification,
             });
             leases.push(lease);

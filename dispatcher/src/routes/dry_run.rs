@@ -14,9 +14,13 @@ use super::templates::FormsAnswer;
 use crate::{
     Dispatcher,
     audience::{Resolved, plain_of, users_of},
+    broadcasts::audiences_of,
     offer::Offer,
     store::{Lease, NewNotification, NotificationRow, PlanJob, PlanPart, StoredTarget, ladder::foresee},
 };
+
+/// How many of an audience are shown.
+const LISTED: usize = 100;
 
 /// What a notification would do now. Nothing was sent or written, and nobody was made who was only mentioned.
 #[derive(Serialize, ToSchema)]
@@ -29,8 +33,20 @@ pub(super) struct DryRunAnswer {
     /// In the order of the targets, users before plain addresses.
     recipients: Vec<DryRecipient>,
     topics: Vec<TopicName>,
+    /// Where it goes to topics' subscribers or segments: how many of them are among the recipients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audience: Option<DryAudience>,
     /// What it says, once per locale that somebody gets.
     texts: Vec<DryText>,
+}
+
+/// The first page of those whom topics and segments hold now.
+#[derive(Serialize, ToSchema)]
+struct DryAudience {
+    /// At most 100; who is named beside is among them as well.
+    listed: usize,
+    /// Whether there are more, who are not shown.
+    more: bool,
 }
 
 /// Somebody who would get it.
@@ -122,13 +138,14 @@ pub(super) async fn dry_run(
                 users.insert(name.clone(), known.unwrap_or_else(|| UserId::at(row.created_at)));
             }
             StoredTarget::Known(Target::Topic(topic)) => topics.push(topic.clone()),
-            StoredTarget::Known(Target::Address(_)) | StoredTarget::Erased { .. } => {}
+            StoredTarget::Known(Target::Address(_) | Target::Segment(_)) | StoredTarget::Erased { .. } => {}
         }
     }
-    let names: HashMap<UserId, ExternalUserId> =
+    let mut names: HashMap<UserId, ExternalUserId> =
         users.iter().map(|(name, user)| (*user, name.clone())).collect();
     let resolved = Resolved::from([(tenant.clone(), users)]);
-    let users = users_of(&row, &resolved);
+    let mut users = users_of(&row, &resolved);
+    let audience = audience(dispatcher, &row, &mut users, &mut names).await?;
     let around = dispatcher.audience().around(&[(&row, users.clone())]).await?;
     let Some(plan) = around.plan(&row).cloned() else {
         return Err(Problem::not_found());
@@ -136,9 +153,10 @@ pub(super) async fn dry_run(
     let critical = around.is_critical(&row);
     let row = Arc::new(row);
     let notification = Arc::clone(&row);
+    let plain = plain_of(&row);
     let users = dispatcher
         .previews
-        .run(move || around.addressees(&notification, &users, &plain_of(&notification)));
+        .run(move || around.addressees(&notification, &users, &plain));
     let job = PlanJob {
         lease: Lease {
             tenant: tenant.clone(),
@@ -151,6 +169,7 @@ pub(super) async fn dry_run(
         notification: row,
         topics: Vec::new(),
         part: PlanPart::Whole,
+        broadcast: None,
     };
     let bars = dispatcher
         .store
@@ -203,7 +222,37 @@ pub(super) async fn dry_run(
         critical: job.critical,
         recipients,
         topics,
+        audience,
         texts,
+    }))
+}
+
+/// Adds the first page of those whom topics and segments hold now.
+async fn audience(
+    dispatcher: &Dispatcher,
+    row: &NotificationRow,
+    users: &mut Vec<UserId>,
+    names: &mut HashMap<UserId, ExternalUserId>,
+) -> Result<Option<DryAudience>, Unavailable> {
+    let audiences = audiences_of(row);
+    if audiences.is_empty() {
+        return Ok(None);
+    }
+    let directory = &dispatcher.ports.directory;
+    let page = directory
+        .audience(&row.tenant, &audiences, None, row.created_at, LISTED)
+        .await?;
+    let called = directory.names(&row.tenant, &page.users).await?;
+    let listed = page.users.len();
+    for (user, name) in page.users.into_iter().zip(called) {
+        if !users.contains(&user) {
+            users.push(user);
+        }
+        names.extend(name.map(|name| (user, name)));
+    }
+    Ok(Some(DryAudience {
+        listed,
+        more: page.next.is_some(),
     }))
 }
 

@@ -18,6 +18,7 @@ use crate::{
     store::{
         NotificationQuery, NotificationRow, PublishedTo, RecipientDetail, RecipientPhase, RecipientState,
         StoredTarget,
+        broadcasts::{BroadcastRow, BroadcastState},
         ladder::{DecisionDetail, RecipientCount},
         outside::AttemptDetail,
     },
@@ -28,10 +29,10 @@ const LIST: &str = "notifications";
 /// The name of the list of recipients, for its cursors.
 const RECIPIENTS: &str = "recipients";
 
-const KEPT_NOTE: &str = "Published to the topic's history and live subscribers. No inbox entries: stored \
-                         subscriptions do not exist yet.";
-const LIVE_NOTE: &str = "Published to live subscribers; the topic keeps no history. No inbox entries: stored \
-                         subscriptions do not exist yet.";
+const KEPT_NOTE: &str = "Published to the topic's history and live subscribers; stored subscribers are among the \
+                         recipients.";
+const LIVE_NOTE: &str = "Published to live subscribers; the topic keeps no history; stored subscribers are among the \
+                         recipients.";
 
 /// A notification.
 #[derive(Serialize, ToSchema)]
@@ -67,6 +68,9 @@ pub(super) struct NotificationAnswer {
     counts: Option<Vec<CountAnswer>>,
     /// Where its topic targets were published, once it is planned.
     topics: Vec<TopicAnswer>,
+    /// How far it is planned, where it goes to topics' subscribers or segments and has begun; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broadcast: Option<BroadcastAnswer>,
     /// Absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipients: Option<Listing<RecipientAnswer>>,
@@ -96,6 +100,41 @@ struct DecisionAnswer {
     /// Why, and what belongs to it: `reason` says which.
     #[schema(value_type = Object)]
     why: serde_json::Map<String, serde_json::Value>,
+}
+
+/// How far a notification to many is planned.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Broadcast)]
+struct BroadcastAnswer {
+    /// `running`; `done`: everybody has it; `cancelled` or `expired`: it ended before everybody had it.
+    state: &'static str,
+    /// How many recipients it has so far.
+    planned: u64,
+    /// Up to which user everybody is planned, by internal id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<UserId>,
+    /// Users and subscriptions from then on are out.
+    started_at: Timestamp,
+    /// When its latest page was planned.
+    updated_at: Timestamp,
+}
+
+impl BroadcastAnswer {
+    /// Its own row is written with its pages alone: whether it was ended from outside, its notification says.
+    fn new(broadcast: BroadcastRow, notification: NotificationState) -> Self {
+        let state = match (broadcast.state, notification) {
+            (BroadcastState::Running, NotificationState::Cancelled) => "cancelled",
+            (BroadcastState::Running, NotificationState::Planned | NotificationState::Expired) => "expired",
+            (state, _) => state.as_str(),
+        };
+        Self {
+            state,
+            planned: broadcast.planned,
+            cursor: broadcast.cursor,
+            started_at: broadcast.started_at,
+            updated_at: broadcast.updated_at,
+        }
+    }
 }
 
 /// A template as a notification uses it.
@@ -256,7 +295,13 @@ pub(super) async fn list(
         .notifications(&principal.tenant, &query)
         .await
         .map_err(Unavailable::from)?;
-    let listing = Listing::from_rows(LIST, &page, rows, |row| row.id, |row| answer(row, None, None));
+    let listing = Listing::from_rows(
+        LIST,
+        &page,
+        rows,
+        |row| row.id,
+        |row| answer(row, More::default()),
+    );
     let data = listing.data.into_iter().collect::<Result<_, _>>()?;
     Ok(Json(Listing {
         data,
@@ -309,7 +354,18 @@ pub(super) async fn show(
         .recipient_counts(tenant, id)
         .await
         .map_err(Unavailable::from)?;
-    answer(row, Some(counts), Some(recipients)).map(Json)
+    let broadcast = dispatcher
+        .store
+        .broadcasts(&[(tenant.clone(), id)])
+        .await
+        .map_err(Unavailable::from)?
+        .pop();
+    let more = More {
+        counts: Some(counts),
+        broadcast,
+        recipients: Some(recipients),
+    };
+    answer(row, more).map(Json)
 }
 
 async fn names(
@@ -326,11 +382,15 @@ async fn names(
         .collect())
 }
 
-fn answer(
-    row: NotificationRow,
+/// What lists leave out.
+#[derive(Default)]
+struct More {
     counts: Option<Vec<RecipientCount>>,
+    broadcast: Option<BroadcastRow>,
     recipients: Option<Listing<RecipientAnswer>>,
-) -> Result<NotificationAnswer, Problem> {
+}
+
+fn answer(row: NotificationRow, more: More) -> Result<NotificationAnswer, Problem> {
     let unreadable = |error: serde_json::Error| Problem::internal(&error);
     let published: Vec<PublishedTo> = row
         .topics
@@ -338,6 +398,9 @@ fn answer(
         .map_or(Ok(Vec::new()), serde_json::from_str)
         .map_err(unreadable)?;
     Ok(NotificationAnswer {
+        broadcast: more
+            .broadcast
+            .map(|broadcast| BroadcastAnswer::new(broadcast, row.state)),
         id: row.id,
         state: row.state,
         category: row.category,
@@ -359,7 +422,9 @@ fn answer(
         created_at: row.created_at,
         send_at: row.send_at,
         expires_at: row.expires_at,
-        counts: counts.map(|counts| counts.into_iter().map(CountAnswer::from).collect()),
+        counts: more
+            .counts
+            .map(|counts| counts.into_iter().map(CountAnswer::from).collect()),
         topics: published
             .into_iter()
             .map(|PublishedTo { topic, position }| TopicAnswer {
@@ -368,7 +433,7 @@ fn answer(
                 position,
             })
             .collect(),
-        recipients,
+        recipients: more.recipients,
     })
 }
 

@@ -12,6 +12,7 @@ use carillon_domain::{
 };
 use carillon_sql::StoreError;
 
+use super::broadcasts::BroadcastWrite;
 use super::endpoints::EventRow;
 use super::ladder::{ClimbLease, ClimbRow, Decision, DecisionRow, RecipientKey, RecipientMove};
 use super::listeners::{Listeners, Told};
@@ -63,6 +64,8 @@ pub(super) struct Writes {
     pub(super) published: Vec<NotificationEnd>,
     /// These end; their outbox rows go.
     pub(super) ended: Vec<NotificationEnd>,
+    /// How far those are that are planned page by page.
+    pub(super) broadcasts: Vec<BroadcastWrite>,
     /// Deliveries outside the inbox, new.
     pub(super) outside: Vec<OutsideRow>,
     /// Their work, and other work outside the inbox.

@@ -4,6 +4,7 @@
 //! and `apply` from the rows that they locked, so that both decide alike. `conformance` runs over both.
 
 mod apply;
+pub(crate) mod broadcasts;
 pub(crate) mod catalog;
 #[cfg(test)]
 mod conformance;
@@ -37,6 +38,7 @@ use carillon_domain::{
 };
 use carillon_sql::{Database, MigrationText, StoreError};
 
+pub(crate) use broadcasts::BroadcastStore;
 pub(crate) use catalog::CatalogStore;
 pub(crate) use domain_events::DomainEventStore;
 pub(crate) use endpoints::EndpointStore;
@@ -97,6 +99,7 @@ pub(crate) trait Store:
     + RuleStore
     + DomainEventStore
     + ScheduleStore
+    + BroadcastStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. With `leased`, those whose time has come are
     /// leased until then at once, with the token 1. Answers one reply per request.

@@ -14,6 +14,7 @@ use carillon_sql::StoreError;
 use serde_json::value::RawValue;
 
 use super::{
+    broadcasts::{BroadcastPage, BroadcastState, BroadcastStep, BroadcastWrite},
     ladder::{Wishes, climb},
     ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey, encode, publication},
     outside::{Bars, EarlierOnes, overtake_earlier},
@@ -60,9 +61,9 @@ pub(super) struct Known {
 /// What was planned earlier of a notification.
 #[derive(Default)]
 pub(super) struct Before {
-    /// Who has a recipient's row.
+    /// Who of those that are to be planned now has a recipient's row.
     pub(super) users: HashSet<UserId>,
-    /// Whether it was sent to any of them.
+    /// Whether it was sent to anybody.
     pub(super) delivered: bool,
     /// Where it was published.
     pub(super) topics: Vec<PublishedTo>,
@@ -88,6 +89,7 @@ pub(super) fn plan(
             .before
             .remove(&(job.lease.tenant.clone(), job.lease.notification))
             .unwrap_or_default();
+        let made = ledger.writes.recipients.len();
         let addressees = job
             .users
             .iter()
@@ -122,7 +124,16 @@ pub(super) fn plan(
             }
         }
         // Where some got it before its time to live ended, it was sent: the others' rows say that they did not get it.
-        let (state, outcome) = if job.part == PlanPart::More {
+        // The end of the time to live ends a broadcast: who was not reached by then is none of its recipients.
+        let more = job.part == PlanPart::More && !(expired && job.broadcast.is_some());
+        if let Some(step) = &job.broadcast {
+            let planned = ledger.writes.recipients.len() - made;
+            ledger
+                .writes
+                .broadcasts
+                .push(page(job, step, expired, planned as u64));
+        }
+        let (state, outcome) = if more {
             (NotificationState::Accepted, PlanOutcome::Partly)
         } else if expired && !before.delivered && before.topics.is_empty() {
             (NotificationState::Expired, PlanOutcome::Expired)
@@ -155,6 +166,24 @@ pub(super) fn plan(
     }
     ledger.writes.entries.extend(entries.into_values());
     Ok(outcomes)
+}
+
+/// How far a broadcast is after a job.
+fn page(job: &PlanJob, step: &BroadcastStep, expired: bool, planned: u64) -> BroadcastWrite {
+    let (state, cursor) = match step.page {
+        _ if expired => (BroadcastState::Expired, None),
+        BroadcastPage::Piece => (BroadcastState::Running, None),
+        BroadcastPage::Through(user) => (BroadcastState::Running, Some(user)),
+        BroadcastPage::Last => (BroadcastState::Done, None),
+    };
+    BroadcastWrite {
+        tenant: job.lease.tenant.clone(),
+        notification: job.lease.notification,
+        state,
+        started_at: step.started_at,
+        cursor,
+        planned,
+    }
 }
 
 fn recipient(

@@ -1,5 +1,6 @@
 //! The dispatcher as its users meet it: requests through the real router, workers running, envelopes on a real bus.
 
+mod broadcasts;
 mod categories;
 mod inbox;
 mod ladder;

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -398,7 +398,15 @@ pub(crate) async fn eventually(condition: impl AsyncFn() -> bool) {
 pub(crate) struct Names(
     Mutex<HashMap<(TenantId, ExternalUserId), UserId>>,
     Mutex<HashMap<UserId, Profile>>,
+    Mutex<Audiences>,
 );
+
+/// Who belongs to what, since when, and after how many pages nobody can say any more.
+#[derive(Default)]
+struct Audiences {
+    members: HashMap<Audience, BTreeMap<UserId, Timestamp>>,
+    pages: Option<usize>,
+}
 
 impl Names {
     pub(crate) fn of(&self, tenant: &TenantId, user: &ExternalUserId) -> UserId {
@@ -414,6 +422,18 @@ impl Names {
     pub(crate) fn describe(&self, user: &str, profile: Profile) {
         let user = self.of(&TenantId::default(), &user.parse().expect("a user"));
         self.1.lock().insert(user, profile);
+    }
+
+    /// Puts users of the default tenant into an audience, which exists from then on.
+    pub(crate) fn join(&self, audience: &Audience, users: &[UserId], since: Timestamp) {
+        let mut audiences = self.2.lock();
+        let members = audiences.members.entry(audience.clone()).or_default();
+        members.extend(users.iter().map(|user| (*user, since)));
+    }
+
+    /// After so many further pages of many users the directory is away; none: it is back.
+    pub(crate) fn pages(&self, left: Option<usize>) {
+        self.2.lock().pages = left;
     }
 
     pub(crate) fn forget(&self, user: &str) {
@@ -457,16 +477,34 @@ impl Directory for Names {
     async fn audience(
         &self,
         _: &TenantId,
-        _: &[Audience],
-        _: Option<UserId>,
-        _: Timestamp,
-        _: usize,
+        wanted: &[Audience],
+        after: Option<UserId>,
+        born_before: Timestamp,
+        limit: usize,
     ) -> Result<AudiencePage, Unavailable> {
-        Ok(AudiencePage::default())
+        let mut audiences = self.2.lock();
+        if limit > 100
+            && let Some(left) = &mut audiences.pages
+        {
+            *left = left
+                .checked_sub(1)
+                .ok_or_else(|| Unavailable::new("reading an audience", std::io::Error::other("away")))?;
+        }
+        let all: BTreeSet<UserId> = wanted
+            .iter()
+            .filter_map(|audience| audiences.members.get(audience))
+            .flatten()
+            .filter(|(user, since)| after.is_none_or(|after| **user > after) && **since <= born_before)
+            .map(|(user, _)| *user)
+            .collect();
+        let users: Vec<UserId> = all.iter().copied().take(limit).collect();
+        let next = users.last().copied().filter(|_| all.len() > users.len());
+        Ok(AudiencePage { users, next })
     }
 
-    async fn has_segment(&self, _: &TenantId, _: &SegmentName) -> Result<bool, Unavailable> {
-        Ok(false)
+    async fn has_segment(&self, _: &TenantId, segment: &SegmentName) -> Result<bool, Unavailable> {
+        let audience = Audience::Segment(segment.clone());
+        Ok(self.2.lock().members.contains_key(&audience))
     }
 
     async fn retire(&self, _: &TenantId, _: &ChannelKind, _: &Address, _: &str) -> Result<(), Unavailable> {

@@ -139,7 +139,7 @@ async fn what_does_not_fit_is_named() {
     );
     assert_eq!(
         refused(json!({"cron": "* * * * *", "starts_at": "2030-01-02T00:00:00Z", "ends_at": "2030-01-01T00:00:00Z",
-            "notification": {"targets": [], "content": {"title": "t"}, "send_at": "2030-01-01T00:00:00Z"}})).await,
+            "notification": {"targets": [], "content": {"title": "t"}, "send_at": "2026-02-01T00:00:00Z"}})).await,
         ["/ends_at", "/notification/send_at", "/notification/targets"]
     );
     assert_eq!(

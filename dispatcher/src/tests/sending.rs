@@ -90,7 +90,7 @@ async fn a_notification_tells_its_whole_story() {
         shown["topics"][0]["note"]
             .as_str()
             .expect("a note")
-            .contains("No inbox entries")
+            .contains("stored subscribers are among the recipients")
     );
     let recipient = &shown["recipients"]["data"][0];
     assert_eq!(

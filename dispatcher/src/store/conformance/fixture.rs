@@ -182,6 +182,7 @@ impl Fixture {
                     users: Vec::new(),
                     topics: Vec::new(),
                     part: PlanPart::Whole,
+                    broadcast: None,
                 };
                 for target in &row.targets {
                     match target {
@@ -193,7 +194,8 @@ impl Fixture {
                             job.topics
                                 .push((topic.clone(), !topic.as_str().starts_with("live.")));
                         }
-                        StoredTarget::Known(Target::Address(_)) | StoredTarget::Erased { .. } => {}
+                        StoredTarget::Known(Target::Address(_) | Target::Segment(_))
+                        | StoredTarget::Erased { .. } => {}
                     }
                 }
                 job

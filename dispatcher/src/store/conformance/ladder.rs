@@ -91,6 +91,7 @@ async fn climb(f: &Fixture, leases: &[ClimbLease], look: &Look<'_>) -> u64 {
             users: vec![Addressee::in_app(lease.key.2)],
             topics: Vec::new(),
             part: PlanPart::Whole,
+            broadcast: None,
             notification,
         };
         look.see(&mut job);

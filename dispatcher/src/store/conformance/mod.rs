@@ -2,6 +2,7 @@
 
 mod acknowledgements;
 mod again;
+mod broadcasts;
 mod catalog;
 mod domain_events;
 mod endpoints;
@@ -110,6 +111,10 @@ on_both!(
     policy::preferences_are_changed_together_and_bounded,
     policy::choices_of_many_are_read_together,
     policy::a_click_is_a_preference,
+    broadcasts::a_page_moves_the_cursor_and_makes_the_next_one_due_behind_what_waits,
+    broadcasts::whoever_comes_twice_is_planned_once,
+    broadcasts::cancelling_and_the_time_to_live_end_a_broadcast,
+    broadcasts::leases_that_hold_are_extended_and_no_others,
     catalog::categories_are_replaced_listed_and_removed,
     catalog::a_template_s_versions_go_on_and_are_bounded,
     catalog::a_deleted_template_stays_for_what_was_accepted,

@@ -2,6 +2,7 @@
 //! and rows are locked in one order everywhere: notifications with their outbox rows, mailboxes, topics, lanes, deliveries
 //! with their work, suppressions, endpoints, each by key. Who finds out late that it needs another lane begins anew.
 
+mod broadcasts;
 mod catalog;
 mod column;
 mod domain_events;

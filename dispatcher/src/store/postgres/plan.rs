@@ -373,9 +373,24 @@ async fn before(
     }
     let tenants = column!(resuming, job => job.lease.tenant.as_str());
     let ids = column!(resuming, job => job.lease.notification.to_string());
-    let recipients: Vec<rows::BeforeColumns> = sqlx::query_as(
-        "SELECT r.tenant, r.notification, r.user_id, r.state FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
-         JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.id",
+    let wanted: Vec<_> = resuming
+        .iter()
+        .flat_map(|job| job.users.iter().map(move |addressee| (job, addressee.user)))
+        .collect();
+    let recipients: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT r.tenant, r.notification, r.user_id \
+         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, id, user_id) \
+         JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.id AND r.user_id = j.user_id",
+    )
+    .bind(column!(wanted, (job, _) => job.lease.tenant.as_str()))
+    .bind(column!(wanted, (job, _) => job.lease.notification.to_string()))
+    .bind(column!(wanted, (_, user) => user.to_string()))
+    .fetch_all(&mut *tx)
+    .await?;
+    let delivered: Vec<(String, String)> = sqlx::query_as(
+        "SELECT j.tenant, j.id FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+         WHERE EXISTS (SELECT 1 FROM recipients r WHERE r.tenant = j.tenant AND r.notification = j.id \
+         AND r.state NOT IN ('expired', 'erased'))",
     )
     .bind(&tenants)
     .bind(&ids)
@@ -389,7 +404,7 @@ async fn before(
     .bind(&ids)
     .fetch_all(&mut *tx)
     .await?;
-    rows::before(recipients, topics)
+    rows::before(recipients, delivered, topics)
 }
 
 /// The entries that show a notification, without their content.

@@ -303,6 +303,7 @@ async fn notifications(tx: &mut PgConnection, cutoff: Timestamp, limit: i64) -> 
             "DELETE FROM deliveries WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM climbs WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM decisions WHERE tenant = $1 AND notification = ANY($2)",
+            "DELETE FROM broadcasts WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM recipients WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM notifications WHERE tenant = $1 AND id = ANY($2)",
         ] {

@@ -3,6 +3,7 @@ use carillon_sql::StoreError;
 use sqlx::PgConnection;
 
 use super::{
+    broadcasts::write_broadcasts,
     column::column,
     ladder::write_climbs,
     outside::{write_events, write_new, write_overtaken},
@@ -64,6 +65,7 @@ pub(super) async fn write(
         .execute(&mut *connection)
         .await?;
     }
+    write_broadcasts(connection, now, &writes.broadcasts).await?;
     write_events(connection, &writes.events).await?;
     write_new(connection, &writes.outside, &writes.work).await?;
     write_overtaken(connection, now, &writes.overtaken).await?;

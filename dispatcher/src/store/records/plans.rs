@@ -8,6 +8,8 @@ use carillon_domain::{
 };
 use carillon_policy::Plan;
 
+use crate::store::broadcasts::BroadcastStep;
+
 use super::{Lease, NotificationRow, UserKey};
 
 /// A notification that is to be planned now.
@@ -25,6 +27,8 @@ pub(crate) struct PlanJob {
     pub(crate) topics: Vec<(TopicName, bool)>,
     /// How much of the notification this is.
     pub(crate) part: PlanPart,
+    /// Where it is planned page by page, or has an audience: which page this is.
+    pub(crate) broadcast: Option<BroadcastStep>,
 }
 
 impl PlanJob {

@@ -9,7 +9,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use super::{acknowledgement, from_priority, json, number, word};
 use crate::store::{
     plan::{Before, OpenKey},
-    records::{EntryAction, EntryRow, MailboxCommand, MailboxRow, Operation, RecipientState, UserKey, Which},
+    records::{EntryAction, EntryRow, MailboxCommand, MailboxRow, Operation, UserKey, Which},
 };
 
 /// The columns of [`EntryColumns`], without the content.
@@ -111,19 +111,20 @@ pub(in crate::store) fn by_open_key(
     Ok(open)
 }
 
-/// Tenant, notification, user, and where it stands for him.
-pub(in crate::store) type BeforeColumns = (String, String, String, String);
-
-/// What was planned earlier, by its notification: recipients, and tenant, id and topics of what was published.
+/// What was planned earlier, by its notification: tenant, notification and user of those who are to be planned now and
+/// have a row, tenant and id of what was sent to anybody, and tenant, id and topics of what was published.
 pub(in crate::store) fn before(
-    recipients: Vec<BeforeColumns>,
+    recipients: Vec<(String, String, String)>,
+    delivered: Vec<(String, String)>,
     topics: Vec<(String, String, String)>,
 ) -> Result<HashMap<(TenantId, NotificationId), Before>, StoreError> {
     let mut before: HashMap<_, Before> = HashMap::new();
-    for (tenant, id, user, state) in recipients {
+    for (tenant, id, user) in recipients {
         let of = before.entry((word(&tenant)?, word(&id)?)).or_default();
         of.users.insert(word(&user)?);
-        of.delivered |= state != RecipientState::Expired.as_str() && state != RecipientState::Erased.as_str();
+    }
+    for (tenant, id) in delivered {
+        before.entry((word(&tenant)?, word(&id)?)).or_default().delivered = true;
     }
     for (tenant, id, topics) in topics {
         before.entry((word(&tenant)?, word(&id)?)).or_default().topics = json(&topics)?;

@@ -1,5 +1,6 @@
 //! The store in a SQLite file. One connection writes, so nothing needs a lock of its own.
 
+mod broadcasts;
 mod bulk;
 mod catalog;
 mod domain_events;

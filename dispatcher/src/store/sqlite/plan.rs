@@ -320,9 +320,21 @@ async fn before(
         return Ok(HashMap::new());
     }
     let keys = pairs(keys.into_iter())?;
-    let recipients: Vec<rows::BeforeColumns> = sqlx::query_as(
-        "SELECT r.tenant, r.notification, r.user_id, r.state FROM json_each($1) j CROSS JOIN recipients r \
-         ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1",
+    let wanted = json_list(jobs.iter().filter(|job| job.resumes()).flat_map(|job| {
+        job.users
+            .iter()
+            .map(|addressee| (job.lease.tenant.as_str(), job.lease.notification, addressee.user))
+    }))?;
+    let recipients: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT r.tenant, r.notification, r.user_id FROM json_each($1) j CROSS JOIN recipients r \
+         ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1 AND r.user_id = j.value ->> 2",
+    )
+    .bind(wanted)
+    .fetch_all(&mut *tx)
+    .await?;
+    let delivered: Vec<(String, String)> = sqlx::query_as(
+        "SELECT j.value ->> 0, j.value ->> 1 FROM json_each($1) j WHERE EXISTS (SELECT 1 FROM recipients r \
+         WHERE r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1 AND r.state NOT IN ('expired', 'erased'))",
     )
     .bind(keys.as_str())
     .fetch_all(&mut *tx)
@@ -334,7 +346,7 @@ async fn before(
     .bind(keys)
     .fetch_all(&mut *tx)
     .await?;
-    rows::before(recipients, topics)
+    rows::before(recipients, delivered, topics)
 }
 
 /// The entries that show a notification, without their content.

@@ -287,6 +287,7 @@ async fn notifications(tx: &mut SqliteConnection, cutoff: Timestamp, limit: i64)
             "DELETE FROM deliveries WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM climbs WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM decisions WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
+            "DELETE FROM broadcasts WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM recipients WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM notifications WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))",
         ] {

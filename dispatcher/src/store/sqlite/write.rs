@@ -3,6 +3,7 @@ use carillon_sql::StoreError;
 use sqlx::SqliteConnection;
 
 use super::{
+    broadcasts::write_broadcasts,
     bulk::Bulk,
     keys::{json_list, pairs},
     ladder::write_climbs,
@@ -141,6 +142,7 @@ pub(super) async fn write(
         .execute(&mut *connection)
         .await?;
     }
+    write_broadcasts(connection, now, &writes.broadcasts).await?;
     write_events(connection, &writes.events).await?;
     write_new(connection, &writes.outside, &writes.work).await?;
     write_overtaken(connection, now, &writes.overtaken).await?;
