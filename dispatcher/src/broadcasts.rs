@@ -164,7 +164,8 @@ impl Planner {
     /// Plans the next page of a broadcast; the first one has what else the notification is for.
     pub(crate) async fn page(&self, lease: &Lease, progress: Progress) -> Result<(), PlanError> {
         let key = (lease.tenant.clone(), lease.notification);
-        let loaded = self.store.load(std::slice::from_ref(&key), 0).await?;
+        let most = self.config.batch_bytes.as_usize();
+        let loaded = self.store.load(std::slice::from_ref(&key), most).await?;
         let Some(row) = loaded.rows.into_iter().next() else {
             return Ok(());
         };
