@@ -41,9 +41,6 @@
 //! receipts on `(tenant, notification, user, kind)`; domain events on `(tenant, source, id)`, and what rules make of them
 //! on `(event, rule)`.
 
-// What climbs comes with the next change.
-#![allow(dead_code)]
-
 mod announcer;
 mod audience;
 mod batcher;
