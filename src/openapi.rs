@@ -27,6 +27,7 @@ use utoipa::{
         (name = "Deliveries", description = "What goes outside the inbox: attempts, dead letters, redrives, suppressed addresses, breakers."),
         (name = "Channels", description = "Media that workers bring: announce one, pull its work, say what became of it."),
         (name = "Sources", description = "Tools whose events become notifications."),
+        (name = "Events", description = "What happened in other systems, as CloudEvents, and the rules that make notifications of it."),
         (name = "Identity", description = "Keys, tokens, tickets, revocations, persons."),
         (name = "operations", description = "Whether this server is well."),
     ),

@@ -87,7 +87,7 @@ impl Handover {
 
     /// The relay ends: from now on everything waits in the outbox for the next one.
     pub(crate) fn close(&self) {
-        self.left.fetch_add(1, Ordering::AcqRel);
+        self.leave();
     }
 }
 

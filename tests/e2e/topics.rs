@@ -180,7 +180,7 @@ async fn a_live_only_topic_has_no_history_and_no_seq() {
 }
 
 #[tokio::test]
-async fn a_topic_target_publishes_the_notification_and_makes_no_entries() {
+async fn a_topic_target_publishes_the_notification_and_makes_no_entries_for_listeners() {
     let api = shared().await.api().await;
     let topic = user_name("room.");
     let ada = listener(&api).await;
@@ -202,7 +202,7 @@ async fn a_topic_target_publishes_the_notification_and_makes_no_entries() {
         shown["topics"][0]["note"]
             .as_str()
             .expect("a note")
-            .contains("inbox entries"),
+            .contains("stored subscribers"),
         "{shown}"
     );
     assert_eq!(shown["recipients"]["data"], json!([]));

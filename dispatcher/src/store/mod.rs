@@ -11,6 +11,7 @@ mod conformance;
 pub(crate) mod domain_events;
 pub(crate) mod endpoints;
 mod fingerprint;
+#[expect(dead_code, reason = "read once recipients climb")]
 pub(crate) mod ladder;
 mod ledger;
 mod listeners;
@@ -134,7 +135,8 @@ pub(crate) trait Store:
         until: Timestamp,
     ) -> Result<Option<NotificationState>, StoreError>;
 
-    /// The notifications that still exist, as many as have up to `most` bytes together, and one at least.
+    /// The notifications that still exist, as many as have up to `most` bytes together, and one at least where `most` is
+    /// not 0.
     async fn load(&self, ids: &[(TenantId, NotificationId)], most: usize) -> Result<Loaded, StoreError>;
 
     /// Plans jobs in their order. Answers one outcome per job.
