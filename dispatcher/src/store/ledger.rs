@@ -142,7 +142,6 @@ impl Ledger {
     }
 
     /// Keeps what was decided about a recipient; whoever writes holds its row.
-    #[expect(dead_code, reason = "read once recipients climb")]
     pub(super) fn decide(
         &mut self,
         key: &RecipientKey,

@@ -11,7 +11,6 @@ mod conformance;
 pub(crate) mod domain_events;
 pub(crate) mod endpoints;
 mod fingerprint;
-#[expect(dead_code, reason = "read once recipients climb")]
 pub(crate) mod ladder;
 mod ledger;
 mod listeners;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     endpoints,
-    fixture::Fixture,
+    fixture::{Fixture, plan_of},
     outside::{open, settle, *},
 };
 use crate::{
@@ -242,6 +242,7 @@ async fn planned(
         replaces: false,
     };
     let mut jobs = f.jobs(&f.lease().await).await;
+    jobs[0].plan = Arc::new(plan_of(&["sms"]));
     let users = &mut jobs[0].users;
     users[0].name = Some(name.clone());
     users[0].in_app = false;

@@ -123,10 +123,8 @@ pub(crate) struct NotificationRow {
     /// What `content` was rendered from, in the template's default locale.
     pub(crate) template: Option<TemplateUse>,
     /// The plan as JSON: as the request brings it, and from the first planning on the one that is climbed.
-    #[expect(dead_code, reason = "read once recipients climb")]
     pub(crate) plan: Option<Arc<str>>,
     /// Whether the request says that it passes preferences, quiet hours, holds and caps.
-    #[expect(dead_code, reason = "read once recipients climb")]
     pub(crate) critical: bool,
     pub(crate) created_at: Timestamp,
     pub(crate) send_at: Timestamp,

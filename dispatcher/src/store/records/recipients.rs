@@ -160,14 +160,10 @@ pub(crate) struct RecipientDetail {
     pub(crate) acknowledgement: Option<Acknowledgement>,
     pub(crate) plain: Option<PlainAddress>,
     /// Of an open one.
-    #[expect(dead_code, reason = "read once recipients climb")]
     pub(crate) phase: Option<RecipientPhase>,
-    #[expect(dead_code, reason = "read once recipients climb")]
     pub(crate) step: Option<u32>,
-    #[expect(dead_code, reason = "read once recipients climb")]
     pub(crate) step_at: Option<Timestamp>,
     /// When something is due of it next: a deadline, the end of a hold.
-    #[expect(dead_code, reason = "read once recipients climb")]
     pub(crate) next_at: Option<Timestamp>,
     /// What was decided about it beside plainly sending, in order.
     pub(crate) decisions: Vec<DecisionDetail>,
@@ -183,7 +179,6 @@ pub(crate) struct RecipientDetail {
 pub(crate) struct DeliveryDetail {
     pub(crate) id: DeliveryId,
     /// The step of the plan that it belongs to.
-    #[expect(dead_code, reason = "read once recipients climb")]
     pub(crate) step: u32,
     pub(crate) channel: String,
     pub(crate) address: String,
