@@ -4,7 +4,10 @@ use carillon_runtime::config::{ByteSize, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{deliverer::config::DeliveryConfig, remote::RemoteConfig, store::StoreLimits};
+use crate::{
+    deliverer::config::DeliveryConfig, remote::RemoteConfig, store::StoreLimits,
+    withdrawals::WithdrawalsConfig,
+};
 
 /// How often a transaction begins anew that the database broke off for the sake of another.
 const ANEW: u32 = 5;
@@ -23,6 +26,8 @@ pub struct DispatcherConfig {
     pub webhooks: WebhooksConfig,
     /// How workers get the work of the channels that they bring.
     pub remote: RemoteConfig,
+    /// How withdrawn notifications end for many recipients.
+    pub withdrawals: WithdrawalsConfig,
     /// Topics.
     pub topics: TopicsConfig,
     /// What is kept, and how long.
@@ -253,6 +258,9 @@ impl DispatcherConfig {
                 "an empty prefix would cover every topic",
             );
         }
+        self.withdrawals
+            .validate()
+            .map_err(|(key, reason)| (format!("withdrawals.{key}"), reason))?;
         self.remote
             .validate()
             .map_err(|(key, reason)| (format!("remote.{key}"), reason))?;
@@ -268,6 +276,7 @@ impl DispatcherConfig {
             devices: self.retention.devices_per_user,
             event_ttl: self.webhooks.event_ttl.duration(),
             disable_after: self.webhooks.disable_after.duration(),
+            withdrawal_page: self.withdrawals.page,
             anew: ANEW,
         }
     }

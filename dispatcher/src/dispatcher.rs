@@ -48,6 +48,7 @@ use crate::{
     unsubscribe::UnsubscribeLinks,
     verification::CodeSender,
     wake::Wake,
+    withdrawals::Withdrawer,
     workshop::Workshop,
 };
 
@@ -98,6 +99,8 @@ pub struct Dispatcher {
     pub(crate) schedule: Arc<Mutex<Schedule>>,
     /// Wakes who carries redrives on.
     pub(crate) redriver: Arc<Wake>,
+    /// Wakes who ends withdrawn notifications for many recipients.
+    pub(crate) withdrawer: Arc<Wake>,
     /// Work for channels that workers bring.
     pub(crate) remote: Arc<Remote>,
     /// Wakes who tries deliveries.
@@ -158,12 +161,16 @@ impl Dispatcher {
         #[cfg(feature = "planted-bugs")]
         let _ = intake.this.set(Arc::downgrade(&intake));
         let deliverer = Arc::<Wake>::default();
+        let withdrawer = Arc::<Wake>::default();
+        let channels = Arc::new(Channels::new(&ports.channels, store.clone()));
         let mailboxes = Arc::new(Mailboxes::new(
             store.clone(),
             announcer.clone(),
             clock.clone(),
             limits,
             deliverer.clone(),
+            withdrawer.clone(),
+            channels.clone(),
         ));
         let topics = Arc::new(TopicHistories::new(
             store.clone(),
@@ -194,7 +201,6 @@ impl Dispatcher {
             deliverer: deliverer.clone(),
             closer,
         });
-        let channels = Arc::new(Channels::new(&ports.channels, store.clone()));
         let categories = Arc::new(Categories::new(store.clone(), clock.clone()));
         let unsubscribe = UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref());
         let templates = ports.templates.clone();
@@ -203,6 +209,7 @@ impl Dispatcher {
             endpoints,
             schedule,
             redriver: Arc::default(),
+            withdrawer,
             remote,
             deliverer,
             config,
@@ -258,7 +265,7 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, deliverer, redrives, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
+    /// What the role `dispatcher` does: relay, planner, deliverer, redrives, withdrawals, snoozes, janitor, tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
             self.worker(
@@ -282,6 +289,9 @@ impl Dispatcher {
             }),
             self.worker("redrives", |this, stop| async move {
                 this.new_redriver().run(stop).await
+            }),
+            self.worker("withdrawals", |this, stop| async move {
+                this.new_withdrawer().run(stop).await
             }),
             self.worker("tally", |this, stop| async move {
                 let schedule = this.schedule.clone();
@@ -383,6 +393,7 @@ impl Dispatcher {
             composer: composer(&self.ports),
             clock: self.ports.clock.clone(),
             endpoints: self.endpoints.clone(),
+            mailboxes: self.mailboxes.clone(),
             wake: self.deliverer.clone(),
             schedule: self.schedule.clone(),
             config: self.config.delivery.clone(),
@@ -406,6 +417,17 @@ impl Dispatcher {
             wake: self.redriver.clone(),
             deliverer: self.deliverer.clone(),
             page: self.config.delivery.batch,
+        }
+    }
+
+    pub(crate) fn new_withdrawer(&self) -> Withdrawer {
+        Withdrawer {
+            store: self.store.clone(),
+            announcer: self.announcer.clone(),
+            clock: self.ports.clock.clone(),
+            wake: self.withdrawer.clone(),
+            deliverer: self.deliverer.clone(),
+            config: self.config.withdrawals.clone(),
         }
     }
 
@@ -477,6 +499,7 @@ impl Dispatcher {
         let cancelled = self.store.cancel(now, tenant, id, &recallable).await?;
         turn.announce(cancelled.envelopes).await;
         self.deliverer.wake();
+        self.withdrawer.wake();
         Ok(cancelled.value)
     }
 }

@@ -80,6 +80,7 @@ mod validation;
 mod verification;
 mod wake;
 mod wire;
+mod withdrawals;
 mod workshop;
 
 pub use config::{
@@ -88,3 +89,4 @@ pub use config::{
 pub use deliverer::config::{BreakerConfig, DeliveryConfig, RetryConfig};
 pub use dispatcher::{Dispatcher, DispatcherPorts};
 pub use remote::RemoteConfig;
+pub use withdrawals::WithdrawalsConfig;

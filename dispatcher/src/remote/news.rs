@@ -124,6 +124,7 @@ impl Remote {
                     tenant,
                     user,
                     device: None,
+                    answering: Vec::new(),
                     operations: actions
                         .into_iter()
                         .map(|(id, action)| Operation::Entry(Which::Notification(id), action))

@@ -105,6 +105,7 @@ pub(crate) async fn acknowledge(
         tenant: principal.tenant.clone(),
         user: user.id,
         device,
+        answering: Vec::new(),
         operations,
     };
     let reply = dispatcher.mailboxes.submit(command).await?;

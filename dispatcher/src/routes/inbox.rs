@@ -293,6 +293,7 @@ pub(super) async fn read_all(
             tenant: principal.tenant.clone(),
             user: user.id,
             device: on.device.clone().or_else(|| user.device.clone()),
+            answering: Vec::new(),
             operations: vec![Operation::ReadAll {
                 category: category.clone(),
                 before: Some(before.clone()),
@@ -320,6 +321,7 @@ async fn act(
         tenant: principal.tenant.clone(),
         user: user.id,
         device: device.or_else(|| user.device.clone()),
+        answering: Vec::new(),
         operations: vec![Operation::Entry(Which::Entry(entry), action)],
     };
     let reply = dispatcher.mailboxes.submit(command).await?;

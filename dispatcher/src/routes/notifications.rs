@@ -17,6 +17,7 @@ use crate::{
     store::{
         NotificationQuery, NotificationRow, PublishedTo, RecipientDetail, RecipientState, StoredTarget,
         outside::AttemptDetail,
+        withdrawals::{WithdrawalDetail, WithdrawalKind},
     },
 };
 
@@ -55,9 +56,36 @@ pub(super) struct NotificationAnswer {
     expires_at: Timestamp,
     /// Where its topic targets were published, once it is planned.
     topics: Vec<TopicAnswer>,
+    /// Who answered for all, where one answer is enough and was there. Absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered: Option<AnsweredAnswer>,
+    /// How it ends for its recipients before its time. Absent in lists, and where nobody withdrew it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withdrawal: Option<WithdrawalAnswer>,
     /// Absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipients: Option<Listing<RecipientAnswer>>,
+}
+
+/// Whose answer was enough.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Answered)]
+struct AnsweredAnswer {
+    /// Null once erased, and of a plain address.
+    #[schema(required)]
+    user: Option<ExternalUserId>,
+    acknowledgement: Acknowledgement,
+}
+
+/// A notification that ends for its recipients page by page. Nothing of it starts any more, however far that is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Withdrawal)]
+struct WithdrawalAnswer {
+    kind: WithdrawalKind,
+    /// Whether it is over for all of them.
+    done: bool,
+    /// Recipients for whom it is not over yet.
+    open: u64,
 }
 
 /// A template as a notification uses it.
@@ -236,7 +264,43 @@ pub(super) async fn show(
         |detail| detail.user,
         |detail| recipient(detail, &names),
     );
-    answer(row, Some(recipients)).map(Json)
+    let detail = dispatcher
+        .store
+        .withdrawal(tenant, id)
+        .await
+        .map_err(Unavailable::from)?;
+    let withdrawal = withdrawal(row.state, &detail);
+    let answered = match detail.answered {
+        None => None,
+        Some(answered) => {
+            let users: Vec<UserId> = answered.user.into_iter().collect();
+            let names = dispatcher.ports.directory.names(tenant, &users).await?;
+            Some(AnsweredAnswer {
+                user: names.into_iter().next().flatten(),
+                acknowledgement: answered.acknowledgement,
+            })
+        }
+    };
+    Ok(Json(NotificationAnswer {
+        answered,
+        withdrawal,
+        ..answer(row, Some(recipients))?
+    }))
+}
+
+/// What withdrew it, and how far that is.
+fn withdrawal(state: NotificationState, detail: &WithdrawalDetail) -> Option<WithdrawalAnswer> {
+    let kind = match (detail.running, state) {
+        (Some((kind, _)), _) => kind,
+        (None, NotificationState::Cancelled) => WithdrawalKind::Cancelled,
+        (None, _) if detail.answered.is_some() => WithdrawalKind::Answered,
+        _ => return None,
+    };
+    Some(WithdrawalAnswer {
+        kind,
+        done: detail.running.is_none(),
+        open: detail.open,
+    })
 }
 
 async fn names(
@@ -287,6 +351,8 @@ fn answer(
                 position,
             })
             .collect(),
+        answered: None,
+        withdrawal: None,
         recipients,
     })
 }

@@ -24,6 +24,7 @@ mod records;
 mod rows;
 mod sources;
 mod sqlite;
+pub(crate) mod withdrawals;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -43,6 +44,7 @@ pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use policy::PolicyStore;
 pub(crate) use records::*;
 pub(crate) use sources::{BounceWrite, Bounced, PutSource, SourceRow, SourceStore, SourceWrite};
+pub(crate) use withdrawals::WithdrawalStore;
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[
@@ -69,7 +71,14 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
 /// The dispatcher's durable state.
 #[async_trait]
 pub(crate) trait Store:
-    OutsideStore + RemoteStore + SourceStore + EndpointStore + CatalogStore + PolicyStore + LadderStore
+    OutsideStore
+    + RemoteStore
+    + SourceStore
+    + EndpointStore
+    + CatalogStore
+    + PolicyStore
+    + LadderStore
+    + WithdrawalStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. With `leased`, those whose time has come are
     /// leased until then at once, with the token 1. Answers one reply per request.
@@ -120,11 +129,13 @@ pub(crate) trait Store:
         recallable: &[ChannelKind],
     ) -> Result<Committed<Cancelled>, StoreError>;
 
-    /// Carries out commands in their order. Answers one reply per command.
+    /// Carries out commands in their order. Who answers is sent nothing more, and what other devices show is taken back
+    /// where a channel can. Answers one reply per command.
     async fn mutate(
         &self,
         now: Timestamp,
         commands: &[MailboxCommand],
+        recallable: &withdrawals::Recallable,
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError>;
 
     /// Commands that wake up to `limit` snoozed entries whose time has come.

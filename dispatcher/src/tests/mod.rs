@@ -13,3 +13,4 @@ mod templates;
 mod topics;
 mod verification;
 mod webhooks;
+mod withdrawals;

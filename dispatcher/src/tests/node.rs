@@ -366,6 +366,8 @@ pub(super) async fn eventually(condition: impl AsyncFn() -> bool) {
 pub(super) struct Names(
     Mutex<HashMap<(TenantId, ExternalUserId), UserId>>,
     Mutex<HashMap<UserId, Profile>>,
+    /// How long a question for names waits.
+    Mutex<Option<Duration>>,
 );
 
 impl Names {
@@ -382,6 +384,11 @@ impl Names {
     pub(super) fn describe(&self, user: &str, profile: Profile) {
         let user = self.of(&TenantId::default(), &user.parse().expect("a user"));
         self.1.lock().insert(user, profile);
+    }
+
+    /// Whoever asks for names waits so long.
+    pub(super) fn hesitate(&self, wait: Option<Duration>) {
+        *self.2.lock() = wait;
     }
 
     pub(super) fn forget(&self, user: &str) {
@@ -404,6 +411,10 @@ impl Directory for Names {
         tenant: &TenantId,
         users: &[UserId],
     ) -> Result<Vec<Option<ExternalUserId>>, Unavailable> {
+        let wait = *self.2.lock();
+        if let Some(wait) = wait {
+            tokio::time::sleep(wait).await;
+        }
         let names = self.0.lock();
         let name = |id: &UserId| {
             names

@@ -1,7 +1,7 @@
 //! What users and the clock do to mailboxes, and what became of it.
 
 use carillon_domain::{
-    Category, Counts, DeviceName, EntryId, NotificationId, Position, TenantId, Timestamp, UserId,
+    Category, Counts, DeliveryId, DeviceName, EntryId, NotificationId, Position, TenantId, Timestamp, UserId,
 };
 
 use super::UserKey;
@@ -12,6 +12,8 @@ pub(crate) struct MailboxCommand {
     pub(crate) tenant: TenantId,
     pub(crate) user: UserId,
     pub(crate) device: Option<DeviceName>,
+    /// Deliveries whose answer this is: what they show is not taken back.
+    pub(crate) answering: Vec<DeliveryId>,
     pub(crate) operations: Vec<Operation>,
 }
 

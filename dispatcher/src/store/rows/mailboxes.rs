@@ -150,6 +150,7 @@ pub(in crate::store) fn entry_commands(
             tenant,
             user,
             device: None,
+            answering: Vec::new(),
             operations,
         })
         .collect())
