@@ -6,9 +6,10 @@ use carillon_domain::{
     Address, Capabilities, ChannelKind, Invalid, TenantId,
     ports::{Channel, CheckedAddress, Lane, Unavailable},
 };
+use carillon_sql::StoreError;
 use moka::future::Cache;
 
-use crate::store::Store;
+use crate::store::{MailboxCommand, Store, withdrawals::Recallable};
 
 /// How long an announcement on another node may go unnoticed.
 const LIFE: Duration = Duration::from_secs(5);
@@ -64,8 +65,24 @@ impl Channels {
         }
     }
 
+    /// Those that can take back what they delivered, of everybody whom the commands are about.
+    pub(crate) async fn recallable(&self, commands: &[MailboxCommand]) -> Result<Recallable, StoreError> {
+        let mut recallable = Recallable::default();
+        for command in commands {
+            if recallable.channels(&command.tenant).is_none() {
+                let channels = self.known(&command.tenant).await?;
+                recallable.insert(command.tenant.clone(), channels.that_recall());
+            }
+        }
+        Ok(recallable)
+    }
+
     /// Those of a tenant.
     pub(crate) async fn of(&self, tenant: &TenantId) -> Result<KnownChannels, Unavailable> {
+        Ok(self.known(tenant).await?)
+    }
+
+    async fn known(&self, tenant: &TenantId) -> Result<KnownChannels, StoreError> {
         let announced = match self.announced.get(tenant).await {
             Some(announced) => announced,
             None => {

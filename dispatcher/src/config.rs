@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deliverer::config::DeliveryConfig, remote::RemoteConfig, schedules::SchedulesConfig, store::StoreLimits,
+    withdrawals::WithdrawalsConfig,
 };
 
 /// How often a transaction begins anew that the database broke off for the sake of another.
@@ -31,6 +32,8 @@ pub struct DispatcherConfig {
     pub events: EventsConfig,
     /// Notifications that are sent at a time, or again and again.
     pub schedules: SchedulesConfig,
+    /// How withdrawn notifications end for many recipients.
+    pub withdrawals: WithdrawalsConfig,
     /// Topics.
     pub topics: TopicsConfig,
     /// What is kept, and how long.
@@ -362,6 +365,9 @@ impl DispatcherConfig {
                 "an empty prefix would cover every topic",
             );
         }
+        self.withdrawals
+            .validate()
+            .map_err(|(key, reason)| (format!("withdrawals.{key}"), reason))?;
         self.remote
             .validate()
             .map_err(|(key, reason)| (format!("remote.{key}"), reason))?;
@@ -377,6 +383,7 @@ impl DispatcherConfig {
             devices: self.retention.devices_per_user,
             event_ttl: self.webhooks.event_ttl.duration(),
             disable_after: self.webhooks.disable_after.duration(),
+            withdrawal_page: self.withdrawals.page,
             anew: ANEW,
         }
     }

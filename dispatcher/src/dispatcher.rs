@@ -51,6 +51,7 @@ use crate::{
     unsubscribe::UnsubscribeLinks,
     verification::CodeSender,
     wake::Wake,
+    withdrawals::Withdrawer,
     workshop::Workshop,
 };
 
@@ -108,6 +109,8 @@ pub struct Dispatcher {
     pub(crate) schedule: Arc<Mutex<Schedule>>,
     /// Wakes who carries redrives on.
     pub(crate) redriver: Arc<Wake>,
+    /// Wakes who ends withdrawn notifications for many recipients.
+    pub(crate) withdrawer: Arc<Wake>,
     /// Work for channels that workers bring.
     pub(crate) remote: Arc<Remote>,
     /// Wakes who tries deliveries.
@@ -192,12 +195,16 @@ impl Dispatcher {
         #[cfg(feature = "planted-bugs")]
         let _ = intake.this.set(Arc::downgrade(&intake));
         let deliverer = Arc::<Wake>::default();
+        let withdrawer = Arc::<Wake>::default();
+        let channels = Arc::new(Channels::new(&ports.channels, store.clone()));
         let mailboxes = Arc::new(Mailboxes::new(
             store.clone(),
             announcer.clone(),
             clock.clone(),
             limits,
             deliverer.clone(),
+            withdrawer.clone(),
+            channels.clone(),
         ));
         let topics = Arc::new(TopicHistories::new(
             store.clone(),
@@ -229,7 +236,6 @@ impl Dispatcher {
             deliverer: deliverer.clone(),
             closer,
         });
-        let channels = Arc::new(Channels::new(&ports.channels, store.clone()));
         let categories = Arc::new(Categories::new(store.clone(), clock.clone()));
         let unsubscribe = UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref());
         let rules = Arc::<Wake>::default();
@@ -246,6 +252,7 @@ impl Dispatcher {
             endpoints,
             schedule,
             redriver: Arc::default(),
+            withdrawer,
             remote,
             deliverer,
             config,
@@ -315,8 +322,8 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, ladder, rules, deliverer, redrives, snoozes, janitor, schedules,
-    /// tally. Needs [`Self::commit_workers`] too.
+    /// What the role `dispatcher` does: relay, planner, ladder, rules, deliverer, redrives, withdrawals, snoozes, janitor,
+    /// schedules, tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
             self.worker(
@@ -350,6 +357,9 @@ impl Dispatcher {
             }),
             self.worker("schedules", |this, stop| async move {
                 this.run_schedules(stop).await;
+            }),
+            self.worker("withdrawals", |this, stop| async move {
+                this.new_withdrawer().run(stop).await
             }),
             self.worker("tally", |this, stop| async move {
                 let schedule = this.schedule.clone();
@@ -465,6 +475,7 @@ impl Dispatcher {
             composer: composer(&self.ports),
             clock: self.ports.clock.clone(),
             endpoints: self.endpoints.clone(),
+            mailboxes: self.mailboxes.clone(),
             wake: self.deliverer.clone(),
             schedule: self.schedule.clone(),
             config: self.config.delivery.clone(),
@@ -488,6 +499,17 @@ impl Dispatcher {
             wake: self.redriver.clone(),
             deliverer: self.deliverer.clone(),
             page: self.config.delivery.batch,
+        }
+    }
+
+    pub(crate) fn new_withdrawer(&self) -> Withdrawer {
+        Withdrawer {
+            store: self.store.clone(),
+            announcer: self.announcer.clone(),
+            clock: self.ports.clock.clone(),
+            wake: self.withdrawer.clone(),
+            deliverer: self.deliverer.clone(),
+            config: self.config.withdrawals.clone(),
         }
     }
 
@@ -559,6 +581,7 @@ impl Dispatcher {
         let cancelled = self.store.cancel(now, tenant, id, &recallable).await?;
         turn.announce(cancelled.envelopes).await;
         self.deliverer.wake();
+        self.withdrawer.wake();
         Ok(cancelled.value)
     }
 }

@@ -88,6 +88,7 @@ mod validation;
 mod verification;
 mod wake;
 mod wire;
+mod withdrawals;
 mod workshop;
 
 pub use config::{
@@ -98,3 +99,4 @@ pub use deliverer::config::{BreakerConfig, DeliveryConfig, RetryConfig};
 pub use dispatcher::{Dispatcher, DispatcherPorts};
 pub use remote::RemoteConfig;
 pub use schedules::SchedulesConfig;
+pub use withdrawals::WithdrawalsConfig;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     announcer::Announcer,
     batcher::{BatchError, BatchLimits, Batcher, Weigh},
+    channels::Channels,
     intake::{busy, is_away},
     store::{MailboxCommand, MailboxReply, Store},
     wake::Wake,
@@ -34,6 +35,9 @@ pub(crate) struct Mailboxes {
     snoozes: Wake,
     /// Wakes who tries deliveries.
     deliverer: Arc<Wake>,
+    /// Wakes who ends it for the others.
+    withdrawer: Arc<Wake>,
+    channels: Arc<Channels>,
 }
 
 /// Why nothing was changed.
@@ -67,6 +71,8 @@ impl Mailboxes {
         clock: Arc<dyn Clock>,
         limits: BatchLimits,
         deliverer: Arc<Wake>,
+        withdrawer: Arc<Wake>,
+        channels: Arc<Channels>,
     ) -> Self {
         Self {
             store,
@@ -75,6 +81,8 @@ impl Mailboxes {
             batcher: Batcher::new(limits),
             snoozes: Wake::default(),
             deliverer,
+            withdrawer,
+            channels,
         }
     }
 
@@ -118,13 +126,32 @@ impl Mailboxes {
 
     /// Carries out commands in one transaction and announces what changed.
     pub(crate) async fn mutate(&self, commands: &[MailboxCommand]) -> Result<Vec<MailboxReply>, StoreError> {
+        let recallable = self.channels.recallable(commands).await?;
         let turn = self.announcer.turn().await;
-        let committed = self.store.mutate(self.clock.now(), commands).await?;
+        let committed = self.store.mutate(self.clock.now(), commands, &recallable).await?;
         if committed.told {
             self.deliverer.wake();
+            self.withdrawer.wake();
         }
         turn.announce(committed.envelopes).await;
         Ok(committed.value)
+    }
+
+    /// What recipients answered to deliveries. What cannot be stored is logged: their deliveries are settled all the same.
+    pub(crate) async fn heard(&self, commands: &[MailboxCommand]) -> Result<(), StoreError> {
+        match self.mutate(commands).await {
+            Err(error) if !is_away(&error) => {}
+            done => return done.map(|_| ()),
+        }
+        // One that cannot be stored must not take its neighbours with it.
+        for command in commands {
+            match self.mutate(std::slice::from_ref(command)).await {
+                Err(error) if is_away(&error) => return Err(error),
+                Err(error) => drop(failed(error)),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Wakes snoozed entries until `stop`.

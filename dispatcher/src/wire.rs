@@ -142,6 +142,7 @@ mod tests {
             at,
             device: Some("laptop".parse().expect("valid")),
             action: Some("retry".into()),
+            by: None,
         };
         let row = EntryRow {
             tenant: TenantId::default(),

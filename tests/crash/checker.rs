@@ -82,7 +82,7 @@ impl fmt::Display for Verdict {
             "{} kills, {} accepted, {} indeterminate and settled, seed {}, {:.0} s: lost {}, dup_visible {}, \
              dup_wire {}, reorder {}, silent_gap {}, announced_gap {}, phantom {}, contradiction {}, stuck {}, \
              unacknowledged {}, broken {}; {} deliveries by email and webhook, {} of them refused for good: lost {}, phantom {}, \
-             unstable {}, repeats {}; {} withdrawn, {} of them too late",
+             unstable {}, repeats {}, stopped by an answer {}, begun after it {}; {} withdrawn, {} of them too late",
             self.kills,
             self.accepted,
             self.indeterminate,
@@ -105,6 +105,8 @@ impl fmt::Display for Verdict {
             self.outside.phantom,
             self.outside.unstable,
             self.outside.repeats,
+            self.outside.stopped,
+            self.outside.begun_after,
             self.outside.withdrawn,
             self.outside.late,
         )?;

@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) changes: HashMap<(usize, u64), String>,
     /// Entries whose acknowledgement was answered with 200.
     pub(super) read: Vec<(usize, String)>,
+    /// When they were answered, by user and number.
+    pub(super) answered: HashMap<(usize, Number), jiff::Timestamp>,
     /// Requests whose first try had no answer.
     pub(super) indeterminate: u64,
     pub(super) dup_wire: u64,

@@ -13,6 +13,8 @@ use crate::harness::{Api, Hooks, MailReply, Relay, Reply, Start};
 
 /// Every so many of those that go outside also go to plain addresses where they die.
 const DYING: u64 = 4;
+/// Said of what is not sent since its recipient answered.
+const STOPPED: &str = "acknowledged on another device";
 /// The plain email address that the relay refuses for good.
 const REFUSED: &str = "refused@example.net";
 
@@ -41,6 +43,10 @@ pub(super) struct Counts {
     pub(super) withdrawn: u64,
     /// Of them: at a receiver nevertheless, because it was too late.
     pub(super) late: u64,
+    /// Not sent, or not again, since their recipient had answered.
+    pub(super) stopped: u64,
+    /// Attempts that began after their recipient's answer was answered.
+    pub(super) begun_after: u64,
     /// Taken more than once: allowed, receivers drop them by the id.
     pub(super) repeats: u64,
 }
@@ -128,16 +134,16 @@ impl Outside {
         }
     }
 
-    /// Channel and address of each delivery that a notification to `users` must have, and whether it is to die.
-    fn expected(&self, number: Number, users: &[usize]) -> Vec<(&'static str, String, bool)> {
+    /// Channel and address of each delivery that a notification to `users` must have, and whose it is; nobody's are to die.
+    fn expected(&self, number: Number, users: &[usize]) -> Vec<(&'static str, String, Option<usize>)> {
         let mut expected = Vec::new();
         for user in users {
-            expected.push(("email", email(*user), false));
-            expected.push(("webhook", self.hooks.url(&path(*user)), false));
+            expected.push(("email", email(*user), Some(*user)));
+            expected.push(("webhook", self.hooks.url(&path(*user)), Some(*user)));
         }
         if self.dies(number) {
-            expected.push(("email", REFUSED.to_owned(), true));
-            expected.push(("webhook", self.gone(number), true));
+            expected.push(("email", REFUSED.to_owned(), None));
+            expected.push(("webhook", self.gone(number), None));
         }
         expected
     }
@@ -174,15 +180,17 @@ impl Outside {
         let mut records = self.records();
         let mut examples = Vec::new();
         for (number, id, users) in &going {
-            for (channel, address, dies) in self.expected(*number, users) {
+            for (channel, address, user) in self.expected(*number, users) {
                 counts.deliveries += 1;
                 let delivery = &shown[number].get(&(channel.to_owned(), address.clone()));
                 let record = records
                     .remove(&(channel, address.clone(), *number))
                     .unwrap_or_default();
-                let before = (counts.lost, counts.phantom, counts.unstable);
-                counts.weigh(*delivery, &record, dies);
-                if before != (counts.lost, counts.phantom, counts.unstable) {
+                let answered = user.and_then(|user| ledger.state().answered.get(&(user, *number)).copied());
+                let before = counts.faults();
+                counts.weigh(*delivery, &record, user.is_none());
+                counts.begun_after += begun_after(*delivery, answered);
+                if before != counts.faults() {
                     examples.push(format!(
                         "outside: {number} {id} over {channel} to {address}: {delivery:?}, at the receiver {record:?}"
                     ));
@@ -201,9 +209,9 @@ impl Outside {
                 tokio::time::sleep(Duration::from_millis(250)).await;
                 delivery = found(api, id).await.remove(&key);
             }
-            let before = (counts.lost, counts.phantom, counts.unstable);
+            let before = counts.faults();
             counts.weigh_withdrawn(delivery.as_ref(), &record);
-            if before != (counts.lost, counts.phantom, counts.unstable) {
+            if before != counts.faults() {
                 examples.push(format!(
                     "outside: {number} {id}, withdrawn: {delivery:?}, at the receiver {record:?}"
                 ));
@@ -253,7 +261,11 @@ impl Outside {
 
 impl Counts {
     pub(super) fn is_clean(&self) -> bool {
-        self.lost + self.phantom + self.unstable == 0
+        self.faults() == 0
+    }
+
+    fn faults(&self) -> u64 {
+        self.lost + self.phantom + self.unstable + self.begun_after
     }
 
     /// Withdrawn before it was planned, while it waited, or too late; what a receiver took, the attempts must tell.
@@ -289,6 +301,13 @@ impl Counts {
                 self.lost += u64::from(record.taken == 0);
                 self.phantom += u64::from(record.seen == 0 || dies);
             }
+            // Its recipient answered first; what was under way then, the attempts must tell.
+            Some("cancelled") if delivery["reason"] == STOPPED => {
+                self.stopped += 1;
+                let attempts = delivery["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+                let told = |outcome: &str| attempts.iter().any(|attempt| attempt["outcome"] == outcome);
+                self.phantom += u64::from(record.taken > 0 && !told("lost"));
+            }
             // Nobody else refuses for good, and nothing is too late.
             Some("dead") if dies && delivery["reason"].is_string() => self.dead += 1,
             _ => self.lost += 1,
@@ -297,6 +316,21 @@ impl Counts {
         let is_stable = record.bodies.len() <= 1 && record.ids.iter().all(|found| found == id);
         self.unstable += u64::from(!is_stable);
     }
+}
+
+/// Attempts that began after the answer to the recipient's acknowledgement had come.
+fn begun_after(delivery: Option<&Value>, answered: Option<jiff::Timestamp>) -> u64 {
+    let (Some(delivery), Some(answered)) = (delivery, answered) else {
+        return 0;
+    };
+    let attempts = delivery["attempts"].as_array().into_iter().flatten();
+    let began = attempts
+        .filter(|attempt| attempt["operation"] != "recall")
+        .map(|attempt| {
+            let text = attempt["started_at"].as_str().expect("a time");
+            text.parse::<jiff::Timestamp>().expect("a time")
+        });
+    began.filter(|began| *began > answered).count() as u64
 }
 
 /// Whether an attempt is under way, or its process ended and nobody said so yet.

@@ -102,7 +102,12 @@ impl Reader {
             .send()
             .await;
         if sent.is_ok_and(|answer| answer.status() == 200) {
-            self.ledger.state().read.push((self.user, entry.to_owned()));
+            let answered = now();
+            let mut state = self.ledger.state();
+            state.read.push((self.user, entry.to_owned()));
+            if let Some(number) = change["entry"]["content"]["data"]["n"].as_u64() {
+                state.answered.entry((self.user, number)).or_insert(answered);
+            }
         }
     }
 
@@ -165,4 +170,13 @@ impl Reader {
             }
         }
     }
+}
+
+/// The time of this machine, which is the server's.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test compares with the server's real clock"
+)]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }

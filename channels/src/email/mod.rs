@@ -202,6 +202,7 @@ fn answered(stage: Stage, reply: &reply::Reply) -> Report {
         outcome: classify(stage, reply),
         status: Some(reply.code),
         excerpt: Some(reply.to_string()),
+        acknowledged: None,
     }
 }
 

@@ -17,7 +17,7 @@ use http_body_util::Full;
 use moka::future::Cache;
 
 use super::{
-    KeyError,
+    KeyError, acknowledged,
     body::body,
     classify,
     keys::{Key, is_ed25519},
@@ -147,11 +147,12 @@ impl Channel for WebhookChannel {
                 });
             }
         };
-        match self.outbound.send(request, self.outbound.excerpt()).await {
+        match self.outbound.send(request, acknowledged::MOST).await {
             Ok(answer) => Report {
                 outcome: classify::by_answer(answer.status, &answer.headers, self.clock.now()),
                 status: Some(answer.status.as_u16()),
                 excerpt: excerpt(&answer.body, self.outbound.excerpt()),
+                acknowledged: acknowledged::by_answer(work, &answer),
             },
             Err(error) => Report::new(classify::by_error(error)),
         }

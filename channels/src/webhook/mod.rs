@@ -1,5 +1,6 @@
 //! Webhooks: signed HTTP callbacks by the Standard Webhooks specification, version 1.0.0.
 
+mod acknowledged;
 mod body;
 mod channel;
 mod classify;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceName, Timestamp};
+use crate::{DeviceName, Timestamp, UserId};
 
 /// How somebody answered. Any of them clears the entry everywhere and ends the ladder. `delivered` and `seen` are
 /// receipts, not acknowledgements.
@@ -48,4 +48,8 @@ pub struct Acknowledgement {
     /// Which action, when `acted` named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
+    /// Who answered instead, where one recipient's answer was enough for all: the internal id, as `GET /v1/users/{id}`
+    /// shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
 }

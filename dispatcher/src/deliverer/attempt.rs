@@ -10,19 +10,21 @@ use tokio::time::Instant;
 
 use super::{
     compose::{Composer, Parts},
-    settlement::{Said, ours_to_retry, unsent},
+    settlement::{BEGIN, Said, ours_to_retry, unsent},
 };
 use crate::store::outside::LeasedDelivery;
 
 /// A channel ends by itself within its patience; this much later it is cut off.
 pub(super) const CUT_OFF: Duration = Duration::from_secs(1);
 
-/// One attempt. Whatever is slow about it, its message's making too, is its own time: the loop goes on.
+/// One attempt, which was committed at `committed`. Whatever is slow about it, its message's making too, is its own time:
+/// the loop goes on. When its time to begin is over by then, it is not sent.
 pub(super) async fn attempt(
     channel: &dyn Channel,
     composer: &Composer,
     delivery: Arc<LeasedDelivery>,
     parts: Arc<Parts>,
+    committed: Instant,
 ) -> Said {
     let until = Instant::now() + channel.patience() + CUT_OFF;
     let work = match tokio::time::timeout_at(until, composer.made(delivery, parts)).await {
@@ -30,6 +32,9 @@ pub(super) async fn attempt(
         Ok(Err(error)) => return unsent(&error),
         Err(_) => return ours_to_retry("its content could not be made in time"),
     };
+    if committed.elapsed() >= BEGIN {
+        return Said::not_begun();
+    }
     let report = tokio::time::timeout_at(until, channel.attempt(&work)).await;
     Said::sent(report.unwrap_or_else(|_| too_slow()))
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use carillon_domain::{
-    ChannelKind, Clock, Outcome, TenantId, Timestamp,
-    ports::{Channel, Directory, Report},
+    AckKind, ChannelKind, Clock, Outcome, TenantId, Timestamp,
+    ports::{Answer, Channel, Directory, Report},
 };
 use carillon_sql::StoreError;
 use parking_lot::Mutex;
@@ -33,10 +33,12 @@ use super::{
 use crate::{
     endpoints::Endpoints,
     intake::is_away,
+    mailboxes::Mailboxes,
     store::{
-        Store,
-        outside::{DueLane, Ended, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement},
+        EntryAction, MailboxCommand, Operation, Store, Which,
+        outside::{Brings, DueLane, Ended, LaneKey, LanePick, LeasedDelivery, ParkedLane, Settlement},
     },
+    validation::is_action_id,
     wake::Wake,
 };
 
@@ -63,6 +65,8 @@ pub(crate) struct Deliverer {
     pub(crate) composer: Composer,
     /// Keeps the keys of plain URLs, and closes endpoints.
     pub(crate) endpoints: Arc<Endpoints>,
+    /// Takes what recipients answer.
+    pub(crate) mailboxes: Arc<Mailboxes>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) wake: Arc<Wake>,
     /// Slots, turns and breakers; shared with those who show them.
@@ -82,6 +86,8 @@ struct Heard {
     out: Out,
     settlement: Settlement,
     health: Health,
+    /// What the recipient said to it at once.
+    answer: Option<MailboxCommand>,
 }
 
 impl Deliverer {
@@ -260,12 +266,14 @@ impl<'a> Engine<'a> {
 
     fn told(&mut self, out: Out, said: Said) {
         let health = said.health();
+        let answer = answer(&out.delivery, said.report.acknowledged.as_ref());
         let settlement = self.deliverer.settlement(&out.delivery, said);
         self.heard_since.get_or_insert_with(Instant::now);
         self.heard.push(Heard {
             out,
             settlement,
             health,
+            answer,
         });
     }
 
@@ -278,6 +286,17 @@ impl<'a> Engine<'a> {
                 .map(|heard| heard.settlement.clone())
                 .collect();
             let deliverer = self.deliverer;
+            // First, so that no answer is lost: without its outcome the attempt is lost, and nothing follows it.
+            let answers = self.heard[..count]
+                .iter()
+                .filter_map(|heard| heard.answer.clone());
+            let answers: Vec<MailboxCommand> = answers.collect();
+            if !answers.is_empty() {
+                deliverer.mailboxes.heard(&answers).await?;
+                for heard in &mut self.heard[..count] {
+                    heard.answer = None;
+                }
+            }
             let now = deliverer.clock.now();
             let settled = match deliverer.store.settle(now, &batch).await {
                 Ok(settled) => {
@@ -411,6 +430,7 @@ impl<'a> Engine<'a> {
             }
             leased => leased,
         };
+        let committed = Instant::now();
         let handed = match leased {
             Ok(handed) => handed,
             Err(error) => {
@@ -446,12 +466,12 @@ impl<'a> Engine<'a> {
             self.full.push(due_of(key));
         }
         deliverer.after(&handed.ended).await;
-        self.send(out).await;
+        self.send(out, committed).await;
         Ok(())
     }
 
-    /// Begins the attempts.
-    async fn send(&mut self, out: Vec<Out>) {
+    /// Begins the attempts, which were committed at `committed`.
+    async fn send(&mut self, out: Vec<Out>, committed: Instant) {
         let deliverer = self.deliverer;
         let deliveries: Vec<_> = out.iter().map(|out| Arc::clone(&out.delivery)).collect();
         let now = deliverer.clock.now();
@@ -484,7 +504,7 @@ impl<'a> Engine<'a> {
             if crate::planted::is(crate::planted::SETTLE_BEFORE_SEND) {
                 tokio::spawn(async move {
                     tokio::time::sleep(BREATH).await;
-                    attempt(&*channel, &composer, delivery, parts).await
+                    attempt(&*channel, &composer, delivery, parts, committed).await
                 });
                 let outcome = Outcome::Accepted { provider_id: None };
                 self.told(out, Said::sent(Report::new(outcome)));
@@ -492,10 +512,33 @@ impl<'a> Engine<'a> {
             }
             let handle = self
                 .sends
-                .spawn(async move { attempt(&*channel, &composer, delivery, parts).await });
+                .spawn(async move { attempt(&*channel, &composer, delivery, parts, committed).await });
             self.out.insert(handle.id(), out);
         }
     }
+}
+
+/// What a recipient said to a delivery, as he would have said it in his inbox.
+fn answer(delivery: &LeasedDelivery, answer: Option<&Answer>) -> Option<MailboxCommand> {
+    let (answer, user) = (answer?, delivery.user?);
+    let Brings::Notification(notification) = delivery.brings else {
+        return None;
+    };
+    let action = match answer.kind {
+        AckKind::Read => EntryAction::Read,
+        AckKind::Dismissed => EntryAction::Archive,
+        AckKind::Acted => EntryAction::Acted {
+            action: answer.action.clone().filter(|action| is_action_id(action)),
+        },
+    };
+    Some(MailboxCommand {
+        tenant: delivery.key.tenant.clone(),
+        user,
+        name: delivery.name.clone(),
+        device: None,
+        answering: vec![delivery.id],
+        operations: vec![Operation::Entry(Which::Notification(notification), action)],
+    })
 }
 
 pub(crate) fn due_of(key: &LaneKey) -> Due {

@@ -1,6 +1,6 @@
 //! What is written of a report, and what follows of ends: the same for channels of this process and for workers'.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use carillon_domain::{
     Fault, Outcome, Timestamp,
@@ -25,7 +25,16 @@ pub(crate) struct Said {
     pub(crate) report: Report,
     /// Whether anything was sent. What was not says nothing about the far end.
     pub(crate) is_sent: bool,
+    /// Whether it was begun in time; what was not is handed out anew.
+    is_begun: bool,
 }
+
+/// How long after its commit an attempt may begin. What was withdrawn later than that finds it under way or not begun.
+pub(crate) const BEGIN: Duration = Duration::from_secs(1);
+/// Said of an attempt that was not begun in time.
+const NOT_BEGUN: &str = "it could not begin in time";
+/// The outcome of an attempt that was not begun in time.
+const UNSENT: &str = "unsent";
 
 impl Said {
     /// The far end's answer, or its silence.
@@ -33,6 +42,7 @@ impl Said {
         Self {
             report,
             is_sent: true,
+            is_begun: true,
         }
     }
 
@@ -40,6 +50,15 @@ impl Said {
         Self {
             report: Report::new(outcome),
             is_sent: false,
+            is_begun: true,
+        }
+    }
+
+    /// Nothing was sent, since its time to begin was over.
+    pub(crate) fn not_begun() -> Self {
+        Self {
+            is_begun: false,
+            ..ours_to_retry(NOT_BEGUN)
         }
     }
 
@@ -62,9 +81,14 @@ pub(crate) fn settlement(
     said: Said,
     recalls: bool,
 ) -> Settlement {
-    let Said { report, is_sent } = said;
-    let outcome = report.outcome.as_str();
+    let Said {
+        report,
+        is_sent,
+        is_begun,
+    } = said;
+    let outcome = if is_begun { report.outcome.as_str() } else { UNSENT };
     let (verdict, provider_id, reason) = match report.outcome {
+        _ if !is_begun => (Verdict::Unsent, None, Some(NOT_BEGUN.to_owned())),
         Outcome::Delivered { provider_id } => (Verdict::Done { accepted: false }, provider_id, None),
         Outcome::Accepted { provider_id } => (Verdict::Done { accepted: true }, provider_id, None),
         Outcome::Retry { after, reason, .. } => {

@@ -62,6 +62,9 @@ impl From<EndpointError> for Problem {
             EndpointError::NotResendable(NotResendable::Cancelled) => conflict(
                 "Its notification was cancelled: what its sender took back is not sent again.".to_owned(),
             ),
+            EndpointError::NotResendable(NotResendable::Acknowledged) => {
+                conflict("Its recipient has answered: nothing more is sent to him.".to_owned())
+            }
             EndpointError::NotResendable(NotResendable::State(DeliveryState::Pending)) => {
                 conflict("The delivery is still being tried.".to_owned())
             }

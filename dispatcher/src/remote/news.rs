@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use carillon_domain::{Address, ChannelKind, ExternalUserId, NotificationId, TenantId, UserId};
+use carillon_domain::{Address, ChannelKind, DeliveryId, ExternalUserId, NotificationId, TenantId, UserId};
 
 use super::{Remote, RemoteError};
 use crate::{
@@ -54,8 +54,17 @@ pub(crate) enum InboundEvent {
     Ignored,
 }
 
-/// Acknowledgements of one user, gathered, each with the tenant's own id of him.
-type Acks = HashMap<(TenantId, UserId), (Option<ExternalUserId>, Vec<(NotificationId, EntryAction)>)>;
+/// Acknowledgements by user.
+type Acks = HashMap<(TenantId, UserId), Told>;
+
+/// One user's acknowledgements.
+#[derive(Default)]
+struct Told {
+    name: Option<ExternalUserId>,
+    /// What he answered to: what it shows is not taken back.
+    answering: Vec<DeliveryId>,
+    actions: Vec<(NotificationId, EntryAction)>,
+}
 
 /// Why receipts were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -119,18 +128,21 @@ impl Remote {
                 ReceiptKind::Dismissed => EntryAction::Archive,
                 ReceiptKind::Acted(action) => EntryAction::Acted { action },
             };
-            let (name, actions) = acks.entry((receipt.tenant, user)).or_default();
-            *name = noted.name;
-            actions.push((notification, action));
+            let told = acks.entry((receipt.tenant, user)).or_default();
+            told.name = noted.name;
+            told.answering.push(noted.id);
+            told.actions.push((notification, action));
         }
-        for ((tenant, user), (name, actions)) in acks {
+        for ((tenant, user), told) in acks {
             self.mailboxes
                 .submit(MailboxCommand {
                     tenant,
                     user,
-                    name,
+                    name: told.name,
                     device: None,
-                    operations: actions
+                    answering: told.answering,
+                    operations: told
+                        .actions
                         .into_iter()
                         .map(|(id, action)| Operation::Entry(Which::Notification(id), action))
                         .collect(),

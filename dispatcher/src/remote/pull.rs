@@ -12,7 +12,7 @@ use crate::{
         breaker::Verdict as Health,
         engine::{due_of, key_of},
         schedule::{Parked, Pick},
-        settlement::{after_ends, ours_to_retry, settlement, unsent},
+        settlement::{BEGIN, Said, after_ends, ours_to_retry, settlement, unsent},
     },
     store::outside::{LaneKey, LanePick, LeasedDelivery, ParkedLane, RemoteChannelRow},
 };
@@ -44,11 +44,16 @@ struct Look {
     handed: Vec<Handing>,
     /// The leases of what was handed out.
     leased: Vec<Arc<LeasedDelivery>>,
+    /// When their attempts were committed: the answer must follow soon.
+    committed: Option<Instant>,
     /// The same, until somebody takes it.
     unclaimed: Option<Unclaimed>,
     /// When there may be more, if nothing is said before.
     next: Option<Timestamp>,
 }
+
+/// Work, its leases, and when their attempts were committed.
+type Leased = (Vec<Handing>, Vec<Arc<LeasedDelivery>>, Option<Instant>);
 
 /// Leases that nobody has taken yet: dropped, they are given back.
 struct Unclaimed {
@@ -91,6 +96,11 @@ impl Remote {
                 return Err(RemoteError::Revoked);
             }
             let now = Instant::now();
+            // What was not answered in time is given back, and looked for anew.
+            let late = look.committed.is_some_and(|at| at.elapsed() >= BEGIN);
+            if late {
+                continue;
+            }
             if !look.handed.is_empty() || now >= deadline || closing.is_cancelled() {
                 if let Some(unclaimed) = &mut look.unclaimed {
                     unclaimed.leased.clear();
@@ -139,15 +149,16 @@ impl Remote {
             return;
         }
         let now = self.clock.now();
-        let oldest = now.before(self.config.longest_attempt.duration());
-        if let Err(error) = self.store.extend_leases(&leased, oldest, now).await {
+        let unsent = |delivery| {
+            let settlement = settlement(&self.delivery.retry, now, delivery, Said::not_begun(), false);
+            (settlement, Health::Unknown)
+        };
+        if let Err(error) = self.settle(leased.iter().map(unsent).collect()).await {
             // They come back when their leases end.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "work that nobody took could not be given back"
             );
-        }
-        {
             let mut holdings = self.holdings.lock();
             for delivery in &leased {
                 let key = (delivery.key.tenant.clone(), delivery.id);
@@ -234,7 +245,7 @@ impl Remote {
                 until: park.until,
             })
             .collect();
-        let (handed, leased) = if round.picks.is_empty() {
+        let (handed, leased, committed) = if round.picks.is_empty() {
             Default::default()
         } else {
             self.lease(served, holder, now, round.picks).await?
@@ -251,6 +262,7 @@ impl Remote {
         Ok(Look {
             handed,
             leased,
+            committed,
             unclaimed: None,
             next,
         })
@@ -263,7 +275,7 @@ impl Remote {
         holder: Holder,
         now: Timestamp,
         picks: Vec<Pick>,
-    ) -> Result<(Vec<Handing>, Vec<Arc<LeasedDelivery>>), RemoteError> {
+    ) -> Result<Leased, RemoteError> {
         let until = now.after(self.config.lease.duration());
         let wanted: Vec<LanePick> = picks
             .iter()
@@ -274,6 +286,7 @@ impl Remote {
             .collect();
         // What is left of a lane stays due, for whoever looks next.
         let leased = self.store.lease_deliveries(now, &wanted, until, now).await;
+        let committed = Some(Instant::now());
         let tenant = tenant_of(served);
         let handed = match leased {
             Ok(handed) => handed,
@@ -318,7 +331,7 @@ impl Remote {
             self.give_back(deliveries).await;
             return Ok(Default::default());
         }
-        Ok((composed?, deliveries))
+        Ok((composed?, deliveries, committed))
     }
 
     /// The work of leased deliveries. What no work can be made of is answered here.

@@ -106,6 +106,7 @@ pub(crate) async fn acknowledge(
         user: user.id,
         name: Some(user.external.clone()),
         device,
+        answering: Vec::new(),
         operations,
     };
     let reply = dispatcher.mailboxes.submit(command).await?;

@@ -64,7 +64,7 @@ pub(super) struct OutsideAttemptAnswer {
     started_at: Timestamp,
     #[schema(required)]
     ended_at: Option<Timestamp>,
-    /// `delivered`, `accepted`, `retry`, `gone`, `rejected`, `skipped`, or `lost` when its process ended first; null
+    /// `delivered`, `accepted`, `retry`, `gone`, `rejected`, `skipped`, `unsent` when it did not begin in time, or `lost` when its process ended first; null
     /// while it runs.
     #[schema(required)]
     outcome: Option<String>,

@@ -294,6 +294,7 @@ pub(super) async fn read_all(
             user: user.id,
             name: Some(user.external.clone()),
             device: on.device.clone().or_else(|| user.device.clone()),
+            answering: Vec::new(),
             operations: vec![Operation::ReadAll {
                 category: category.clone(),
                 before: Some(before.clone()),
@@ -322,6 +323,7 @@ async fn act(
         user: user.id,
         name: Some(user.external.clone()),
         device: device.or_else(|| user.device.clone()),
+        answering: Vec::new(),
         operations: vec![Operation::Entry(Which::Entry(entry), action)],
     };
     let reply = dispatcher.mailboxes.submit(command).await?;

@@ -21,6 +21,7 @@ use crate::{
         broadcasts::{BroadcastRow, BroadcastState},
         ladder::{DecisionDetail, RecipientCount},
         outside::AttemptDetail,
+        withdrawals::{WithdrawalDetail, WithdrawalKind},
     },
 };
 
@@ -71,6 +72,12 @@ pub(super) struct NotificationAnswer {
     /// How far it is planned, where it goes to topics' subscribers or segments and has begun; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     broadcast: Option<BroadcastAnswer>,
+    /// Who answered for all, where one answer is enough and was there. Absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered: Option<AnsweredAnswer>,
+    /// How it ends for its recipients before its time. Absent in lists, and where nobody withdrew it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withdrawal: Option<WithdrawalAnswer>,
     /// Absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipients: Option<Listing<RecipientAnswer>>,
@@ -135,6 +142,27 @@ impl BroadcastAnswer {
             updated_at: broadcast.updated_at,
         }
     }
+}
+
+/// Whose answer was enough.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Answered)]
+struct AnsweredAnswer {
+    /// Null once erased, and of a plain address.
+    #[schema(required)]
+    user: Option<ExternalUserId>,
+    acknowledgement: Acknowledgement,
+}
+
+/// A notification that ends for its recipients page by page. Nothing of it starts any more, however far that is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Withdrawal)]
+struct WithdrawalAnswer {
+    kind: WithdrawalKind,
+    /// Whether it is over for all of them.
+    done: bool,
+    /// Recipients for whom it is not over yet.
+    open: u64,
 }
 
 /// A template as a notification uses it.
@@ -360,12 +388,46 @@ pub(super) async fn show(
         .await
         .map_err(Unavailable::from)?
         .pop();
+    let detail = dispatcher
+        .store
+        .withdrawal(tenant, id)
+        .await
+        .map_err(Unavailable::from)?;
+    let withdrawal = withdrawal(row.state, &detail);
+    let answered = match detail.answered {
+        None => None,
+        Some(answered) => {
+            let users: Vec<UserId> = answered.user.into_iter().collect();
+            let names = dispatcher.ports.directory.names(tenant, &users).await?;
+            Some(AnsweredAnswer {
+                user: names.into_iter().next().flatten(),
+                acknowledgement: answered.acknowledgement,
+            })
+        }
+    };
     let more = More {
         counts: Some(counts),
         broadcast,
+        answered,
+        withdrawal,
         recipients: Some(recipients),
     };
     answer(row, more).map(Json)
+}
+
+/// What withdrew it, and how far that is.
+fn withdrawal(state: NotificationState, detail: &WithdrawalDetail) -> Option<WithdrawalAnswer> {
+    let kind = match (detail.running, state) {
+        (Some((kind, _)), _) => kind,
+        (None, NotificationState::Cancelled) => WithdrawalKind::Cancelled,
+        (None, _) if detail.answered.is_some() => WithdrawalKind::Answered,
+        _ => return None,
+    };
+    Some(WithdrawalAnswer {
+        kind,
+        done: detail.running.is_none(),
+        open: detail.open,
+    })
 }
 
 async fn names(
@@ -387,6 +449,8 @@ async fn names(
 struct More {
     counts: Option<Vec<RecipientCount>>,
     broadcast: Option<BroadcastRow>,
+    answered: Option<AnsweredAnswer>,
+    withdrawal: Option<WithdrawalAnswer>,
     recipients: Option<Listing<RecipientAnswer>>,
 }
 
@@ -433,6 +497,8 @@ fn answer(row: NotificationRow, more: More) -> Result<NotificationAnswer, Proble
                 position,
             })
             .collect(),
+        answered: more.answered,
+        withdrawal: more.withdrawal,
         recipients: more.recipients,
     })
 }

@@ -8,6 +8,7 @@ use carillon_domain::{
 };
 use carillon_sql::StoreError;
 
+use super::withdrawals::CANCELLED;
 use super::{
     ledger::Ledger,
     records::{
@@ -22,8 +23,6 @@ pub(super) const MAX_REFERENCES: usize = 500;
 
 /// Said of recipients whose entry was forgotten unanswered.
 const FORGOTTEN: &str = "the inbox's retention ended";
-/// Said of recipients and in changes when the sender took a notification back.
-pub(super) const CANCELLED: &str = "cancelled";
 
 /// What the commands name, as far as it exists.
 #[derive(Default)]
@@ -139,6 +138,38 @@ pub(super) fn recall(ledger: &mut Ledger, entries: Vec<EntryRow>) -> Result<u64,
     Ok(recalled)
 }
 
+/// Marks entries that show a notification that somebody else answered: their devices fall silent.
+pub(super) fn answered(
+    ledger: &mut Ledger,
+    entries: Vec<EntryRow>,
+    acknowledgement: &Acknowledgement,
+) -> Result<(), StoreError> {
+    let unanswered = |entry: &EntryRow| entry.gone_at.is_none() && entry.acknowledgement.is_none();
+    for mut entry in entries.into_iter().filter(unanswered) {
+        let key = entry.key();
+        let before = entry.counted();
+        entry.seen_at.get_or_insert(ledger.now);
+        entry.read_at.get_or_insert(ledger.now);
+        entry.acknowledgement = Some(acknowledgement.clone());
+        entry.updated_at = ledger.now;
+        ledger.recount(&key, before, entry.counted())?;
+        let change = ChangeBody::StateChanged {
+            change: StateChange::Read,
+            entries: &[EntryRef {
+                id: entry.id,
+                notification_id: entry.notification,
+            }],
+            at: ledger.now,
+            until: None,
+            acknowledgement: Some(acknowledgement),
+            counts: ledger.mailbox(&key)?.counts,
+        };
+        ledger.append(&key, &change)?;
+        ledger.writes.entry_states.push(entry);
+    }
+    Ok(())
+}
+
 /// What endpoints are told of a first acknowledgement.
 #[derive(serde::Serialize)]
 struct AcknowledgedEvent<'a> {
@@ -162,6 +193,7 @@ impl MailboxCommand {
                 EntryAction::Acted { action } => action.clone(),
                 _ => None,
             },
+            by: None,
         }
     }
 }

@@ -85,6 +85,14 @@ pub(super) struct Writes {
     pub(super) envelopes: Vec<Envelope>,
 }
 
+impl Writes {
+    /// Recipients who answered.
+    pub(super) fn answers(&self) -> Vec<RecipientEnd> {
+        let answered = |end: &&RecipientEnd| end.state == RecipientState::Acknowledged;
+        self.recipient_ends.iter().filter(answered).cloned().collect()
+    }
+}
+
 /// An event about a notification.
 #[derive(serde::Serialize)]
 pub(super) struct NotificationEvent {

@@ -28,6 +28,7 @@ pub(crate) mod rules;
 pub(crate) mod schedules;
 mod sources;
 mod sqlite;
+pub(crate) mod withdrawals;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -51,6 +52,7 @@ pub(crate) use records::*;
 pub(crate) use rules::RuleStore;
 pub(crate) use schedules::ScheduleStore;
 pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
+pub(crate) use withdrawals::WithdrawalStore;
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[
@@ -96,6 +98,7 @@ pub(crate) trait Store:
     + CatalogStore
     + PolicyStore
     + LadderStore
+    + WithdrawalStore
     + RuleStore
     + DomainEventStore
     + ScheduleStore
@@ -151,11 +154,13 @@ pub(crate) trait Store:
         recallable: &[ChannelKind],
     ) -> Result<Committed<Cancelled>, StoreError>;
 
-    /// Carries out commands in their order. Answers one reply per command.
+    /// Carries out commands in their order. Who answers is sent nothing more, and what other devices show is taken back
+    /// where a channel can. Answers one reply per command.
     async fn mutate(
         &self,
         now: Timestamp,
         commands: &[MailboxCommand],
+        recallable: &withdrawals::Recallable,
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError>;
 
     /// Commands that wake up to `limit` snoozed entries whose time has come.

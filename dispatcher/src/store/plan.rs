@@ -13,14 +13,15 @@ use carillon_domain::{
 use carillon_sql::StoreError;
 use serde_json::value::RawValue;
 
+use super::withdrawals::{ANSWERED, Answered};
 use super::{
     broadcasts::{BroadcastPage, BroadcastState, BroadcastStep, BroadcastWrite},
     ladder::{Wishes, climb},
     ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey, encode, publication},
     outside::{Bars, EarlierOnes, overtake_earlier},
     records::{
-        Addressee, DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientRow,
-        RecipientState, UserKey,
+        Addressee, DeliveryRow, EntryRow, PlanJob, PlanOutcome, PlanPart, PublishedTo, RecipientEnd,
+        RecipientRow, RecipientState, UserKey,
     },
 };
 use crate::events::EventKind;
@@ -46,6 +47,8 @@ pub(super) struct Known {
     pub(super) open: HashMap<OpenKey, EntryRow>,
     /// Users who were erased.
     pub(super) erased: HashSet<UserKey>,
+    /// Who answered for all what is planned in parts.
+    pub(super) answered: HashMap<(TenantId, NotificationId), Answered>,
     /// What was planned earlier of the jobs that resume.
     pub(super) before: HashMap<(TenantId, NotificationId), Before>,
     /// What stands against sending outside the inbox.
@@ -89,6 +92,9 @@ pub(super) fn plan(
             .before
             .remove(&(job.lease.tenant.clone(), job.lease.notification))
             .unwrap_or_default();
+        let answered = known
+            .answered
+            .remove(&(job.lease.tenant.clone(), job.lease.notification));
         let made = ledger.writes.recipients.len();
         let addressees = job
             .users
@@ -116,6 +122,10 @@ pub(super) fn plan(
                         RecipientState::Erased,
                         Some(ERASED),
                     ));
+                    continue;
+                }
+                if let Some(answered) = &answered {
+                    start_answered(ledger, job, addressee, answered);
                     continue;
                 }
                 overtake_earlier(ledger, &known.earlier, job, addressee);
@@ -206,6 +216,22 @@ fn recipient(
         step_at: None,
         counted: false,
     }
+}
+
+/// One answer was enough, and it was there before this recipient was planned: nothing is sent to him.
+fn start_answered(ledger: &mut Ledger, job: &PlanJob, addressee: &Addressee, answered: &Answered) {
+    ledger
+        .writes
+        .recipients
+        .push(recipient(job, addressee, RecipientState::Open, None));
+    ledger.writes.recipient_ends.push(RecipientEnd {
+        tenant: job.lease.tenant.clone(),
+        notification: job.lease.notification,
+        user: addressee.user,
+        state: RecipientState::Acknowledged,
+        reason: Some(ANSWERED),
+        acknowledgement: Some(answered.for_others()),
+    });
 }
 
 /// Adds the notification to one mailbox, or lets it take the place of the open entry with its collapse key. Answers the

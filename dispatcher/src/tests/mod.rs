@@ -18,3 +18,4 @@ mod templates;
 mod topics;
 mod verification;
 mod webhooks;
+mod withdrawals;

@@ -399,6 +399,8 @@ pub(crate) struct Names(
     Mutex<HashMap<(TenantId, ExternalUserId), UserId>>,
     Mutex<HashMap<UserId, Profile>>,
     Mutex<Audiences>,
+    /// How long a question for names waits.
+    Mutex<Option<Duration>>,
 );
 
 /// Who belongs to what, since when, and after how many pages nobody can say any more.
@@ -422,6 +424,11 @@ impl Names {
     pub(crate) fn describe(&self, user: &str, profile: Profile) {
         let user = self.of(&TenantId::default(), &user.parse().expect("a user"));
         self.1.lock().insert(user, profile);
+    }
+
+    /// Whoever asks for names waits so long.
+    pub(crate) fn hesitate(&self, wait: Option<Duration>) {
+        *self.3.lock() = wait;
     }
 
     /// Puts users of the default tenant into an audience, which exists from then on.
@@ -456,6 +463,10 @@ impl Directory for Names {
         tenant: &TenantId,
         users: &[UserId],
     ) -> Result<Vec<Option<ExternalUserId>>, Unavailable> {
+        let wait = *self.3.lock();
+        if let Some(wait) = wait {
+            tokio::time::sleep(wait).await;
+        }
         let names = self.0.lock();
         let name = |id: &UserId| {
             names

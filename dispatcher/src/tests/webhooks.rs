@@ -105,6 +105,12 @@ impl Channel for Hooks {
             outcome,
             status: Some(200),
             excerpt: Some("thanks".to_owned()),
+            acknowledged: address
+                .contains("reader.")
+                .then_some(carillon_domain::ports::Answer {
+                    kind: carillon_domain::AckKind::Read,
+                    action: None,
+                }),
         }
     }
 

@@ -3,8 +3,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    Address, Capabilities, Category, ChannelKind, CollapseKey, Content, DeliveryId, Invalid, NotificationId,
-    Outcome, Priority, TenantId, Timestamp,
+    AckKind, Address, Capabilities, Category, ChannelKind, CollapseKey, Content, DeliveryId, Invalid,
+    NotificationId, Outcome, Priority, TenantId, Timestamp,
 };
 
 /// A delivery medium. It tries once and says what happened: it neither retries nor keeps anything; whether there is
@@ -180,6 +180,17 @@ pub struct Report {
     pub status: Option<u16>,
     /// The beginning of what the far end answered, at most 1 KiB, control characters replaced; for the attempt log.
     pub excerpt: Option<String>,
+    /// That whoever got it answered at once, for himself: he is sent nothing more.
+    pub acknowledged: Option<Answer>,
+}
+
+/// How a receiver acknowledged what it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// How.
+    pub kind: AckKind,
+    /// Which action, when [`AckKind::Acted`] named one.
+    pub action: Option<String>,
 }
 
 impl Report {
@@ -189,6 +200,7 @@ impl Report {
             outcome,
             status: None,
             excerpt: None,
+            acknowledged: None,
         }
     }
 }

@@ -21,7 +21,8 @@ pub use authenticate::{AuthError, Authenticate, SubscriptionGrant};
 pub use bounces::{Bounce, Bounces};
 pub use bus::{Bus, Incoming};
 pub use channel::{
-    Channel, CheckedAddress, Forms, Lane, Message, NotificationMessage, Operation, Report, SigningKey, Work,
+    Answer, Channel, CheckedAddress, Forms, Lane, Message, NotificationMessage, Operation, Report,
+    SigningKey, Work,
 };
 pub use directory::{Audience, AudiencePage, Directory, Erase, Profile, ProfileDevice};
 pub use inbox::{Gap, Inbox, Since};

@@ -321,6 +321,7 @@ fn answer(served: &Served, item: OutcomeItem) -> Option<Answer> {
             outcome,
             status: item.status,
             excerpt: item.excerpt,
+            acknowledged: None,
         },
         recalled: word == OutcomeWord::Recalled,
     })

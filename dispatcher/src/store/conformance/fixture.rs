@@ -15,7 +15,7 @@ use carillon_sql::Database;
 use carillon_testkit::TestDatabase;
 use parking_lot::Mutex;
 
-use crate::store::*;
+use crate::store::{withdrawals::Recallable, *};
 
 /// A store, a clock that stands still, and everybody's ids.
 pub(super) struct Fixture {
@@ -33,6 +33,7 @@ pub(super) const LIMITS: StoreLimits = StoreLimits {
     devices: 3,
     event_ttl: Duration::from_secs(3 * 86_400),
     disable_after: Duration::from_secs(5 * 86_400),
+    withdrawal_page: 1_000,
     // Whoever locks in another order than the others fails here.
     anew: 0,
 };
@@ -232,9 +233,14 @@ impl Fixture {
             user: self.user(user),
             name: Some(user.parse().expect("a name")),
             device: device.map(|device| device.parse().expect("a device")),
+            answering: Vec::new(),
             operations,
         };
-        let mut committed = self.store.mutate(self.now(), &[command]).await.expect("commits");
+        let mut committed = self
+            .store
+            .mutate(self.now(), &[command], &Recallable::default())
+            .await
+            .expect("commits");
         committed.value.remove(0)
     }
 

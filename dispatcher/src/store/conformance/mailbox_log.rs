@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use carillon_domain::{Epoch, Position, ports::Gap};
 
 use super::fixture::{Fixture, LIMITS, entry};
-use crate::store::*;
+use crate::store::{withdrawals::Recallable, *};
 
 pub(super) async fn numbers_have_no_holes_however_many_write(f: Fixture) {
     let store = f
@@ -57,9 +57,13 @@ pub(super) async fn numbers_have_no_holes_however_many_write(f: Fixture) {
                     user,
                     name: None,
                     device: None,
+                    answering: Vec::new(),
                     operations,
                 };
-                store.mutate(f.now(), &[command]).await.expect("commits");
+                store
+                    .mutate(f.now(), &[command], &Recallable::default())
+                    .await
+                    .expect("commits");
                 if round % 4 == 0 {
                     store
                         .cancel(f.now(), &f.tenant, sent[1].id, &[])

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use carillon_domain::{Change, EntryId, Epoch, Position};
 
 use super::fixture::{Fixture, LIMITS, words};
-use crate::store::*;
+use crate::store::{withdrawals::Recallable, *};
 
 pub(super) async fn read_all_goes_in_chunks(f: Fixture) {
     let store = f
@@ -38,10 +38,11 @@ pub(super) async fn read_all_goes_in_chunks(f: Fixture) {
             user: f.user("ada"),
             name: None,
             device: None,
+            answering: Vec::new(),
             operations,
         };
         store
-            .mutate(f.now(), &[command])
+            .mutate(f.now(), &[command], &Recallable::default())
             .await
             .expect("commits")
             .value
@@ -116,9 +117,16 @@ pub(super) async fn snoozed_entries_come_back(f: Fixture) {
     f.advance(Duration::from_secs(60));
     let commands = f.store.due_snoozes(f.now(), 10).await.expect("reads");
     assert_eq!(commands.len(), 2);
-    let committed = f.store.mutate(f.now(), &commands).await.expect("commits");
+    let committed = f
+        .store
+        .mutate(f.now(), &commands, &Recallable::default())
+        .await
+        .expect("commits");
     assert_eq!(committed.envelopes.len(), 2);
-    f.store.mutate(f.now(), &commands).await.expect("commits");
+    f.store
+        .mutate(f.now(), &commands, &Recallable::default())
+        .await
+        .expect("commits");
     assert_eq!(
         words(&f.log("ada").await)[2..],
         ["snoozed 1", "snoozed 1", "unsnoozed 1"]

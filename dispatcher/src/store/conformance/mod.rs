@@ -23,6 +23,7 @@ mod sources;
 mod together;
 mod topics;
 mod upkeep;
+mod withdrawals;
 
 use fixture::Fixture;
 
@@ -125,6 +126,15 @@ on_both!(
     kept::what_was_revived_of_an_old_event_stays_until_it_ends,
     kept::work_that_no_lane_leads_to_is_counted,
     kept::what_is_read_together_has_so_many_bytes,
+    withdrawals::an_answer_ends_what_other_devices_are_sent,
+    withdrawals::what_is_answered_itself_is_not_taken_back,
+    withdrawals::what_is_answered_and_lost_is_not_sent_again,
+    withdrawals::an_attempt_that_did_not_begin_is_handed_out_anew,
+    withdrawals::cancelling_many_ends_page_by_page_and_nothing_starts_meanwhile,
+    withdrawals::where_one_answer_is_enough_it_ends_for_all,
+    withdrawals::who_answered_for_all_is_forgotten_when_he_is_erased,
+    withdrawals::no_attempt_commits_after_a_cancel_did,
+    withdrawals::no_attempt_of_a_recipient_commits_after_his_answer_did,
     upkeep::erasing_leaves_nothing_that_names_the_user,
     upkeep::an_erased_user_cannot_be_brought_back,
     upkeep::the_janitor_takes_what_is_too_old,

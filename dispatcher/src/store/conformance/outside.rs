@@ -94,6 +94,7 @@ pub(super) fn said(f: &Fixture, delivery: &Arc<LeasedDelivery>, verdict: Verdict
         Verdict::Dead => "rejected",
         Verdict::Gone => "gone",
         Verdict::Skipped => "skipped",
+        Verdict::Unsent => "unsent",
     };
     Settlement {
         delivery: Arc::clone(delivery),

@@ -3,10 +3,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 use carillon_domain::{ChannelKind, NotificationId, SecretId, ports::SigningKind};
 use tokio::task::JoinSet;
 
-use super::fixture::{Fixture, plan_of};
+use super::{
+    fixture::{Fixture, plan_of},
+    outside::run,
+};
 use crate::{
     events::EventFilter,
-    store::{endpoints::*, outside::*, *},
+    store::{endpoints::*, outside::*, withdrawals::Recallable, *},
 };
 
 /// How often each of them does what it does.
@@ -199,6 +202,44 @@ async fn toggle(f: Arc<Fixture>, row: EndpointRow, turn: usize) {
     f.store.end_closed(f.now(), f.now(), 20).await.expect("ends");
 }
 
+/// Users answer, and what one of them answered for all ends for the others.
+async fn withdraw(f: Arc<Fixture>, turn: usize) {
+    let id = send(f.clone(), turn).await;
+    let any = r#"{"acknowledged_by":"any"}"#;
+    run(
+        &f,
+        format!("UPDATE notifications SET plan = '{any}' WHERE id = '{id}'"),
+    )
+    .await;
+    let mut commands: Vec<MailboxCommand> = USERS
+        .into_iter()
+        .map(|user| MailboxCommand {
+            tenant: f.tenant.clone(),
+            user: f.user(user),
+            name: None,
+            device: None,
+            answering: Vec::new(),
+            operations: vec![
+                Operation::ReadAll {
+                    category: None,
+                    before: None,
+                },
+                Operation::Entry(Which::Notification(id), EntryAction::Read),
+            ],
+        })
+        .collect();
+    commands.rotate_left(turn % USERS.len());
+    let recallable = Recallable::of(&f.tenant, vec![hook()]);
+    f.store
+        .mutate(f.now(), &commands[..2], &recallable)
+        .await
+        .expect("answers");
+    let leases = f.store.lease_withdrawals(f.now(), 4, f.now()).await;
+    for lease in leases.expect("leases") {
+        f.store.withdraw_page(f.now(), &lease).await.expect("ends");
+    }
+}
+
 async fn turns<F: Future<Output = ()> + Send>(turn: impl Fn(usize) -> F + Send) {
     for number in 0..TURNS {
         turn(number).await;
@@ -234,6 +275,8 @@ pub(super) async fn nobody_waits_for_who_waits_for_him(f: Fixture) {
         tasks.spawn(async move { turns(|turn| deliver(two.clone(), turn + offset)).await });
         tasks.spawn(async move { turns(|_| redrive(three.clone())).await });
     }
+    let one = f.clone();
+    tasks.spawn(async move { turns(|turn| withdraw(one.clone(), turn)).await });
     let (one, two, three) = (f.clone(), f.clone(), f.clone());
     tasks
         .spawn(async move { turns(|turn| toggle(one.clone(), rows[turn % rows.len()].clone(), turn)).await });

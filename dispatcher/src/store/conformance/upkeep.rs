@@ -6,7 +6,7 @@ use carillon_sql::Database;
 use sqlx::AssertSqlSafe;
 
 use super::fixture::{Fixture, words};
-use crate::store::*;
+use crate::store::{withdrawals::Recallable, *};
 
 const TABLES: [&str; 13] = [
     "meta",
@@ -350,7 +350,10 @@ pub(super) async fn forgotten_entries_leave_the_inbox_by_a_change(f: Fixture) {
     let cutoff = f.now().before(Duration::from_secs(50));
     let commands = f.store.outdated_entries(cutoff, 10).await.expect("reads");
     assert_eq!(commands.len(), 1);
-    f.store.mutate(f.now(), &commands).await.expect("commits");
+    f.store
+        .mutate(f.now(), &commands, &Recallable::default())
+        .await
+        .expect("commits");
     assert!(
         f.store
             .outdated_entries(cutoff, 10)

@@ -54,6 +54,8 @@ pub(in crate::store) struct CandidateDelivery {
     pub(in crate::store) disabled: bool,
     /// Whether its recipient turned this category and channel off.
     pub(in crate::store) turned_off: bool,
+    /// Why nothing of it may start any more; [`super::withdrawn`] finds it.
+    pub(in crate::store) withdrawn: Option<&'static str>,
     /// The state that stands should a resend not arrive.
     pub(in crate::store) stands: Option<DeliveryState>,
     /// What the far end told before the last attempt's outcome.
@@ -142,6 +144,8 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) gone: Vec<QueueKey>,
     /// Work that goes on at a time.
     pub(in crate::store) due: Vec<(QueueKey, Timestamp)>,
+    /// Work whose last attempt was not begun: its number stays used, and it counts as none. It is due now.
+    pub(in crate::store) unsent: Vec<QueueKey>,
     pub(in crate::store) suppressions: Vec<SuppressionRow>,
     /// What a recipient's notification is told to have come to.
     pub(in crate::store) receipts: Vec<ReceiptRow>,
@@ -163,14 +167,17 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) refused: Vec<QueueKey>,
 }
 
-/// Why a delivery is not sent again: its state, the operation that is open for it, its notification's state.
+/// Why a delivery is not sent again: its state, the operation that is open for it, its notification's state, and whether
+/// its recipient answered, or somebody for him.
 pub(in crate::store) fn not_resendable(
     state: DeliveryState,
     open: Option<&str>,
     notification: Option<&str>,
+    answered: bool,
 ) -> Option<NotResendable> {
     match state {
         _ if notification == Some("cancelled") => Some(NotResendable::Cancelled),
+        _ if answered => Some(NotResendable::Acknowledged),
         // A recall of what never arrived gives way.
         DeliveryState::Dead => None,
         DeliveryState::Accepted | DeliveryState::Delivered => open.map(|_| NotResendable::Recalled),
@@ -232,6 +239,11 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
         {
             // An attempt of before went out, and it is known what became of it.
             effects.lost_after_all(now, leased, reason);
+        } else if let (Some(reason), Operation::Deliver | Operation::Replace) =
+            (delivery.withdrawn, leased.operation)
+        {
+            let (state, reason) = (Some(DeliveryState::Cancelled), Some(Cow::Borrowed(reason)));
+            effects.end(now, leased, delivery.stands, state, reason, false);
         } else if leased.expires_at <= now {
             let reason = too_late(delivery.reason.as_deref());
             effects.end(
@@ -367,6 +379,11 @@ pub(in crate::store) fn settle(
         });
         return;
     }
+    if settlement.verdict == Verdict::Unsent && found.news != Some(Early::Arrived) {
+        effects.unsent.push(key);
+        effects.changes.push(told);
+        return;
+    }
     let recalls = leased.operation == Operation::Recall;
     // What the far end told itself counts for more.
     let verdict = match (&found.news, settlement.verdict) {
@@ -386,7 +403,7 @@ pub(in crate::store) fn settle(
         _ if recalls => None,
         Verdict::Done { accepted: true } => Some(DeliveryState::Accepted),
         Verdict::Done { accepted: false } => Some(DeliveryState::Delivered),
-        Verdict::Skipped => Some(DeliveryState::Skipped),
+        Verdict::Skipped | Verdict::Unsent => Some(DeliveryState::Skipped),
         Verdict::Again(_) | Verdict::Dead | Verdict::Gone => Some(DeliveryState::Dead),
     };
     let gone = verdict == Verdict::Gone;
@@ -427,7 +444,9 @@ impl Effects {
         };
         let key = (leased.key.tenant.clone(), leased.id);
         self.gone.push(key.clone());
-        if let (Some(stands), Some(DeliveryState::Dead | DeliveryState::Skipped)) = (stands, state) {
+        if let (Some(stands), Some(DeliveryState::Dead | DeliveryState::Skipped | DeliveryState::Cancelled)) =
+            (stands, state)
+        {
             let reason = reason.map(|reason| Cow::Owned(format!("not sent again: {reason}")));
             self.changes.push(DeliveryChange {
                 state: Some(stands),
@@ -534,7 +553,7 @@ impl Effects {
         let key = (leased.key.tenant.clone(), id);
         self.failed_before.insert(key.clone(), endpoint.failing_since);
         match settlement.verdict {
-            Verdict::Skipped | Verdict::Gone => {}
+            Verdict::Skipped | Verdict::Gone | Verdict::Unsent => {}
             Verdict::Done { .. } => {
                 self.failing.insert(key, None);
             }

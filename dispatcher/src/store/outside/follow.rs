@@ -18,7 +18,7 @@ pub(in crate::store) fn may_follow(settlements: &[Settlement]) -> Vec<EventKind>
         let may: &[EventKind] = match settlement.verdict {
             Verdict::Done { accepted: true } => &[EventKind::DeliveryAccepted],
             Verdict::Done { accepted: false } => &[EventKind::DeliveryDelivered],
-            Verdict::Skipped => &[],
+            Verdict::Skipped | Verdict::Unsent => &[],
             Verdict::Again(_) | Verdict::Dead | Verdict::Gone => {
                 &[EventKind::DeliveryDead, EventKind::EndpointDisabled]
             }

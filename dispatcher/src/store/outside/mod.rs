@@ -6,12 +6,14 @@
 //! What follows of a candidate or an attempt is worked out in `decide`, pure and shared by both databases.
 
 mod decide;
+mod ends;
 mod follow;
 mod planning;
 mod receipt;
 mod records;
 mod remote;
 mod rows;
+mod withdrawn;
 
 use async_trait::async_trait;
 use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Timestamp};
@@ -23,16 +25,16 @@ pub(super) use decide::{
     Candidate, Effects, Found, FoundEndpoint, QueueKey, UNREADABLE, Unreadable, by_lane, expire, fell,
     hand_out, not_resendable, settle,
 };
+pub(super) use ends::{EndLaneColumns, SentOfColumns, WaitingColumns, end_lanes, taken_back, waiting};
 pub(super) use follow::{follow, may_follow};
 pub(crate) use planning::Bars;
-pub(super) use planning::{
-    EarlierOnes, NOT_RECALLABLE, OVERTAKEN, Sending, overtake_earlier, send, take_back,
-};
+pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, Sending, overtake_earlier, send};
 pub(crate) use receipt::FarReceipt;
 pub(super) use receipt::{Early, RECEIPT, ReceiptColumns, far_receipts, receive, received};
 pub(crate) use records::*;
 pub(crate) use remote::*;
 pub(super) use rows::*;
+pub(super) use withdrawn::{Gate, WithdrawnColumns, behind_open, gate, gates, mark, starts};
 
 /// The durable state of deliveries outside the inbox.
 #[async_trait]

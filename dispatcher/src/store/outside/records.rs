@@ -266,6 +266,8 @@ pub(crate) enum Verdict {
     Gone,
     /// It was not sent, and that is no failure.
     Skipped,
+    /// It was not begun in time: it is handed out anew, as if this attempt had not been.
+    Unsent,
 }
 
 /// A delivery that ended in this transaction.
@@ -461,6 +463,8 @@ pub(crate) enum NotResendable {
     Recalled,
     /// Its sender took its notification back.
     Cancelled,
+    /// Its recipient answered.
+    Acknowledged,
 }
 
 /// A row of `redrives`.

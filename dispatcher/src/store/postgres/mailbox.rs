@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use carillon_domain::{
     Counts, DeviceName, EntryId, LoggedChange, Position, TenantId, Timestamp, UserId, ports::Since,
@@ -6,7 +6,15 @@ use carillon_domain::{
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 
-use super::{PostgresStore, column::column, outside::listeners, plan::mailboxes, write::write};
+use super::{
+    PostgresStore,
+    column::column,
+    outside::{self, listeners},
+    plan::mailboxes,
+    withdrawals::{self, lock_answerable},
+    write::{lock_recipients, write},
+};
+use crate::events::EventKind;
 use crate::store::{
     apply::{Found, MAX_REFERENCES, Shown, apply},
     ledger::Ledger,
@@ -14,6 +22,7 @@ use crate::store::{
         Committed, EntryAction, EntryQuery, EntryRow, MailboxCommand, MailboxReply, Operation, UserKey, Which,
     },
     rows::{self, number, stored, word},
+    withdrawals::{ACKNOWLEDGED, Recallable, ended_keys, first_answers},
 };
 
 impl PostgresStore {
@@ -21,33 +30,66 @@ impl PostgresStore {
         &self,
         now: Timestamp,
         commands: &[MailboxCommand],
+        recallable: &Recallable,
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
-        let mut tx = self
-            .postgres
-            .begin_system("changes mailboxes of several tenants in one commit")
-            .await?;
         let users: HashSet<UserKey> = commands.iter().map(MailboxCommand::key).collect();
-        let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
-        let mut found = find(&mut tx, commands).await?;
-        let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
-        ledger.listeners = listeners(
-            &mut tx,
-            commands.iter().map(|command| &command.tenant),
-            self.limits.event_ttl,
-        )
-        .await?;
-        let mut value = Vec::with_capacity(commands.len());
-        for (index, command) in commands.iter().enumerate() {
-            value.push(apply(&mut ledger, &mut found, index, command)?);
+        let mut answerable = BTreeSet::new();
+        loop {
+            let mut tx = self
+                .postgres
+                .begin_system("changes mailboxes of several tenants in one commit")
+                .await?;
+            lock_answerable(&mut tx, &self.epoch, &answerable).await?;
+            let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
+            let mut found = find(&mut tx, commands).await?;
+            let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
+            ledger.listeners = listeners(
+                &mut tx,
+                commands.iter().map(|command| &command.tenant),
+                self.limits.event_ttl,
+            )
+            .await?;
+            let told = ledger.listeners.lanes(&[EventKind::NotificationAcknowledged]);
+            let mut value = Vec::with_capacity(commands.len());
+            for (index, command) in commands.iter().enumerate() {
+                value.push(apply(&mut ledger, &mut found, index, command)?);
+            }
+            let mut writes = ledger.finish();
+            let answers = writes.answers();
+            let mut follows = !writes.events.is_empty();
+            if answers.is_empty() {
+                write(&mut tx, now, self.limits.devices, &writes).await?;
+            } else {
+                // Where one answer is enough the notification is locked before mailboxes are.
+                let enough = withdrawals::answerable(&mut tx, &answers).await?;
+                if !enough.is_subset(&answerable) {
+                    answerable.extend(enough);
+                    tx.rollback().await?;
+                    continue;
+                }
+                let keys = ended_keys(&answers);
+                lock_recipients(&mut tx, &keys).await?;
+                let is_outside = outside::hold_ends(&mut tx, now, &keys, recallable, told).await?;
+                write(&mut tx, now, self.limits.devices, &writes).await?;
+                if is_outside {
+                    let except = commands
+                        .iter()
+                        .flat_map(|command| command.answering.iter().copied());
+                    let (reason, except) = (ACKNOWLEDGED, except.collect());
+                    outside::end_outside(&mut tx, now, &keys, reason, recallable, &except).await?;
+                }
+                for (by, answered) in first_answers(&answers, &enough) {
+                    withdrawals::answer(&mut tx, now, by, &answered, recallable).await?;
+                }
+                follows |= is_outside || !enough.is_empty();
+            }
+            tx.commit().await?;
+            return Ok(Committed {
+                value,
+                told: follows,
+                envelopes: std::mem::take(&mut writes.envelopes),
+            });
         }
-        let mut writes = ledger.finish();
-        write(&mut tx, now, self.limits.devices, &writes).await?;
-        tx.commit().await?;
-        Ok(Committed {
-            value,
-            told: !writes.events.is_empty(),
-            envelopes: std::mem::take(&mut writes.envelopes),
-        })
     }
 
     pub(super) async fn due_snoozes(

@@ -1,5 +1,5 @@
 //! The store in a PostgreSQL schema. Several processes may write: whoever appends to a mailbox or topic holds its row,
-//! and rows are locked in one order everywhere: notifications with their outbox rows, mailboxes, topics, lanes, deliveries
+//! and rows are locked in one order everywhere: notifications with their outbox rows and withdrawals, mailboxes, recipients, topics, lanes, deliveries
 //! with their work, suppressions, endpoints, each by key. Who finds out late that it needs another lane begins anew.
 
 mod broadcasts;
@@ -21,6 +21,7 @@ mod schedules;
 mod sources;
 mod topics;
 mod upkeep;
+mod withdrawals;
 mod write;
 
 use std::{collections::HashMap, future::Future};
@@ -32,7 +33,7 @@ use carillon_domain::{
 };
 use carillon_sql::{Postgres, StoreError};
 
-use super::{Fingerprints, Store, records::*};
+use super::{Fingerprints, Store, records::*, withdrawals::Recallable};
 
 /// The store in a PostgreSQL schema.
 pub(super) struct PostgresStore {
@@ -154,8 +155,9 @@ impl Store for PostgresStore {
         &self,
         now: Timestamp,
         commands: &[MailboxCommand],
+        recallable: &Recallable,
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
-        self.anew(|| Self::mutate(self, now, commands)).await
+        self.anew(|| Self::mutate(self, now, commands, recallable)).await
     }
 
     async fn due_snoozes(&self, now: Timestamp, limit: usize) -> Result<Vec<MailboxCommand>, StoreError> {

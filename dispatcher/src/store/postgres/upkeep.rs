@@ -27,6 +27,17 @@ impl PostgresStore {
             .bind(user.as_str())
             .fetch_one(&mut *tx)
             .await?;
+        // What he answered for all stays answered, by nobody.
+        sqlx::query(
+            "UPDATE notifications SET answered = jsonb_build_object('acknowledgement', \
+             (answered::jsonb -> 'acknowledgement') - 'device' - 'action')::text WHERE tenant = $1 AND answered IS NOT NULL \
+             AND answered::jsonb ->> 'user' = $2 \
+             AND id IN (SELECT notification FROM recipients WHERE tenant = $1 AND user_id = $2)",
+        )
+        .bind(tenant)
+        .bind(user.as_str())
+        .execute(&mut *tx)
+        .await?;
         if let Some(name) = &erasure.name {
             let mut mentions: Vec<(String, String)> = sqlx::query_as(
                 "SELECT id, targets FROM notifications WHERE tenant = $1 AND id IN \
@@ -304,6 +315,7 @@ async fn notifications(tx: &mut PgConnection, cutoff: Timestamp, limit: i64) -> 
             "DELETE FROM climbs WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM decisions WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM broadcasts WHERE tenant = $1 AND notification = ANY($2)",
+            "DELETE FROM withdrawals WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM recipients WHERE tenant = $1 AND notification = ANY($2)",
             "DELETE FROM notifications WHERE tenant = $1 AND id = ANY($2)",
         ] {

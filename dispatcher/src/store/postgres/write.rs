@@ -9,6 +9,7 @@ use super::{
     outside::{write_events, write_new, write_overtaken},
 };
 use crate::store::{
+    ladder::RecipientKey,
     ledger::{Writes, encode},
     records::{ReceiptRow, RecipientPhase},
     rows::{stored, text},
@@ -184,6 +185,24 @@ async fn entries(connection: &mut PgConnection, writes: &Writes) -> Result<(), S
         .execute(connection)
         .await?;
     }
+    Ok(())
+}
+
+/// Locks recipients, in the one order: after mailboxes, before topics and lanes.
+pub(super) async fn lock_recipients(
+    connection: &mut PgConnection,
+    keys: &[RecipientKey],
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "SELECT 1 FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, notification, user_id) \
+         JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.notification AND r.user_id = j.user_id \
+         ORDER BY r.tenant, r.notification, r.user_id FOR UPDATE OF r",
+    )
+    .bind(column!(keys, (tenant, _, _) => tenant.as_str()))
+    .bind(column!(keys, (_, id, _) => id.to_string()))
+    .bind(column!(keys, (_, _, user) => user.to_string()))
+    .fetch_all(connection)
+    .await?;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! What users and the clock do to mailboxes, and what became of it.
 
 use carillon_domain::{
-    Category, Counts, DeviceName, EntryId, ExternalUserId, NotificationId, Position, TenantId, Timestamp,
-    UserId,
+    Category, Counts, DeliveryId, DeviceName, EntryId, ExternalUserId, NotificationId, Position, TenantId,
+    Timestamp, UserId,
 };
 
 use super::UserKey;
@@ -15,6 +15,8 @@ pub(crate) struct MailboxCommand {
     /// The tenant's own id of the user, where a person does it.
     pub(crate) name: Option<ExternalUserId>,
     pub(crate) device: Option<DeviceName>,
+    /// Deliveries whose answer this is: what they show is not taken back.
+    pub(crate) answering: Vec<DeliveryId>,
     pub(crate) operations: Vec<Operation>,
 }
 

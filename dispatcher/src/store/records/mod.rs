@@ -34,6 +34,8 @@ pub(crate) struct StoreLimits {
     pub(crate) event_ttl: Duration,
     /// An endpoint that nothing but failed for so long is disabled.
     pub(crate) disable_after: Duration,
+    /// Recipients that one transaction ends when a notification is withdrawn.
+    pub(crate) withdrawal_page: usize,
     /// How often a transaction begins anew that the database broke off for the sake of another.
     pub(crate) anew: u32,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Committed<T> {
     pub(crate) value: T,
     /// For the bus, in order.
     pub(crate) envelopes: Vec<Envelope>,
-    /// Whether endpoints are told of something.
+    /// Whether something follows: endpoints are told, something is taken back, others are done with it too.
     pub(crate) told: bool,
 }
 

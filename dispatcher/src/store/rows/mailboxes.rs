@@ -152,6 +152,7 @@ pub(in crate::store) fn entry_commands(
             user,
             name: None,
             device: None,
+            answering: Vec::new(),
             operations,
         })
         .collect())

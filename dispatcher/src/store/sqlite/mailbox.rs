@@ -6,7 +6,14 @@ use carillon_domain::{
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{SqliteStore, keys::json_list, outside::listeners, plan::mailboxes, write::write};
+use super::{
+    SqliteStore,
+    keys::json_list,
+    outside::{self, listeners},
+    plan::mailboxes,
+    withdrawals,
+    write::write,
+};
 use crate::store::{
     apply::{Found, MAX_REFERENCES, Shown, apply},
     ledger::Ledger,
@@ -14,6 +21,7 @@ use crate::store::{
         Committed, EntryAction, EntryQuery, EntryRow, MailboxCommand, MailboxReply, Operation, UserKey, Which,
     },
     rows::{self, number, stored, word},
+    withdrawals::{ACKNOWLEDGED, Recallable, ended_keys, first_answers},
 };
 
 impl SqliteStore {
@@ -21,6 +29,7 @@ impl SqliteStore {
         &self,
         now: Timestamp,
         commands: &[MailboxCommand],
+        recallable: &Recallable,
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
         let mut tx = self
             .sqlite
@@ -42,10 +51,23 @@ impl SqliteStore {
         }
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;
+        let answers = writes.answers();
+        if !answers.is_empty() {
+            let enough = withdrawals::answerable(&mut tx, &answers).await?;
+            let keys = ended_keys(&answers);
+            let except = commands
+                .iter()
+                .flat_map(|command| command.answering.iter().copied());
+            let (reason, except) = (ACKNOWLEDGED, except.collect());
+            outside::end_outside(&mut tx, now, &keys, reason, recallable, &except).await?;
+            for (by, answered) in first_answers(&answers, &enough) {
+                withdrawals::answer(&mut tx, now, by, &answered, recallable).await?;
+            }
+        }
         tx.commit().await?;
         Ok(Committed {
             value,
-            told: !writes.events.is_empty(),
+            told: !writes.events.is_empty() || !answers.is_empty(),
             envelopes: std::mem::take(&mut writes.envelopes),
         })
     }

@@ -20,6 +20,7 @@ mod schedules;
 mod sources;
 mod topics;
 mod upkeep;
+mod withdrawals;
 mod write;
 
 use std::collections::HashMap;
@@ -31,7 +32,7 @@ use carillon_domain::{
 };
 use carillon_sql::{Sqlite, StoreError};
 
-use super::{Fingerprints, Store, records::*};
+use super::{Fingerprints, Store, records::*, withdrawals::Recallable};
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {
@@ -132,8 +133,9 @@ impl Store for SqliteStore {
         &self,
         now: Timestamp,
         commands: &[MailboxCommand],
+        recallable: &Recallable,
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
-        Self::mutate(self, now, commands).await
+        Self::mutate(self, now, commands, recallable).await
     }
 
     async fn due_snoozes(&self, now: Timestamp, limit: usize) -> Result<Vec<MailboxCommand>, StoreError> {

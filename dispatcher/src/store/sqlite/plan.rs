@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
-use carillon_domain::{ChannelKind, NotificationId, TenantId, Timestamp, UserId};
-use carillon_sql::{StoreError, TenantScope};
+use carillon_domain::{NotificationId, TenantId, Timestamp, UserId};
+use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
@@ -10,14 +10,13 @@ use super::{
     outside::{self, listeners},
     write::write,
 };
-use crate::events::EventKind;
 use crate::store::{
-    apply,
-    ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey},
+    ledger::{Ledger, TopicKey},
     outside::{self as outside_rows, ClimbingOfColumns, collapse_keys},
     plan::{Before, Known, OpenKey, plan},
-    records::{Cancelled, Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
+    records::{Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
+    withdrawals::Answered,
 };
 
 impl SqliteStore {
@@ -37,6 +36,7 @@ impl SqliteStore {
             open: open_entries(&mut tx, jobs).await?,
             erased: erased(&mut tx, &recipients).await?,
             before: before(&mut tx, jobs).await?,
+            answered: answered(&mut tx, jobs).await?,
             bars: outside::bars(&mut tx, &self.prints, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
             climbing: climbing_of(&mut tx, jobs).await?,
@@ -55,93 +55,6 @@ impl SqliteStore {
         tx.commit().await?;
         Ok(Committed {
             value,
-            told: !writes.events.is_empty(),
-            envelopes: std::mem::take(&mut writes.envelopes),
-        })
-    }
-
-    pub(super) async fn cancel(
-        &self,
-        now: Timestamp,
-        tenant: &TenantId,
-        id: NotificationId,
-        recallable: &[ChannelKind],
-    ) -> Result<Committed<Cancelled>, StoreError> {
-        let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
-        let state: Option<(String,)> =
-            sqlx::query_as("SELECT state FROM notifications WHERE tenant = $1 AND id = $2")
-                .bind(tenant.as_str())
-                .bind(id.to_string())
-                .fetch_optional(&mut *tx)
-                .await?;
-        let done = |value| {
-            Ok(Committed {
-                value,
-                told: false,
-                envelopes: Vec::new(),
-            })
-        };
-        match state.as_ref().map(|(state,)| state.as_str()) {
-            None => return done(Cancelled::NotFound),
-            Some("expired") => return done(Cancelled::Expired),
-            Some("cancelled") => {
-                return done(Cancelled::Done {
-                    recalled: 0,
-                    in_flight: 0,
-                });
-            }
-            Some(_) => {}
-        }
-        let entries = shown_entries(&mut tx, tenant, id).await?;
-        let users = entries.iter().map(EntryRow::key).collect();
-        let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
-        let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
-        ledger.listeners = listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?;
-        ledger.tell(
-            tenant,
-            EventKind::NotificationCancelled,
-            &NotificationEvent { notification_id: id },
-        );
-        let recalled = apply::recall(&mut ledger, entries)?;
-        // Where it was published stays known.
-        let (topics,): (Option<String>,) =
-            sqlx::query_as("SELECT topics FROM notifications WHERE tenant = $1 AND id = $2")
-                .bind(tenant.as_str())
-                .bind(id.to_string())
-                .fetch_one(&mut *tx)
-                .await?;
-        ledger.writes.ended.push(NotificationEnd {
-            tenant: tenant.clone(),
-            id,
-            state: carillon_domain::NotificationState::Cancelled,
-            topics,
-            plan: None,
-        });
-        let mut writes = ledger.finish();
-        write(&mut tx, now, self.limits.devices, &writes).await?;
-        let in_flight = outside::cancel_outside(&mut tx, now, tenant, id, recallable).await?;
-        sqlx::query(
-            "UPDATE recipients SET state = 'cancelled', reason = $3 \
-             WHERE tenant = $1 AND notification = $2 AND state = 'open'",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .bind(apply::CANCELLED)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query(
-            "UPDATE deliveries SET state = 'cancelled', reason = $3, ended_at = $4 \
-             WHERE tenant = $1 AND notification = $2 AND state = 'pending'",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .bind(apply::CANCELLED)
-        .bind(now.as_micros())
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(Committed {
-            value: Cancelled::Done { recalled, in_flight },
             told: !writes.events.is_empty(),
             envelopes: std::mem::take(&mut writes.envelopes),
         })
@@ -306,6 +219,32 @@ async fn erased(tx: &mut SqliteConnection, users: &HashSet<UserKey>) -> Result<H
         .collect()
 }
 
+/// Who answered for all the jobs that resume.
+async fn answered(
+    tx: &mut SqliteConnection,
+    jobs: &[PlanJob],
+) -> Result<HashMap<(TenantId, NotificationId), Answered>, StoreError> {
+    let resuming: Vec<&PlanJob> = jobs.iter().filter(|job| job.resumes()).collect();
+    if resuming.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT n.tenant, n.id, n.answered FROM json_each($1) j CROSS JOIN notifications n \
+         ON n.tenant = j.value ->> 0 AND n.id = j.value ->> 1 WHERE n.answered IS NOT NULL",
+    )
+    .bind(pairs(
+        resuming
+            .iter()
+            .map(|job| (&job.lease.tenant, job.lease.notification)),
+    )?)
+    .fetch_all(tx)
+    .await?;
+    found
+        .iter()
+        .map(|(tenant, id, text)| Ok(((word(tenant)?, word(id)?), Answered::stored(text)?)))
+        .collect()
+}
+
 /// What was planned earlier of the jobs that resume.
 async fn before(
     tx: &mut SqliteConnection,
@@ -347,24 +286,4 @@ async fn before(
     .fetch_all(&mut *tx)
     .await?;
     rows::before(recipients, delivered, topics)
-}
-
-/// The entries that show a notification, without their content.
-async fn shown_entries(
-    tx: &mut SqliteConnection,
-    tenant: &TenantId,
-    id: NotificationId,
-) -> Result<Vec<EntryRow>, StoreError> {
-    let statement = format!(
-        "SELECT {} FROM recipients r CROSS JOIN entries e \
-         ON e.tenant = r.tenant AND e.user_id = r.user_id AND e.id = r.entry \
-         WHERE r.tenant = $1 AND r.notification = $2 AND e.notification = $2",
-        rows::ENTRY_STATE
-    );
-    let found: Vec<rows::EntryColumns> = sqlx::query_as(AssertSqlSafe(statement))
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .fetch_all(&mut *tx)
-        .await?;
-    found.into_iter().map(EntryRow::try_from).collect()
 }

@@ -27,6 +27,16 @@ impl SqliteStore {
             .bind(user.as_str())
             .fetch_one(&mut *tx)
             .await?;
+        // What he answered for all stays answered, by nobody.
+        sqlx::query(
+            "UPDATE notifications SET answered = json_remove(answered, '$.user', '$.acknowledgement.device', \
+             '$.acknowledgement.action') WHERE tenant = $1 AND answered IS NOT NULL AND answered ->> 'user' = $2 \
+             AND id IN (SELECT notification FROM recipients WHERE tenant = $1 AND user_id = $2)",
+        )
+        .bind(tenant)
+        .bind(user.as_str())
+        .execute(&mut *tx)
+        .await?;
         if let Some(name) = &erasure.name {
             let mentions: Vec<(String, String)> = sqlx::query_as(
                 "SELECT id, targets FROM notifications WHERE tenant = $1 AND id IN \
@@ -288,6 +298,7 @@ async fn notifications(tx: &mut SqliteConnection, cutoff: Timestamp, limit: i64)
             "DELETE FROM climbs WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM decisions WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM broadcasts WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
+            "DELETE FROM withdrawals WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM recipients WHERE tenant = $1 AND notification IN (SELECT value FROM json_each($2))",
             "DELETE FROM notifications WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))",
         ] {

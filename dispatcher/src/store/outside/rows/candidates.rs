@@ -171,6 +171,7 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
                 suppressed: row.suppressed.is_some(),
                 disabled: row.endpoint.as_deref().is_some_and(|state| state != "enabled"),
                 turned_off: row.turned_off.is_some(),
+                withdrawn: None,
                 news: row.news.as_deref().and_then(Early::from_stored),
                 stands: row.stands.as_deref().map(delivery_state).transpose()?,
             })

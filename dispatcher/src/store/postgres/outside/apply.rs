@@ -332,6 +332,20 @@ async fn queue(tx: &mut PgConnection, until: Timestamp, effects: &Effects) -> Re
         .bind(column!(rows, ((tenant, _), _) => tenant.as_str()))
         .bind(column!(rows, ((_, id), _) => id.to_string()))
         .bind(column!(rows, (_, at) => at.as_micros()))
+        .execute(&mut *tx)
+        .await?;
+    }
+    let rows = &effects.unsent;
+    if !rows.is_empty() {
+        // The number of the next attempt is the sum, and the retry policy sees `lease` alone.
+        sqlx::query(
+            "UPDATE delivery_queue q SET earlier = q.earlier + 1, lease = q.lease - 1, due_at = $3 \
+             FROM UNNEST($1::text[], $2::text[]) AS v(tenant, delivery) \
+             WHERE q.tenant = v.tenant AND q.delivery = v.delivery",
+        )
+        .bind(column!(rows, (tenant, _) => tenant.as_str()))
+        .bind(column!(rows, (_, id) => id.to_string()))
+        .bind(until.as_micros())
         .execute(tx)
         .await?;
     }

@@ -9,6 +9,7 @@ use super::{
     apply::apply,
     lanes::{hold_with, lock_changes, not_held, refresh},
     listeners::listeners,
+    withdrawn::mark_withdrawn,
 };
 use crate::store::Fingerprints;
 use crate::store::outside::{
@@ -38,6 +39,7 @@ impl PostgresStore {
             }
             let (mut candidates, unreadable) = candidates(&mut tx, now, picks).await?;
             mark_erased(&mut tx, &self.prints, &mut candidates).await?;
+            let candidates = mark_withdrawn(&mut tx, &self.epoch, candidates).await?;
             let mut effects = outside::hand_out(now, candidates);
             effects.unreadable = unreadable;
             self.tell(&mut tx, now, &mut effects).await?;

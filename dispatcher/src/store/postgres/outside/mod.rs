@@ -1,5 +1,6 @@
 mod apply;
 mod closed;
+mod ends;
 mod lanes;
 mod lease;
 mod listeners;
@@ -10,6 +11,7 @@ mod remote;
 mod settle;
 mod suppressions;
 mod upkeep;
+mod withdrawn;
 
 use std::sync::Arc;
 
@@ -18,12 +20,11 @@ use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Tim
 use carillon_sql::StoreError;
 
 pub(super) use apply::{write_events, write_new};
+pub(super) use ends::{end_outside, hold_ends, in_flight};
 pub(super) use lanes::{hold, refresh};
 pub(super) use listeners::listeners;
-pub(super) use planning::{
-    bars, cancel_outside, earlier, hold_lanes, hold_lanes_of, lock_deliveries_of, lock_of_user,
-    write_overtaken,
-};
+pub(super) use planning::{bars, earlier, hold_lanes, lock_of_user, write_overtaken};
+pub(super) use withdrawn::close_gates;
 
 use super::PostgresStore;
 use crate::store::{outside::*, records::PlanJob};

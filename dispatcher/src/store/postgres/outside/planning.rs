@@ -1,21 +1,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use carillon_domain::{ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp};
+use carillon_domain::{DeliveryId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
     super::{PostgresStore, column::column},
-    apply::write_new,
     lanes::{hold, lock},
 };
 use crate::events::EventKind;
 use crate::store::{
     Fingerprints,
     listeners::Listeners,
-    outside::{self, Bars, EarlierOnes, LaneKey, NOT_RECALLABLE, OVERTAKEN, take_back},
+    outside::{self, Bars, EarlierOnes, LaneKey, OVERTAKEN},
     records::PlanJob,
-    rows::number,
 };
 
 impl PostgresStore {
@@ -144,48 +142,6 @@ pub(in crate::store::postgres) async fn write_overtaken(
     Ok(())
 }
 
-/// Holds the lanes of a notification's deliveries, so that none of them ends while it is cancelled.
-pub(in crate::store::postgres) async fn hold_lanes_of(
-    tx: &mut PgConnection,
-    now: Timestamp,
-    tenant: &TenantId,
-    id: NotificationId,
-    listeners: &Listeners,
-) -> Result<(), StoreError> {
-    let rows: Vec<outside::LaneColumns> = sqlx::query_as(
-        "SELECT DISTINCT d.tenant, d.channel, d.lane, COALESCE(q.strand, ''), 0::bigint FROM deliveries d \
-         LEFT JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id \
-         WHERE d.tenant = $1 AND d.notification = $2 AND d.channel <> 'in_app' AND d.lane IS NOT NULL \
-         AND d.state IN ('pending', 'accepted', 'delivered')",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut lanes: BTreeSet<LaneKey> = rows
-        .into_iter()
-        .map(|row| Ok(outside::due_lane(row)?.key))
-        .collect::<Result<_, StoreError>>()?;
-    lanes.append(&mut listeners.lanes(&[EventKind::NotificationCancelled]));
-    hold(tx, now, &lanes).await
-}
-
-/// Locks a notification's deliveries, in the one order; their lanes are held.
-pub(in crate::store::postgres) async fn lock_deliveries_of(
-    tx: &mut PgConnection,
-    tenant: &TenantId,
-    id: NotificationId,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.notification = $2 ORDER BY d.tenant, d.id FOR UPDATE",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .fetch_all(tx)
-    .await?;
-    Ok(())
-}
-
 /// Holds the lanes of a user's open work, and then his deliveries outside the inbox, so that he can be erased.
 pub(in crate::store::postgres) async fn lock_of_user(
     tx: &mut PgConnection,
@@ -223,62 +179,9 @@ pub(in crate::store::postgres) async fn lock_of_user(
     Ok(())
 }
 
-/// Takes back what a cancelled notification sent outside the inbox. Answers how many attempts run and cannot be stopped.
-pub(in crate::store::postgres) async fn cancel_outside(
-    tx: &mut PgConnection,
-    now: Timestamp,
-    tenant: &TenantId,
-    id: NotificationId,
-    recallable: &[ChannelKind],
-) -> Result<u64, StoreError> {
-    let (in_flight,): (i64,) = sqlx::query_as(
-        "SELECT COUNT(*) FROM deliveries d JOIN attempts a ON a.tenant = d.tenant AND a.delivery = d.id \
-         AND a.outcome IS NULL WHERE d.tenant = $1 AND d.notification = $2 AND d.channel <> 'in_app' \
-         AND d.state = 'pending'",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .fetch_one(&mut *tx)
-    .await?;
-    let waiting: Vec<(String,)> = sqlx::query_as(
-        "SELECT id FROM deliveries WHERE tenant = $1 AND notification = $2 AND channel <> 'in_app' \
-         AND state = 'pending'",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .fetch_all(&mut *tx)
-    .await?;
-    let tenants = column!(waiting, _ => tenant.as_str());
-    let ids = column!(waiting, (id,) => id.clone());
-    withdraw(tx, now, &tenants, &ids).await?;
-    let sent: Vec<outside::SentColumns> = sqlx::query_as(
-        "SELECT id, channel, lane, COALESCE((SELECT MAX(a.number) FROM attempts a WHERE a.tenant = deliveries.tenant \
-         AND a.delivery = deliveries.id), 0) FROM deliveries WHERE tenant = $1 AND notification = $2 \
-         AND channel <> 'in_app' AND state IN ('accepted', 'delivered') AND lane IS NOT NULL",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .fetch_all(&mut *tx)
-    .await?;
-    let sent = sent.into_iter().map(outside::sent).collect::<Result<_, _>>()?;
-    let (work, stay) = take_back(now, tenant, sent, recallable);
-    write_new(tx, &[], &work).await?;
-    sqlx::query(
-        "UPDATE deliveries SET collapse = NULL, reason = CASE WHEN id = ANY($3) THEN $4 ELSE reason END \
-         WHERE tenant = $1 AND notification = $2 AND channel <> 'in_app'",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .bind(column!(stay, id => id.to_string()))
-    .bind(NOT_RECALLABLE)
-    .execute(tx)
-    .await?;
-    number(in_flight)
-}
-
 /// Before what waits is withdrawn: what was being sent again is what it was before, and nobody waits in a strand behind
 /// what is not sent any more. What is being tried ends by itself.
-async fn withdraw(
+pub(super) async fn withdraw(
     tx: &mut PgConnection,
     now: Timestamp,
     tenants: &[&str],

@@ -297,6 +297,17 @@ async fn queue(tx: &mut SqliteConnection, until: Timestamp, effects: &Effects) -
              WHERE delivery_queue.tenant = j.value ->> 0 AND delivery_queue.delivery = j.value ->> 1",
         )
         .bind(due)
+        .execute(&mut *tx)
+        .await?;
+    }
+    if !effects.unsent.is_empty() {
+        // The number of the next attempt is the sum, and the retry policy sees `lease` alone.
+        sqlx::query(
+            "UPDATE delivery_queue SET earlier = earlier + 1, lease = lease - 1, due_at = $2 \
+             WHERE (tenant, delivery) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+        )
+        .bind(queue_keys(effects.unsent.iter())?)
+        .bind(until.as_micros())
         .execute(tx)
         .await?;
     }

@@ -12,6 +12,7 @@ use super::{
     apply::apply,
     lanes::refresh,
     listeners::listeners,
+    withdrawn::mark_withdrawn,
 };
 use crate::store::Fingerprints;
 use crate::store::outside::{
@@ -42,6 +43,7 @@ impl SqliteStore {
             .await?;
         let (mut candidates, unreadable) = outside::candidates(candidates(&mut tx, now, picks).await?);
         mark_erased(&mut tx, &self.prints, &mut candidates).await?;
+        let candidates = mark_withdrawn(&mut tx, candidates).await?;
         let mut effects = outside::hand_out(now, candidates);
         effects.unreadable = unreadable;
         effects.lanes.extend(picks.iter().map(|pick| pick.key.clone()));

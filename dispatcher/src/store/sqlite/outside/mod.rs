@@ -1,5 +1,6 @@
 mod apply;
 mod closed;
+mod ends;
 mod lanes;
 mod lease;
 mod listeners;
@@ -10,6 +11,7 @@ mod remote;
 mod settle;
 mod suppressions;
 mod upkeep;
+mod withdrawn;
 
 use std::sync::Arc;
 
@@ -18,9 +20,10 @@ use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Tim
 use carillon_sql::StoreError;
 
 pub(super) use apply::{write_events, write_new};
+pub(super) use ends::{end_outside, in_flight};
 pub(super) use lanes::refresh;
 pub(super) use listeners::listeners;
-pub(super) use planning::{bars, cancel_outside, earlier, write_overtaken};
+pub(super) use planning::{bars, earlier, write_overtaken};
 
 use super::SqliteStore;
 use crate::store::{outside::*, records::PlanJob};

@@ -1,21 +1,17 @@
 use std::collections::BTreeMap;
 
-use carillon_domain::{ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp};
+use carillon_domain::{DeliveryId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 use sqlx::SqliteConnection;
 
-use super::{
-    super::{
-        SqliteStore,
-        keys::{json_list, pairs},
-    },
-    apply::write_new,
+use super::super::{
+    SqliteStore,
+    keys::{json_list, pairs},
 };
 use crate::store::{
     Fingerprints,
-    outside::{self, Bars, EarlierOnes, NOT_RECALLABLE, OVERTAKEN, take_back},
+    outside::{self, Bars, EarlierOnes, OVERTAKEN},
     records::PlanJob,
-    rows::number,
 };
 
 impl SqliteStore {
@@ -113,61 +109,13 @@ pub(in crate::store::sqlite) async fn write_overtaken(
     Ok(())
 }
 
-/// Takes back what a cancelled notification sent outside the inbox. Answers how many attempts run and cannot be stopped.
-pub(in crate::store::sqlite) async fn cancel_outside(
-    tx: &mut SqliteConnection,
-    now: Timestamp,
-    tenant: &TenantId,
-    id: NotificationId,
-    recallable: &[ChannelKind],
-) -> Result<u64, StoreError> {
-    let (in_flight,): (i64,) = sqlx::query_as(
-        "SELECT COUNT(*) FROM deliveries d JOIN attempts a ON a.tenant = d.tenant AND a.delivery = d.id \
-         AND a.outcome IS NULL WHERE d.tenant = $1 AND d.notification = $2 AND d.channel <> 'in_app' \
-         AND d.state = 'pending'",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .fetch_one(&mut *tx)
-    .await?;
-    let waiting: Vec<(String,)> = sqlx::query_as(
-        "SELECT id FROM deliveries WHERE tenant = $1 AND notification = $2 AND channel <> 'in_app' \
-         AND state = 'pending'",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .fetch_all(&mut *tx)
-    .await?;
-    let keys = pairs(waiting.iter().map(|(id,)| (tenant, id)))?;
-    withdraw(tx, now, &keys).await?;
-    let sent: Vec<outside::SentColumns> = sqlx::query_as(
-        "SELECT id, channel, lane, COALESCE((SELECT MAX(a.number) FROM attempts a WHERE a.tenant = deliveries.tenant \
-         AND a.delivery = deliveries.id), 0) FROM deliveries WHERE tenant = $1 AND notification = $2 \
-         AND channel <> 'in_app' AND state IN ('accepted', 'delivered') AND lane IS NOT NULL",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .fetch_all(&mut *tx)
-    .await?;
-    let sent = sent.into_iter().map(outside::sent).collect::<Result<_, _>>()?;
-    let (work, stay) = take_back(now, tenant, sent, recallable);
-    write_new(tx, &[], &work).await?;
-    sqlx::query(
-        "UPDATE deliveries SET collapse = NULL, reason = CASE WHEN id IN (SELECT value FROM json_each($3)) THEN $4 \
-         ELSE reason END WHERE tenant = $1 AND notification = $2 AND channel <> 'in_app'",
-    )
-    .bind(tenant.as_str())
-    .bind(id.to_string())
-    .bind(json_list(stay.iter())?)
-    .bind(NOT_RECALLABLE)
-    .execute(tx)
-    .await?;
-    number(in_flight)
-}
-
 /// Before what waits is withdrawn: what was being sent again is what it was before, and nobody waits in a strand behind
 /// what is not sent any more. What is being tried ends by itself.
-async fn withdraw(tx: &mut SqliteConnection, now: Timestamp, keys: &str) -> Result<(), StoreError> {
+pub(super) async fn withdraw(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    keys: &str,
+) -> Result<(), StoreError> {
     for statement in [NOT_SENT_AGAIN, FREED] {
         sqlx::query(statement)
             .bind(keys)

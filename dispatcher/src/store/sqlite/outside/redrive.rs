@@ -114,21 +114,25 @@ impl SqliteStore {
         id: DeliveryId,
     ) -> Result<Resent, StoreError> {
         let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
-        let row: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(
-            "SELECT d.state, q.operation, n.state FROM deliveries d \
+        let row: Option<(String, Option<String>, Option<String>, i64)> = sqlx::query_as(
+            "SELECT d.state, q.operation, n.state, CASE WHEN n.answered IS NOT NULL OR r.state = 'acknowledged' \
+             THEN 1 ELSE 0 END FROM deliveries d \
              LEFT JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id \
              LEFT JOIN notifications n ON n.tenant = d.tenant AND n.id = d.notification \
+             LEFT JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification AND r.user_id = d.user_id \
              WHERE d.tenant = $1 AND d.id = $2 AND d.channel <> 'in_app'",
         )
         .bind(tenant.as_str())
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((state, open, notification)) = row else {
+        let Some((state, open, notification, answered)) = row else {
             return Ok(Resent::NotFound);
         };
         let state = outside::delivery_state(&state)?;
-        if let Some(bar) = outside::not_resendable(state, open.as_deref(), notification.as_deref()) {
+        if let Some(bar) =
+            outside::not_resendable(state, open.as_deref(), notification.as_deref(), answered == 1)
+        {
             return Ok(Resent::Conflict(bar));
         }
         let revived = revive(&mut tx, now, tenant, json_list([id].into_iter())?).await?;
@@ -254,7 +258,9 @@ const REVIVE: &str = "INSERT INTO delivery_queue (tenant, delivery, channel, lan
     FROM json_each($2) j CROSS JOIN deliveries d ON d.tenant = $1 AND d.id = j.value AND d.channel <> 'in_app' \
     LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
     LEFT JOIN notifications n ON n.tenant = d.tenant AND n.id = d.notification \
-    WHERE d.state IN ('dead', 'accepted', 'delivered') AND COALESCE(n.state, '') <> 'cancelled' \
+    WHERE d.state IN ('dead', 'accepted', 'delivered') AND COALESCE(n.state, '') <> 'cancelled' AND n.answered IS NULL \
+    AND NOT EXISTS (SELECT 1 FROM recipients r WHERE r.tenant = d.tenant AND r.notification = d.notification \
+    AND r.user_id = d.user_id AND r.state = 'acknowledged') \
     ON CONFLICT (tenant, delivery) DO UPDATE SET lane = excluded.lane, strand = excluded.strand, ord = excluded.ord, \
     operation = excluded.operation, due_at = excluded.due_at, expires_at = excluded.expires_at, lease = 0, \
     earlier = excluded.earlier, stands = NULL \

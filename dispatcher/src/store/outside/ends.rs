@@ -1,0 +1,106 @@
+//! What recipients' ends do outside the inbox. Pure: rows in, rows out.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use carillon_domain::{DeliveryId, TenantId, Timestamp};
+use carillon_sql::StoreError;
+
+use super::{
+    planning::take_back,
+    records::{LaneKey, WorkRow},
+    rows::sent,
+};
+use crate::store::{rows::word, withdrawals::Recallable};
+
+/// Tenant, channel, lane, strand, state.
+pub(in crate::store) type EndLaneColumns = (String, String, String, String, String);
+
+/// The lanes whose work the ends change: of what waits, and of what will be taken back.
+pub(in crate::store) fn end_lanes(
+    rows: Vec<EndLaneColumns>,
+    recallable: &Recallable,
+) -> Result<BTreeSet<LaneKey>, StoreError> {
+    let mut lanes = BTreeSet::new();
+    for (tenant, channel, lane, strand, state) in rows {
+        let key = LaneKey {
+            tenant: word(&tenant)?,
+            channel: word(&channel)?,
+            lane: Arc::from(lane),
+            strand: Arc::from(strand),
+        };
+        let recalls = recallable.can(&key.tenant, &key.channel);
+        if recalls && !key.strand.is_empty() {
+            // Taking back is in nobody's order.
+            lanes.insert(LaneKey {
+                strand: Arc::from(""),
+                ..key.clone()
+            });
+        }
+        // What is dead may be redriven meanwhile.
+        if recalls || state == "pending" || state == "dead" {
+            lanes.insert(key);
+        }
+    }
+    Ok(lanes)
+}
+
+/// Tenant, id, whether an attempt runs.
+pub(in crate::store) type WaitingColumns = (String, String, i64);
+
+/// What waits, but not what `except` names, and how many attempts of it run.
+pub(in crate::store) fn waiting(
+    rows: Vec<WaitingColumns>,
+    except: &HashSet<DeliveryId>,
+) -> Result<(Vec<(TenantId, DeliveryId)>, u64), StoreError> {
+    let (mut waiting, mut in_flight) = (Vec::with_capacity(rows.len()), 0);
+    for (tenant, id, running) in rows {
+        let id: DeliveryId = word(&id)?;
+        if except.contains(&id) {
+            continue;
+        }
+        waiting.push((word(&tenant)?, id));
+        in_flight += u64::from(running > 0);
+    }
+    Ok((waiting, in_flight))
+}
+
+/// Tenant, id, channel, lane, attempts.
+pub(in crate::store) type SentOfColumns = (String, String, String, String, i64);
+
+/// What taking back writes.
+#[derive(Default)]
+pub(in crate::store) struct TakenBack {
+    pub(in crate::store) work: Vec<WorkRow>,
+    /// Everything that was sent, and whether it stays where it is.
+    pub(in crate::store) sent: Vec<(TenantId, DeliveryId, bool)>,
+}
+
+/// Takes back what was sent, but not what `except` names.
+pub(in crate::store) fn taken_back(
+    now: Timestamp,
+    rows: Vec<SentOfColumns>,
+    recallable: &Recallable,
+    except: &HashSet<DeliveryId>,
+) -> Result<TakenBack, StoreError> {
+    let mut taken = TakenBack::default();
+    for (tenant, id, channel, lane, attempts) in rows {
+        let tenant: TenantId = word(&tenant)?;
+        let sent = sent((id, channel, lane, attempts))?;
+        let id = sent.id;
+        if except.contains(&id) {
+            continue;
+        }
+        let (mut work, stay) = take_back(
+            now,
+            &tenant,
+            vec![sent],
+            recallable.channels(&tenant).unwrap_or_default(),
+        );
+        taken.work.append(&mut work);
+        taken.sent.push((tenant, id, !stay.is_empty()));
+    }
+    Ok(taken)
+}

@@ -1,0 +1,106 @@
+use std::collections::HashSet;
+
+use carillon_domain::{DeliveryId, Timestamp};
+use carillon_sql::StoreError;
+use sqlx::SqliteConnection;
+
+use super::{
+    super::keys::{json_list, pairs},
+    apply::write_new,
+    planning::withdraw,
+};
+use crate::store::{
+    ladder::RecipientKey,
+    outside::{self, NOT_RECALLABLE},
+    rows::number,
+    withdrawals::Recallable,
+};
+
+/// What waits for these recipients is not sent, and what was sent is taken back where its channel can; but not what
+/// `except` names. Answers how many attempts run and cannot be stopped.
+pub(in crate::store::sqlite) async fn end_outside(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    keys: &[RecipientKey],
+    reason: &str,
+    recallable: &Recallable,
+    except: &HashSet<DeliveryId>,
+) -> Result<u64, StoreError> {
+    let keys = json_list(keys.iter())?;
+    let waiting: Vec<outside::WaitingColumns> = sqlx::query_as(
+        "SELECT d.tenant, d.id, CASE WHEN EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = d.tenant \
+         AND a.delivery = d.id AND a.outcome IS NULL) THEN 1 ELSE 0 END FROM json_each($1) j \
+         CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 \
+         AND d.user_id = j.value ->> 2 \
+         WHERE d.channel <> 'in_app' AND d.state = 'pending'",
+    )
+    .bind(keys.as_str())
+    .fetch_all(&mut *tx)
+    .await?;
+    let (waiting, in_flight) = outside::waiting(waiting, except)?;
+    let ids = pairs(waiting.iter().map(|(tenant, id)| (tenant, id)))?;
+    if !waiting.is_empty() {
+        withdraw(tx, now, &ids).await?;
+    }
+    let sent: Vec<outside::SentOfColumns> = sqlx::query_as(
+        "SELECT d.tenant, d.id, d.channel, d.lane, COALESCE((SELECT MAX(a.number) FROM attempts a \
+         WHERE a.tenant = d.tenant AND a.delivery = d.id), 0) FROM \
+         json_each($1) j CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 \
+         AND d.user_id = j.value ->> 2 \
+         WHERE d.channel <> 'in_app' AND d.state IN ('accepted', 'delivered') AND d.lane IS NOT NULL",
+    )
+    .bind(keys.as_str())
+    .fetch_all(&mut *tx)
+    .await?;
+    let taken = outside::taken_back(now, sent, recallable, except)?;
+    write_new(tx, &[], &taken.work).await?;
+    if !waiting.is_empty() {
+        sqlx::query(
+            "UPDATE deliveries SET collapse = NULL, reason = CASE WHEN state = 'pending' THEN $2 ELSE reason END, \
+             ended_at = CASE WHEN state = 'pending' THEN $3 ELSE ended_at END, \
+             state = CASE WHEN state = 'pending' THEN 'cancelled' ELSE state END \
+             WHERE channel <> 'in_app' AND (tenant, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
+        )
+        .bind(ids)
+        .bind(reason)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
+    }
+    let rows = &taken.sent;
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE deliveries SET collapse = NULL, reason = CASE WHEN j.value ->> 2 = 1 THEN $2 ELSE reason END \
+             FROM json_each($1) j WHERE deliveries.tenant = j.value ->> 0 AND deliveries.id = j.value ->> 1 \
+             AND deliveries.channel <> 'in_app'",
+        )
+        .bind(json_list(rows.iter())?)
+        .bind(NOT_RECALLABLE)
+        .execute(tx)
+        .await?;
+    }
+    Ok(in_flight)
+}
+
+/// How many attempts of a notification run: those that are handed out, by its tenant's lanes, whatever its size.
+pub(in crate::store::sqlite) async fn in_flight(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    tenant: &str,
+    notification: &str,
+) -> Result<u64, StoreError> {
+    let (count,): (i64,) = sqlx::query_as(IN_FLIGHT)
+        .bind(tenant)
+        .bind(notification)
+        .bind(now.as_micros())
+        .fetch_one(tx)
+        .await?;
+    number(count)
+}
+
+const IN_FLIGHT: &str = "SELECT COUNT(*) FROM lanes l CROSS JOIN delivery_queue q ON q.tenant = l.tenant \
+    AND q.channel = l.channel AND q.lane = l.lane AND q.strand = l.strand AND q.due_at > $3 \
+    CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
+    CROSS JOIN attempts a ON a.tenant = q.tenant AND a.delivery = q.delivery AND a.number = q.earlier + q.lease \
+    WHERE l.tenant = $1 AND q.lease > 0 AND q.operation <> 'recall' AND d.notification = $2 \
+    AND d.state = 'pending' AND a.outcome IS NULL";
