@@ -12,7 +12,7 @@ use carillon_domain::{
 };
 
 use crate::{
-    categories::{Categories, Defaults},
+    categories::{AllSettings, Categories},
     channels::{Channels, KnownChannels},
     digest::sha256,
     store::{
@@ -57,7 +57,7 @@ pub(crate) struct Surroundings {
 }
 
 struct Tenant {
-    defaults: Arc<Defaults>,
+    categories: Arc<AllSettings>,
     channels: KnownChannels,
 }
 
@@ -130,7 +130,7 @@ impl Audience {
 
     async fn tenant(&self, tenant: &TenantId) -> Result<Tenant, Unavailable> {
         Ok(Tenant {
-            defaults: self.categories.defaults(tenant).await?,
+            categories: self.categories.settings(tenant).await?,
             channels: self.channels.of(tenant).await?,
         })
     }
@@ -156,10 +156,10 @@ impl Surroundings {
         }
         self.tenants
             .get(&row.tenant)
-            .and_then(|tenant| tenant.defaults.get(&row.category))
+            .and_then(|tenant| tenant.categories.get(&row.category))
             .map_or_else(
                 || Cow::Owned(vec![ChannelKind::in_app()]),
-                |kinds| Cow::Owned(kinds.to_vec()),
+                |category| Cow::Owned(category.channels.to_vec()),
             )
     }
 

@@ -34,9 +34,11 @@ use crate::{
     handover::Handover,
     intake::{Intake, batch_limits},
     janitor::Janitor,
+    links::SignedLinks,
     live_only::LiveOnly,
     mailboxes::Mailboxes,
     planner::Planner,
+    policy::TenantPolicies,
     relay::Relay,
     remote::{Remote, RemoteParts},
     routes,
@@ -45,13 +47,12 @@ use crate::{
     tally,
     templates::TemplateBook,
     topics::TopicHistories,
-    unsubscribe::UnsubscribeLinks,
     verification::CodeSender,
     wake::Wake,
     workshop::Workshop,
 };
 
-/// Clicks on unsubscribe links that are written at once.
+/// Clicks on signed links that are written at once.
 const CLICKS: usize = 8;
 /// Payloads of sources that are worked out at once. Each may take tens of megabytes.
 const MAPPINGS: usize = 4;
@@ -104,9 +105,10 @@ pub struct Dispatcher {
     pub(crate) deliverer: Arc<Wake>,
     pub(crate) channels: Arc<Channels>,
     pub(crate) categories: Arc<Categories>,
+    pub(crate) policies: Arc<TenantPolicies>,
     pub(crate) templates: Arc<TemplateBook>,
     /// Present where something signs.
-    pub(crate) unsubscribe: Option<UnsubscribeLinks>,
+    pub(crate) links: Option<SignedLinks>,
     /// How many who are not logged in may write at once.
     pub(crate) clicks: Semaphore,
     /// Where what sources say is worked out.
@@ -196,7 +198,8 @@ impl Dispatcher {
         });
         let channels = Arc::new(Channels::new(&ports.channels, store.clone()));
         let categories = Arc::new(Categories::new(store.clone(), clock.clone()));
-        let unsubscribe = UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref());
+        let policies = Arc::new(TenantPolicies::new(store.clone(), clock.clone()));
+        let links = SignedLinks::new(ports.seal.as_ref(), ports.links.as_ref());
         let templates = ports.templates.clone();
         let templates = Arc::new(TemplateBook::new(templates, store.clone(), clock.clone()));
         Ok(Arc::new(Self {
@@ -215,7 +218,8 @@ impl Dispatcher {
             channels,
             categories,
             templates,
-            unsubscribe,
+            policies,
+            links,
             workshop: Workshop::new(MAPPINGS),
             previews: Workshop::new(PREVIEWS),
             clicks: Semaphore::new(CLICKS),
@@ -233,8 +237,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/templates`, `/v1/sources` and
-    /// `/v1/in`.
+    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/policy`, preferences and quiet hours,
+    /// `/v1/templates`, `/v1/sources` and `/v1/in`.
     pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
         routes::router(Arc::clone(self))
     }
@@ -439,7 +443,7 @@ fn composer(ports: &DispatcherPorts) -> Composer {
         directory: ports.directory.clone(),
         templates: ports.templates.clone(),
         seal: ports.seal.clone(),
-        unsubscribe: UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref()),
+        links: SignedLinks::new(ports.seal.as_ref(), ports.links.as_ref()),
         rendering: Arc::new(Semaphore::new(RENDERING)),
     }
 }

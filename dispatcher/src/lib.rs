@@ -57,6 +57,7 @@ mod handover;
 mod idempotency;
 mod intake;
 mod janitor;
+mod links;
 mod live_only;
 mod mailboxes;
 mod offer;
@@ -64,6 +65,7 @@ mod parts;
 mod planner;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod policy;
 mod relay;
 mod remote;
 mod routes;
@@ -75,7 +77,6 @@ mod templates;
 #[cfg(test)]
 mod tests;
 mod topics;
-mod unsubscribe;
 mod validation;
 mod verification;
 mod wake;

@@ -14,6 +14,7 @@ mod idempotency;
 mod inbox;
 mod intake;
 mod outside;
+mod preferences;
 mod resume;
 mod ring;
 mod schedule;

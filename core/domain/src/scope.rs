@@ -26,6 +26,8 @@ pub enum Scope {
     UsersWrite,
     /// Write categories.
     CategoriesWrite,
+    /// Write what holds for all of the tenant's users: time zone, caps, throttle, channels.
+    PolicyWrite,
     /// Write templates.
     TemplatesWrite,
     /// Register webhook endpoints and rotate their secrets.
@@ -42,7 +44,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope but those of single channels.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotificationsWrite,
         Self::NotificationsRead,
         Self::TopicsPublish,
@@ -50,6 +52,7 @@ impl Scope {
         Self::RevocationsWrite,
         Self::UsersWrite,
         Self::CategoriesWrite,
+        Self::PolicyWrite,
         Self::TemplatesWrite,
         Self::WebhooksWrite,
         Self::DeliveriesWrite,
@@ -58,7 +61,7 @@ impl Scope {
     ];
 
     /// What a key gets that asks for nothing: all but the making of further keys, and no channel.
-    pub const BACKEND: [Self; 11] = [
+    pub const BACKEND: [Self; 12] = [
         Self::NotificationsWrite,
         Self::NotificationsRead,
         Self::TopicsPublish,
@@ -66,6 +69,7 @@ impl Scope {
         Self::RevocationsWrite,
         Self::UsersWrite,
         Self::CategoriesWrite,
+        Self::PolicyWrite,
         Self::TemplatesWrite,
         Self::WebhooksWrite,
         Self::DeliveriesWrite,
@@ -82,6 +86,7 @@ impl Scope {
             Self::RevocationsWrite => "revocations:write",
             Self::UsersWrite => "users:write",
             Self::CategoriesWrite => "categories:write",
+            Self::PolicyWrite => "policy:write",
             Self::TemplatesWrite => "templates:write",
             Self::WebhooksWrite => "webhooks:write",
             Self::DeliveriesWrite => "deliveries:write",
@@ -115,7 +120,7 @@ impl FromStr for Scope {
             .find(|scope| scope.as_text() == text)
             .ok_or(Invalid(
                 "a scope is one of notifications:write, notifications:read, topics:publish, tokens:write, \
-                 revocations:write, users:write, categories:write, templates:write, webhooks:write, \
+                 revocations:write, users:write, categories:write, policy:write, templates:write, webhooks:write, \
                  deliveries:write, sources:write, keys:write, or channel: with a channel's name",
             ))
     }

@@ -1,6 +1,7 @@
 //! HTTP: extract, one call, answer.
 
 mod acks;
+mod acting;
 mod batch_items;
 mod breakers;
 pub(crate) mod categories;
@@ -9,6 +10,10 @@ mod deliveries;
 mod dry_run;
 mod inbox;
 mod notifications;
+mod policy;
+mod preference_page;
+mod preferences;
+mod quiet_hours;
 mod remote;
 mod sending;
 mod sources;
@@ -34,6 +39,9 @@ const BATCH_BODY: BodyLimit = BodyLimit(8 * 1024 * 1024);
 /// The largest body of a click: it says nothing that matters.
 const CLICK_BODY: BodyLimit = BodyLimit(8 * 1024);
 
+/// The largest form of a page of preferences.
+const PAGE_BODY: BodyLimit = BodyLimit(256 * 1024);
+
 /// The largest body of a template: all of its languages together.
 const TEMPLATE_BODY: BodyLimit = BodyLimit(2 * 1024 * 1024);
 
@@ -50,6 +58,9 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
     let click = OpenApiRouter::new()
         .routes(routes!(unsubscribe::page, unsubscribe::turn))
         .layer(Extension(CLICK_BODY));
+    let page = OpenApiRouter::new()
+        .routes(routes!(preference_page::page, preference_page::save))
+        .layer(Extension(PAGE_BODY));
     let template = OpenApiRouter::new()
         .routes(routes!(templates::put, templates::show, templates::delete))
         .layer(Extension(TEMPLATE_BODY));
@@ -59,6 +70,10 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(sending::cancel))
         .routes(routes!(categories::list))
         .routes(routes!(categories::put, categories::show, categories::delete))
+        .routes(routes!(policy::show, policy::put))
+        .routes(routes!(preferences::show, preferences::put))
+        .routes(routes!(preferences::choose, preferences::leave_open))
+        .routes(routes!(quiet_hours::show, quiet_hours::put, quiet_hours::delete))
         .routes(routes!(inbox::list))
         .routes(routes!(inbox::counts))
         .routes(routes!(inbox::read_all))
@@ -95,5 +110,6 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(templates::preview))
         .merge(template)
         .merge(click)
+        .merge(page)
         .with_state(dispatcher)
 }

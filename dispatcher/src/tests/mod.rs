@@ -6,6 +6,8 @@ mod node;
 mod outside;
 mod pipeline;
 mod planning;
+mod preference_page;
+mod preferences;
 mod remote;
 mod sending;
 mod sources;

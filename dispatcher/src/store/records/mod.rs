@@ -78,6 +78,8 @@ pub(crate) enum Sweep {
     Devices,
     /// Notes on who was erased.
     Erased,
+    /// Alerts that no cap counts any more.
+    Alerts,
     /// Versions of deleted templates that no notification needs.
     TemplateVersions,
     /// Deleted templates without versions.
@@ -85,7 +87,7 @@ pub(crate) enum Sweep {
 }
 
 impl Sweep {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Notifications,
         Self::Idempotency,
         Self::Log,
@@ -95,6 +97,7 @@ impl Sweep {
         Self::Confirmations,
         Self::Devices,
         Self::Erased,
+        Self::Alerts,
         Self::TemplateVersions,
         Self::Templates,
     ];
@@ -110,6 +113,7 @@ impl Sweep {
             Self::Confirmations => "confirmations",
             Self::Devices => "devices",
             Self::Erased => "erased",
+            Self::Alerts => "alerts",
             Self::TemplateVersions => "template_versions",
             Self::Templates => "templates",
         }
