@@ -52,9 +52,6 @@ impl Reader {
     async fn look(&self) -> String {
         let answer = self.node.click(Method::GET, &self.path, "").await;
         assert_eq!(answer.status, 200, "{:?}", answer.body);
-        if let Ok(to) = std::env::var("PREFS_DUMP") {
-            std::fs::write(format!("{to}/{}.html", answer.bytes.len()), &answer.bytes).expect("written");
-        }
         String::from_utf8(answer.bytes.to_vec()).expect("text")
     }
 

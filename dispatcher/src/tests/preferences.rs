@@ -118,7 +118,7 @@ async fn the_most_specific_choice_decides_and_says_so() {
     );
 
     let rows = node.key(Method::GET, ADA, Value::Null).await.body["preferences"].clone();
-    let at = "2026-01-02T03:04:05Z";
+    let at = "2026-01-02T03:04:05.000000Z";
     assert_eq!(
         rows,
         json!([
@@ -298,7 +298,7 @@ async fn quiet_hours_are_read_on_the_wall_clock_that_is_nearest_to_the_user() {
         shown,
         json!({
             "windows": windows, "time_zone": "UTC", "time_zone_from": "default",
-            "quiet": true, "until": "2026-01-02T03:30:00Z", "next": "2026-01-02T22:00:00Z",
+            "quiet": true, "until": "2026-01-02T03:30:00.000000Z", "next": "2026-01-02T22:00:00.000000Z",
         })
     );
     let policy = json!({"time_zone": "asia/kathmandu"});
@@ -311,7 +311,7 @@ async fn quiet_hours_are_read_on_the_wall_clock_that_is_nearest_to_the_user() {
     );
     assert_eq!(
         (&shown["until"], &shown["next"]),
-        (&Value::Null, &json!("2026-01-02T16:15:00Z"))
+        (&Value::Null, &json!("2026-01-02T16:15:00.000000Z"))
     );
     let berlin = Profile {
         zone: Some("Europe/Berlin".into()),
@@ -327,7 +327,7 @@ async fn quiet_hours_are_read_on_the_wall_clock_that_is_nearest_to_the_user() {
     let shown = node.key(Method::GET, path, Value::Null).await.body;
     assert_eq!(
         (&shown["quiet"], &shown["until"]),
-        (&json!(true), &json!("2026-01-03T02:30:00Z"))
+        (&json!(true), &json!("2026-01-03T02:30:00.000000Z"))
     );
     assert_eq!(node.key(Method::DELETE, path, Value::Null).await.status, 204);
     let shown = node.key(Method::GET, path, Value::Null).await.body;
@@ -563,7 +563,10 @@ fn the_ladder_gets_preferences_quiet_hours_zone_and_counts() {
                 reason: Reason::QuietHours { until, .. },
                 ..
             } => {
-                assert_eq!(until, Timestamp::parse("2026-01-02T03:15:00Z").expect("a time"));
+                assert_eq!(
+                    until,
+                    Timestamp::parse("2026-01-02T03:15:00.000000Z").expect("a time")
+                );
             }
             other => panic!("{other:?}"),
         }
