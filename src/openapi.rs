@@ -21,6 +21,7 @@ use utoipa::{
         (name = "Notifications", description = "What somebody should know: send it, cancel it, see what became of it."),
         (name = "Inbox", description = "A person's own: entries, their state, acknowledgements."),
         (name = "stream", description = "What happens, as it happens."),
+        (name = "Preferences", description = "What users want to get, how often, and when it is quiet; what holds for all of them."),
         (name = "Topics", description = "Publish without a notification."),
         (name = "Users", description = "What is known of persons: properties, devices, activity, segments."),
         (name = "Webhooks", description = "Endpoints that are told what happens, their secrets, tests and attempts."),

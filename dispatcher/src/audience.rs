@@ -11,16 +11,17 @@ use carillon_domain::{
     ports::{Directory, Lane, Profile, Unavailable},
 };
 
-use carillon_policy::Plan;
+use carillon_policy::{Plan, TenantPolicy};
 use carillon_sql::StoreError;
 
 use crate::{
-    categories::{Categories, CategoryDefaults, Defaults},
+    categories::{AllSettings, Categories, CategorySettings},
     channels::{Channels, KnownChannels},
     config::LadderConfig,
     digest::sha256,
+    policy::TenantPolicies,
     store::{
-        Addressee, FixedPlan, NO_ADDRESS, NOWHERE, NotificationRow, Outgoing, Store, StoredTarget,
+        Addressee, FixedPlan, NO_ADDRESS, NOWHERE, NotificationRow, Outgoing, Policies, Store, StoredTarget,
         UNVERIFIED,
         endpoints::{UserEndpoint, strand},
     },
@@ -43,6 +44,7 @@ pub(crate) type Reached<'a> = (&'a NotificationRow, Vec<UserId>);
 pub(crate) struct Audience {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) categories: Arc<Categories>,
+    pub(crate) policies: Arc<TenantPolicies>,
     pub(crate) channels: Arc<Channels>,
     pub(crate) templates: Arc<TemplateBook>,
     pub(crate) store: Arc<dyn Store>,
@@ -64,7 +66,10 @@ pub(crate) struct Surroundings {
 }
 
 struct Tenant {
-    defaults: Arc<Defaults>,
+    categories: Arc<AllSettings>,
+    policy: Arc<TenantPolicy>,
+    /// Whether any of its users may have quiet hours, which follow the user's time zone.
+    quiet: bool,
     channels: KnownChannels,
 }
 
@@ -109,7 +114,8 @@ impl Audience {
                 .channels()
                 .any(|kind| kind.as_str() == ChannelKind::WEBHOOK);
             around.plans.insert((row.tenant.clone(), row.id), Arc::new(plan));
-            if row.template.is_some() || outside {
+            let quiet = around.tenants.get(&row.tenant).is_some_and(|tenant| tenant.quiet);
+            if row.template.is_some() || outside || quiet {
                 described.entry(row.tenant.clone()).or_default().extend(users);
             }
             if webhook {
@@ -144,7 +150,9 @@ impl Audience {
 
     async fn tenant(&self, tenant: &TenantId) -> Result<Tenant, Unavailable> {
         Ok(Tenant {
-            defaults: self.categories.defaults(tenant).await?,
+            categories: self.categories.settings(tenant).await?,
+            policy: self.policies.get(tenant).await?,
+            quiet: self.policies.anybody_is_quiet(tenant).await?,
             channels: self.channels.of(tenant).await?,
         })
     }
@@ -187,13 +195,15 @@ impl Surroundings {
         }
         match self.category(row) {
             None => of(&[ChannelKind::in_app()]),
-            Some(CategoryDefaults { plan: Some(plan), .. }) => FixedPlan::new(plan.clone()).map_err(corrupt),
-            Some(category) => of(&category.channels),
+            Some(category) => match &category.rules.plan {
+                Some(plan) => FixedPlan::new(plan.clone()).map_err(corrupt),
+                None => of(&category.channels),
+            },
         }
     }
 
-    fn category(&self, row: &NotificationRow) -> Option<&CategoryDefaults> {
-        self.tenants.get(&row.tenant)?.defaults.get(&row.category)
+    fn category(&self, row: &NotificationRow) -> Option<&CategorySettings> {
+        Some(self.tenants.get(&row.tenant)?.categories.get(&row.category)?)
     }
 
     /// What a notification's users climb, once it was looked up.
@@ -203,7 +213,19 @@ impl Surroundings {
 
     /// Whether it passes preferences, quiet hours, holds and caps.
     pub(crate) fn is_critical(&self, row: &NotificationRow) -> bool {
-        row.critical || self.category(row).is_some_and(|category| category.critical)
+        row.critical || self.category(row).is_some_and(|category| category.rules.critical)
+    }
+
+    /// What holds for its recipients beside what they want themselves.
+    pub(crate) fn policies(&self, row: &NotificationRow) -> Policies {
+        let Some(tenant) = self.tenants.get(&row.tenant) else {
+            return Policies::default();
+        };
+        let category = tenant.categories.get(&row.category);
+        Policies {
+            category: category.map_or_else(Arc::default, |category| Arc::clone(&category.rules.policy)),
+            tenant: Arc::clone(&tenant.policy),
+        }
     }
 
     /// Users and plain addresses who get a notification, in their order, users first.

@@ -186,7 +186,7 @@ impl Planner {
         let Some(plan) = around.plan(&row).cloned() else {
             return Ok(());
         };
-        let critical = around.is_critical(&row);
+        let (critical, policies) = (around.is_critical(&row), around.policies(&row));
         let row = Arc::new(row);
         let users = if row.template.is_some() {
             // Templates render on a thread of their own: nobody who answers requests waits for them.
@@ -200,6 +200,7 @@ impl Planner {
             lease: lease.clone(),
             plan,
             critical,
+            policies,
             users,
             notification: row,
             topics,

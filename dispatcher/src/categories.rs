@@ -1,10 +1,12 @@
-//! Categories: where notifications go that name no channels.
+//! Categories: where notifications go that name no channels, what their users may choose, and what holds until they do.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use carillon_domain::{Category, ChannelKind, Clock, TenantId, ports::Unavailable};
-use carillon_policy::Plan;
+use carillon_policy::{CategoryPolicy, Plan};
+use carillon_sql::StoreError;
 use moka::future::Cache;
+use serde::{Deserialize, Serialize};
 
 use crate::store::{
     Store,
@@ -20,22 +22,50 @@ const TENANTS: u64 = 10_000;
 
 /// Categories, kept briefly in memory.
 pub(crate) struct Categories {
-    cache: Cache<TenantId, Arc<Defaults>>,
+    cache: Cache<TenantId, Arc<AllSettings>>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
 }
 
-/// What the categories of a tenant say.
-pub(crate) type Defaults = HashMap<Category, CategoryDefaults>;
+/// What a tenant's categories say.
+pub(crate) type AllSettings = HashMap<Category, Arc<CategorySettings>>;
 
-/// What a category says where a notification does not.
-#[derive(Debug, Clone)]
-pub(crate) struct CategoryDefaults {
-    /// Where it goes, unless there is a plan.
+/// What one category says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CategorySettings {
+    /// What people call it.
+    pub(crate) title: Option<String>,
+    /// Where its notifications go that name no channels.
     pub(crate) channels: Arc<[ChannelKind]>,
-    pub(crate) plan: Option<Plan>,
-    /// Whether its notifications pass preferences, quiet hours, holds and caps.
+    pub(crate) rules: CategoryRules,
+}
+
+/// What a category says beside its channels, as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct CategoryRules {
+    /// What holds for users who did not choose.
+    pub(crate) policy: Arc<CategoryPolicy>,
+    /// Whether its notifications pass over preferences, quiet hours, holds and caps.
     pub(crate) critical: bool,
+    /// The plan of its notifications that name neither channels nor a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<Plan>,
+}
+
+impl CategoryRules {
+    /// From what is stored.
+    pub(crate) fn read(stored: Option<&str>) -> Result<Self, StoreError> {
+        let read = stored.map(serde_json::from_str).transpose();
+        let rules = read.map_err(|error| StoreError::Corrupt(format!("a category's policy: {error}")))?;
+        Ok(rules.unwrap_or_default())
+    }
+
+    /// As it is stored.
+    pub(crate) fn write(&self) -> Result<String, Unavailable> {
+        let written = serde_json::to_string(self);
+        Ok(written.map_err(|error| StoreError::Corrupt(format!("a category's policy: {error}")))?)
+    }
 }
 
 impl Categories {
@@ -47,29 +77,27 @@ impl Categories {
         }
     }
 
-    /// The default channels of all of a tenant's categories.
-    pub(crate) async fn defaults(&self, tenant: &TenantId) -> Result<Arc<Defaults>, Unavailable> {
-        if let Some(defaults) = self.cache.get(tenant).await {
-            return Ok(defaults);
+    /// What all of a tenant's categories say.
+    pub(crate) async fn settings(&self, tenant: &TenantId) -> Result<Arc<AllSettings>, Unavailable> {
+        if let Some(settings) = self.cache.get(tenant).await {
+            return Ok(settings);
         }
         let rows = self
             .store
             .categories(tenant, None, u32::try_from(MOST).unwrap_or(u32::MAX))
             .await?;
-        let defaults: Arc<Defaults> = Arc::new(
-            rows.into_iter()
-                .map(|row| {
-                    let defaults = CategoryDefaults {
-                        channels: Arc::from(row.channels),
-                        plan: None,
-                        critical: false,
-                    };
-                    (row.name, defaults)
-                })
-                .collect(),
-        );
-        self.cache.insert(tenant.clone(), Arc::clone(&defaults)).await;
-        Ok(defaults)
+        let mut settings = AllSettings::with_capacity(rows.len());
+        for row in rows {
+            let of_one = CategorySettings {
+                title: row.title,
+                channels: Arc::from(row.channels),
+                rules: CategoryRules::read(row.policy.as_deref())?,
+            };
+            settings.insert(row.name, Arc::new(of_one));
+        }
+        let settings = Arc::new(settings);
+        self.cache.insert(tenant.clone(), Arc::clone(&settings)).await;
+        Ok(settings)
     }
 
     /// Makes or replaces one.

@@ -109,6 +109,15 @@ impl KnownChannels {
         kind.is_in_app() || self.local.contains_key(kind) || self.announced.contains_key(kind)
     }
 
+    /// All of them, by name.
+    pub(crate) fn kinds(&self) -> Vec<ChannelKind> {
+        let mut kinds: Vec<_> = self.local.keys().chain(self.announced.keys()).cloned().collect();
+        kinds.push(ChannelKind::in_app());
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
     /// What a channel can do; the mailbox needs to be asked nothing, and an unknown one can do nothing.
     pub(crate) fn capabilities(&self, kind: &ChannelKind) -> Capabilities {
         self.local

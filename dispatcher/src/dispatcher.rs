@@ -36,9 +36,11 @@ use crate::{
     intake::{Intake, batch_limits},
     janitor::Janitor,
     ladder::{Ladder, OneClock, keep_time},
+    links::SignedLinks,
     live_only::LiveOnly,
     mailboxes::Mailboxes,
     planner::Planner,
+    policy::TenantPolicies,
     relay::Relay,
     remote::{Remote, RemoteParts},
     routes,
@@ -48,14 +50,13 @@ use crate::{
     tally,
     templates::TemplateBook,
     topics::TopicHistories,
-    unsubscribe::UnsubscribeLinks,
     verification::CodeSender,
     wake::Wake,
     withdrawals::Withdrawer,
     workshop::Workshop,
 };
 
-/// Clicks on unsubscribe links that are written at once.
+/// Clicks on signed links that are written at once.
 const CLICKS: usize = 8;
 /// Payloads of sources that are worked out at once. Each may take tens of megabytes.
 const MAPPINGS: usize = 4;
@@ -117,9 +118,10 @@ pub struct Dispatcher {
     pub(crate) deliverer: Arc<Wake>,
     pub(crate) channels: Arc<Channels>,
     pub(crate) categories: Arc<Categories>,
+    pub(crate) policies: Arc<TenantPolicies>,
     pub(crate) templates: Arc<TemplateBook>,
     /// Present where something signs.
-    pub(crate) unsubscribe: Option<UnsubscribeLinks>,
+    pub(crate) links: Option<SignedLinks>,
     /// How many who are not logged in may write at once.
     pub(crate) clicks: Semaphore,
     /// Where what sources say is worked out.
@@ -237,7 +239,8 @@ impl Dispatcher {
             closer,
         });
         let categories = Arc::new(Categories::new(store.clone(), clock.clone()));
-        let unsubscribe = UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref());
+        let policies = Arc::new(TenantPolicies::new(store.clone(), clock.clone()));
+        let links = SignedLinks::new(ports.seal.as_ref(), ports.links.as_ref());
         let rules = Arc::<Wake>::default();
         let event_intake = Arc::new(EventIntake::new(
             limits,
@@ -265,7 +268,8 @@ impl Dispatcher {
             channels,
             categories,
             templates,
-            unsubscribe,
+            policies,
+            links,
             workshop: Workshop::new(MAPPINGS),
             rendering: Workshop::new(RENDERINGS),
             previews: Workshop::new(PREVIEWS),
@@ -291,8 +295,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/schedules`, `/v1/templates`,
-    /// `/v1/sources`, `/v1/in`, `/v1/events` and `/v1/rules`.
+    /// `/v1/notifications`, `/v1/inbox`, `/v1/acks`, `/v1/topics`, `/v1/categories`, `/v1/policy`, preferences and quiet
+    /// hours, `/v1/schedules`, `/v1/templates`, `/v1/sources`, `/v1/in`, `/v1/events` and `/v1/rules`.
     pub fn routes(self: &Arc<Self>) -> OpenApiRouter {
         routes::router(Arc::clone(self))
     }
@@ -453,6 +457,7 @@ impl Dispatcher {
         Audience {
             directory: self.ports.directory.clone(),
             categories: self.categories.clone(),
+            policies: self.policies.clone(),
             channels: self.channels.clone(),
             templates: self.templates.clone(),
             store: self.store.clone(),
@@ -543,7 +548,7 @@ fn composer(ports: &DispatcherPorts) -> Composer {
         directory: ports.directory.clone(),
         templates: ports.templates.clone(),
         seal: ports.seal.clone(),
-        unsubscribe: UnsubscribeLinks::new(ports.seal.as_ref(), ports.links.as_ref()),
+        links: SignedLinks::new(ports.seal.as_ref(), ports.links.as_ref()),
         rendering: Arc::new(Semaphore::new(RENDERING)),
     }
 }

@@ -16,6 +16,9 @@ use crate::{
 /// How long the note that a user was erased keeps late work from bringing him back.
 const ERASED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// How long alerts are kept: a little longer than the longest stretch of time that a cap or a throttle looks back on.
+const ALERTS: Duration = Duration::from_secs(32 * 24 * 60 * 60);
+
 /// Between two chunks others get their turn.
 const BREATH: Duration = Duration::from_millis(5);
 
@@ -136,6 +139,7 @@ impl Janitor {
             Sweep::TemplateVersions | Sweep::Templates => config.notifications.duration(),
             Sweep::Devices => config.devices.duration(),
             Sweep::Erased => ERASED,
+            Sweep::Alerts => ALERTS,
         };
         self.clock.now().before(kept)
     }

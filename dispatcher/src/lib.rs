@@ -63,6 +63,7 @@ mod idempotency;
 mod intake;
 mod janitor;
 mod ladder;
+mod links;
 mod live_only;
 mod mailboxes;
 mod offer;
@@ -70,6 +71,7 @@ mod parts;
 mod planner;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod policy;
 mod relay;
 mod remote;
 mod routes;
@@ -83,7 +85,6 @@ mod templates;
 #[cfg(test)]
 mod tests;
 mod topics;
-mod unsubscribe;
 mod validation;
 mod verification;
 mod wake;

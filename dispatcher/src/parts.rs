@@ -79,6 +79,7 @@ pub(crate) fn parts(job: PlanJob, config: &PlannerConfig) -> Vec<PlanJob> {
         notification: job.notification.clone(),
         plan: job.plan.clone(),
         critical: job.critical,
+        policies: job.policies.clone(),
         users: users.to_vec(),
         topics: topics.to_vec(),
         part: PlanPart::More,
@@ -170,6 +171,7 @@ mod tests {
             }),
             plan: in_app(),
             critical: false,
+            policies: Default::default(),
             users: (0..users).map(|_| Addressee::in_app(UserId::at(now))).collect(),
             topics: (0..topics)
                 .map(|n| (format!("t.{n}").parse().expect("a topic"), true))

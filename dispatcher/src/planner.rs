@@ -461,6 +461,7 @@ impl Prepared {
             notification: Arc::clone(row),
             plan: Arc::clone(self.around.plan(row)?),
             critical: self.around.is_critical(row),
+            policies: self.around.policies(row),
             users: self.around.addressees(row, users, &plain_of(row)),
             topics: topics_of(row, live_only),
             part: PlanPart::Whole,

@@ -145,6 +145,11 @@ async fn the_examples_about_broadcasts_work_as_they_stand() {
 }
 
 #[tokio::test]
+async fn the_examples_about_preferences_work_as_they_stand() {
+    run("docs/preferences.md", 4).await;
+}
+
+#[tokio::test]
 async fn the_examples_about_tools_work_as_they_stand() {
     run("docs/integrations.md", 6).await;
 }

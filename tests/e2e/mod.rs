@@ -16,6 +16,7 @@ mod idempotency;
 mod inbox;
 mod intake;
 mod outside;
+mod preferences;
 mod resume;
 mod ring;
 mod schedule;

@@ -133,7 +133,7 @@ node_tests() {
     node --test --test-reporter=tap --test-concurrency=1 "$@"
 }
 stage_sdk() { on_sqlite; node_tests tests/node/sdk.test.mjs; }
-stage_browser() { on_sqlite; node_tests tests/node/browser.test.mjs; }
+stage_browser() { on_sqlite; node_tests tests/node/browser.test.mjs tests/node/preferences.test.mjs; }
 
 # Alone, one request in flight: what is synced between a request and its answer is that request's.
 stage_sync_sqlite() {

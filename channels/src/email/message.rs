@@ -219,6 +219,9 @@ fn plain_text(notification: &NotificationMessage) -> String {
     }
     if let Some(link) = &notification.unsubscribe {
         let _ = write!(text, "\r\n-- \r\nUnsubscribe: {link}\r\n");
+        if let Some(link) = &notification.preferences {
+            let _ = write!(text, "Choose what you get: {link}\r\n");
+        }
     }
     text
 }
@@ -253,11 +256,15 @@ fn html_text(notification: &NotificationMessage) -> String {
         let _ = write!(html, "<p><a href=\"{url}\">{title}</a></p>\r\n");
     }
     if let Some(link) = &notification.unsubscribe {
-        let _ = write!(
-            html,
-            "<p><small><a href=\"{}\">Unsubscribe</a></small></p>\r\n",
-            escaped(link)
-        );
+        let _ = write!(html, "<p><small><a href=\"{}\">Unsubscribe</a>", escaped(link));
+        if let Some(link) = &notification.preferences {
+            let _ = write!(
+                html,
+                " \u{b7} <a href=\"{}\">Choose what you get</a>",
+                escaped(link)
+            );
+        }
+        html.push_str("</small></p>\r\n");
     }
     html.push_str("</body></html>\r\n");
     html
@@ -343,6 +350,7 @@ mod tests {
             locale: Some("de".into()),
             user: None,
             unsubscribe: Some("https://hub.example.org/u/abc".into()),
+            preferences: Some("https://hub.example.org/p/abc".into()),
         }
     }
 
@@ -410,7 +418,8 @@ mod tests {
         assert_eq!(
             message.body_text(0).expect("text").replace("\r\n", "\n"),
             "Two tests & a half\nfailed: größer.\n\nhttps://ci.example.org/7?a=1&b=2\n\nTry \"again\": \
-             https://ci.example.org/7/again\n\n-- \nUnsubscribe: https://hub.example.org/u/abc\n"
+             https://ci.example.org/7/again\n\n-- \nUnsubscribe: https://hub.example.org/u/abc\n\
+             Choose what you get: https://hub.example.org/p/abc\n"
         );
         let html = message.body_html(0).expect("html");
         for expected in [
@@ -436,6 +445,7 @@ mod tests {
         let bytes = composed(NotificationMessage {
             forms: forms.clone(),
             unsubscribe: None,
+            preferences: None,
             ..notification()
         });
         let message = MessageParser::default().parse(&bytes).expect("parses");

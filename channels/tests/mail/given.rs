@@ -79,6 +79,7 @@ pub(crate) fn work(to: &str) -> Work {
         locale: None,
         user: None,
         unsubscribe: Some("https://hub.example.org/u/abc".into()),
+        preferences: Some("https://hub.example.org/p/abc".into()),
     };
     Work {
         tenant: "default".parse().expect("a tenant"),

@@ -52,6 +52,7 @@ fn notification(url: &str) -> Work {
             locale: None,
             user: Some("ada".parse().unwrap()),
             unsubscribe: None,
+            preferences: None,
         })),
         ..work(url)
     }

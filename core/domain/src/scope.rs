@@ -28,6 +28,8 @@ pub enum Scope {
     UsersWrite,
     /// Write categories.
     CategoriesWrite,
+    /// Write what holds for all of the tenant's users: time zone, caps, throttle, channels.
+    PolicyWrite,
     /// Write templates.
     TemplatesWrite,
     /// Register webhook endpoints and rotate their secrets.
@@ -48,7 +50,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope but those of single channels.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NotificationsWrite,
         Self::NotificationsCritical,
         Self::NotificationsRead,
@@ -57,6 +59,7 @@ impl Scope {
         Self::RevocationsWrite,
         Self::UsersWrite,
         Self::CategoriesWrite,
+        Self::PolicyWrite,
         Self::TemplatesWrite,
         Self::WebhooksWrite,
         Self::DeliveriesWrite,
@@ -68,7 +71,7 @@ impl Scope {
 
     /// What a key gets that asks for nothing: all but critical notifications and the making of further
     /// keys, and no channel.
-    pub const BACKEND: [Self; 13] = [
+    pub const BACKEND: [Self; 14] = [
         Self::NotificationsWrite,
         Self::NotificationsRead,
         Self::TopicsPublish,
@@ -76,6 +79,7 @@ impl Scope {
         Self::RevocationsWrite,
         Self::UsersWrite,
         Self::CategoriesWrite,
+        Self::PolicyWrite,
         Self::TemplatesWrite,
         Self::WebhooksWrite,
         Self::DeliveriesWrite,
@@ -95,6 +99,7 @@ impl Scope {
             Self::RevocationsWrite => "revocations:write",
             Self::UsersWrite => "users:write",
             Self::CategoriesWrite => "categories:write",
+            Self::PolicyWrite => "policy:write",
             Self::TemplatesWrite => "templates:write",
             Self::WebhooksWrite => "webhooks:write",
             Self::DeliveriesWrite => "deliveries:write",
@@ -130,7 +135,7 @@ impl FromStr for Scope {
             .find(|scope| scope.as_text() == text)
             .ok_or(Invalid(
                 "a scope is one of notifications:write, notifications:read, topics:publish, tokens:write, \
-                 revocations:write, users:write, categories:write, templates:write, webhooks:write, \
+                 revocations:write, users:write, categories:write, policy:write, templates:write, webhooks:write, \
                  deliveries:write, sources:write, events:write, rules:write, keys:write, or channel: with a channel's name",
             ))
     }

@@ -65,7 +65,7 @@ impl Weekday {
         Self::Sun,
     ];
 
-    fn of(date: civil::Date) -> Self {
+    pub(crate) fn of(date: civil::Date) -> Self {
         match date.weekday() {
             civil::Weekday::Monday => Self::Mon,
             civil::Weekday::Tuesday => Self::Tue,
@@ -87,6 +87,13 @@ impl TimeOfDay {
     pub fn new(hour: u8, minute: u8) -> Option<Self> {
         let (hour, minute) = (i8::try_from(hour).ok()?, i8::try_from(minute).ok()?);
         civil::Time::new(hour, minute, 0, 0).ok().map(Self)
+    }
+}
+
+impl TimeOfDay {
+    /// To the minute.
+    pub(crate) fn of(time: civil::Time) -> Self {
+        Self(time.with().second(0).subsec_nanosecond(0).build().unwrap_or(time))
     }
 }
 

@@ -9,6 +9,8 @@ use jiff::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::{TimeOfDay, Weekday};
+
 /// A time zone of the IANA database, such as `Europe/Berlin`; links (`US/Eastern`) and fixed ones (`Etc/GMT-2`) are among
 /// them. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +23,12 @@ impl Zone {
     /// Its name as the database spells it.
     pub fn as_str(&self) -> &str {
         &self.name
+    }
+
+    /// The day of the week and the time that the wall clock shows at `at`.
+    pub fn clock(&self, at: Timestamp) -> (Weekday, TimeOfDay) {
+        let local = self.local(at);
+        (Weekday::of(local.date()), TimeOfDay::of(local.time()))
     }
 
     /// The wall clock at `at`.
@@ -193,6 +201,13 @@ mod tests {
             assert!(name.parse::<Zone>().is_err(), "{name}");
         }
         assert_eq!(Zone::default(), "UTC".parse().expect("a zone"));
+    }
+
+    #[test]
+    fn the_wall_clock_is_told_to_the_minute() {
+        let berlin: Zone = "Europe/Berlin".parse().expect("a zone");
+        let (day, time) = berlin.clock(at("2026-03-28T23:59:58Z"));
+        assert_eq!((day, time.to_string()), (Weekday::Sun, "00:59".to_owned()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::store::outside::{
     Brings, LeasedDelivery, NotificationSource, SealedSecret, Sources, StoredTemplate,
 };
-use crate::{store::catalog::OptOut, unsubscribe::UnsubscribeLinks, verification::SealedCode};
+use crate::{links::SignedLinks, store::catalog::OptOut, verification::SealedCode};
 
 /// Why no work could be made of a delivery. Each is for the delivery's reason, and none passes by waiting.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub(crate) struct Composer {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) templates: Option<Arc<dyn Templates>>,
     pub(crate) seal: Option<Arc<dyn Seal>>,
-    pub(crate) unsubscribe: Option<UnsubscribeLinks>,
+    pub(crate) links: Option<SignedLinks>,
     /// Templates that render at the same time.
     pub(crate) rendering: Arc<Semaphore>,
 }
@@ -164,6 +164,7 @@ impl Composer {
                     locale: delivery.locale.clone(),
                     user: delivery.user.and_then(name),
                     unsubscribe: self.unsubscribe(delivery, source),
+                    preferences: self.preferences(delivery, source),
                 }))
             }
         };
@@ -195,12 +196,22 @@ impl Composer {
         if source.category.as_str() == crate::verification::NAME {
             return None;
         }
-        self.unsubscribe.as_ref()?.link(&OptOut {
+        self.links.as_ref()?.unsubscribe(&OptOut {
             tenant: delivery.key.tenant.clone(),
             user: delivery.user?,
             category: source.category.clone(),
             channel: delivery.key.channel.clone(),
         })
+    }
+
+    /// Where the recipient chooses what he gets.
+    fn preferences(&self, delivery: &LeasedDelivery, source: &NotificationSource) -> Option<String> {
+        if source.category.as_str() == crate::verification::NAME {
+            return None;
+        }
+        self.links
+            .as_ref()?
+            .preferences(&delivery.key.tenant, delivery.user?)
     }
 
     /// Content and forms: the template's in the recipient's language, or as it came.

@@ -170,6 +170,7 @@ impl Ladder {
                 },
                 plan: Arc::clone(plan),
                 critical: around.is_critical(&notification),
+                policies: around.policies(&notification),
                 users,
                 topics: Vec::new(),
                 part: PlanPart::Whole,

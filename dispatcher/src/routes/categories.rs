@@ -1,7 +1,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::{Json, extract::State};
-use carillon_domain::{Category, ChannelKind, Scope, Timestamp};
+use carillon_domain::{Category, ChannelKind, Scope, Timestamp, ports::Unavailable};
+use carillon_policy::{CategoryPolicy, Plan};
 use carillon_runtime::http::{ApiJson, Caller, FieldError, IdPath, Listing, Page, Problem, require_scope};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,9 @@ use utoipa::ToSchema;
 
 use crate::{
     Dispatcher,
-    categories::MOST,
+    categories::{CategoryRules, MOST},
     channels::KnownChannels,
+    policy::fields,
     store::catalog::{CategoryRow, CategoryWrite, Put},
 };
 
@@ -25,9 +27,17 @@ pub(crate) const MAX_CHANNELS: usize = 8;
 pub(super) struct CategoryRequest {
     /// What people call it: 1-256 bytes.
     title: Option<String>,
-    /// Where its notifications go that name no channels: 1-8, without repeats.
+    /// Where its notifications go that name no channels: 1-8, without repeats. Either this or `plan`.
     #[schema(value_type = Vec<ChannelKind>, min_items = 1, max_items = 8)]
-    channels: Vec<String>,
+    channels: Option<Vec<String>>,
+    /// In which order its notifications try channels that name neither channels nor a plan.
+    plan: Option<Plan>,
+    /// What holds for users who did not choose, and what they may choose.
+    #[serde(default)]
+    policy: CategoryPolicy,
+    /// Whether its notifications pass over preferences, quiet hours, holds and caps.
+    #[serde(default)]
+    critical: bool,
 }
 
 /// A category.
@@ -37,24 +47,35 @@ pub(super) struct CategoryAnswer {
     /// What people call it.
     #[schema(required)]
     title: Option<String>,
+    /// With a plan, those that it names.
     channels: Vec<ChannelKind>,
+    #[schema(required)]
+    plan: Option<Plan>,
+    policy: CategoryPolicy,
+    /// Whether its notifications pass over preferences, quiet hours, holds and caps.
+    critical: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
 
-impl From<CategoryRow> for CategoryAnswer {
-    fn from(row: CategoryRow) -> Self {
-        Self {
+impl CategoryAnswer {
+    fn of(row: CategoryRow) -> Result<Self, Problem> {
+        let rules = CategoryRules::read(row.policy.as_deref()).map_err(Unavailable::from)?;
+        Ok(Self {
             name: row.name,
             title: row.title,
             channels: row.channels,
+            plan: rules.plan,
+            policy: Arc::unwrap_or_clone(rules.policy),
+            critical: rules.critical,
             created_at: row.created_at,
             updated_at: row.updated_at,
-        }
+        })
     }
 }
 
-/// Makes or replaces a category: where its notifications go that name no channels. Needs the scope `categories:write`.
+/// Makes or replaces a category: where its notifications go that name no channels, in which order, and what their
+/// recipients may choose. Needs the scope `categories:write`.
 #[utoipa::path(
     put,
     path = "/v1/categories/{name}",
@@ -86,14 +107,41 @@ pub(super) async fn put(
             "must be one line of 1 to 256 bytes without control characters",
         ));
     }
-    let channels = channels(&known, "", &request.channels, &mut errors);
+    let channels = match (&request.channels, &request.plan) {
+        (Some(names), None) => channels(&known, "", names, &mut errors),
+        (None, Some(plan)) => {
+            errors.extend(fields(plan.check(|kind| known.has(kind)), "/plan"));
+            plan.channels().cloned().collect()
+        }
+        (Some(_), Some(_)) => {
+            errors.push(FieldError::new(
+                "/plan",
+                "stands beside channels: one of both decides",
+            ));
+            Vec::new()
+        }
+        (None, None) => {
+            errors.push(FieldError::new("/channels", "required, unless there is a plan"));
+            Vec::new()
+        }
+    };
+    errors.extend(fields(request.policy.check(), "/policy"));
+    errors.extend(unknown(&known, request.policy.channels.keys(), "/policy"));
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
+    let rules = CategoryRules {
+        policy: Arc::new(request.policy),
+        critical: request.critical,
+        plan: request.plan,
+    };
     let write = CategoryWrite {
         name: name.clone(),
         title: request.title,
         channels,
+        // Of both, what a user chose is not asked for again before each attempt.
+        mandatory: rules.critical || !rules.policy.may_turn_off,
+        policy: Some(rules.write()?),
     };
     let status = match dispatcher.categories.put(tenant, &write).await? {
         Put::Made => StatusCode::CREATED,
@@ -108,7 +156,7 @@ pub(super) async fn put(
     };
     let row = dispatcher.categories.get(tenant, &name).await?;
     let row = row.ok_or_else(Problem::not_found)?;
-    Ok((status, Json(row.into())))
+    Ok((status, Json(CategoryAnswer::of(row)?)))
 }
 
 /// Shows a category. Needs the scope `notifications:read`.
@@ -129,7 +177,7 @@ pub(super) async fn show(
 ) -> Result<Json<CategoryAnswer>, Problem> {
     require_scope(&principal, Scope::NotificationsRead)?;
     let row = dispatcher.categories.get(&principal.tenant, &name).await?;
-    Ok(Json(row.ok_or_else(Problem::not_found)?.into()))
+    CategoryAnswer::of(row.ok_or_else(Problem::not_found)?).map(Json)
 }
 
 /// Lists categories by name. Needs the scope `notifications:read`.
@@ -151,13 +199,12 @@ pub(super) async fn list(
         .categories
         .list(&principal.tenant, after.as_ref(), page.fetch())
         .await?;
-    Ok(Json(Listing::from_rows(
-        LIST,
-        &page,
-        rows,
-        |row| row.name.clone(),
-        CategoryAnswer::from,
-    )))
+    let name = |row: &CategoryRow| row.name.clone();
+    let listing = Listing::from_rows(LIST, &page, rows, name, CategoryAnswer::of);
+    Ok(Json(Listing {
+        data: listing.data.into_iter().collect::<Result<_, _>>()?,
+        next: listing.next,
+    }))
 }
 
 /// Removes a category: its notifications go to the inbox again. What was planned before is not touched. Needs the scope
@@ -183,6 +230,18 @@ pub(super) async fn delete(
     } else {
         Err(Problem::not_found())
     }
+}
+
+/// Those of the channels that a policy at `at` names which do not exist.
+pub(super) fn unknown<'a>(
+    known: &KnownChannels,
+    named: impl Iterator<Item = &'a ChannelKind>,
+    at: &str,
+) -> Vec<FieldError> {
+    named
+        .filter(|kind| !known.has(kind))
+        .map(|kind| FieldError::new(format!("{at}/channels/{kind}"), "there is no such channel"))
+        .collect()
 }
 
 /// The channels that a request names below `{at}/channels`, or what is wrong with them.

@@ -150,7 +150,7 @@ pub(super) async fn dry_run(
     let Some(plan) = around.plan(&row).cloned() else {
         return Err(Problem::not_found());
     };
-    let critical = around.is_critical(&row);
+    let (critical, policies) = (around.is_critical(&row), around.policies(&row));
     let row = Arc::new(row);
     let notification = Arc::clone(&row);
     let plain = plain_of(&row);
@@ -165,6 +165,7 @@ pub(super) async fn dry_run(
         },
         plan,
         critical,
+        policies,
         users: users.await?,
         notification: row,
         topics: Vec::new(),
@@ -173,7 +174,7 @@ pub(super) async fn dry_run(
     };
     let bars = dispatcher
         .store
-        .bars(std::slice::from_ref(&job))
+        .bars(job.notification.created_at, std::slice::from_ref(&job))
         .await
         .map_err(Unavailable::from)?;
     let mut recipients = Vec::with_capacity(job.users.len());

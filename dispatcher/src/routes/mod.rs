@@ -1,6 +1,7 @@
 //! HTTP: extract, one call, answer.
 
 mod acks;
+mod acting;
 mod batch_items;
 mod breakers;
 pub(crate) mod categories;
@@ -10,6 +11,10 @@ mod dry_run;
 mod events;
 mod inbox;
 mod notifications;
+mod policy;
+mod preference_page;
+mod preferences;
+mod quiet_hours;
 mod remote;
 mod rules;
 mod schedules;
@@ -40,6 +45,9 @@ const BATCH_BODY: BodyLimit = BodyLimit(8 * 1024 * 1024);
 /// The largest body of a click: it says nothing that matters.
 const CLICK_BODY: BodyLimit = BodyLimit(8 * 1024);
 
+/// The largest form of a page of preferences.
+const PAGE_BODY: BodyLimit = BodyLimit(256 * 1024);
+
 /// The largest body of a template: all of its languages together.
 const TEMPLATE_BODY: BodyLimit = BodyLimit(2 * 1024 * 1024);
 
@@ -58,6 +66,9 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
     let click = OpenApiRouter::new()
         .routes(routes!(unsubscribe::page, unsubscribe::turn))
         .layer(Extension(CLICK_BODY));
+    let page = OpenApiRouter::new()
+        .routes(routes!(preference_page::page, preference_page::save))
+        .layer(Extension(PAGE_BODY));
     let template = OpenApiRouter::new()
         .routes(routes!(templates::put, templates::show, templates::delete))
         .layer(Extension(TEMPLATE_BODY));
@@ -71,6 +82,10 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(schedules::put, schedules::show, schedules::delete))
         .routes(routes!(schedules::next))
         .routes(routes!(schedules::run))
+        .routes(routes!(policy::show, policy::put))
+        .routes(routes!(preferences::show, preferences::put))
+        .routes(routes!(preferences::choose, preferences::leave_open))
+        .routes(routes!(quiet_hours::show, quiet_hours::put, quiet_hours::delete))
         .routes(routes!(inbox::list))
         .routes(routes!(inbox::counts))
         .routes(routes!(inbox::read_all))
@@ -116,5 +131,6 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(templates::preview))
         .merge(template)
         .merge(click)
+        .merge(page)
         .with_state(dispatcher)
 }

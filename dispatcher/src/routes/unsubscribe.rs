@@ -6,7 +6,7 @@ use axum::{
 };
 use carillon_domain::{TenantId, ports::Unavailable};
 use carillon_runtime::http::{ApiQuery, Problem, read_body};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use crate::{Dispatcher, intake::busy, store::catalog::OptOut};
@@ -76,11 +76,14 @@ pub(super) async fn turn(
     // Read to its end, so that the connection can be used again.
     read_body(request).await?;
     let off = !turn.on.unwrap_or_default();
-    dispatcher
-        .store
-        .opt_out(dispatcher.ports.clock.now(), &opt_out, off)
-        .await
-        .map_err(Unavailable::from)?;
+    // What cannot be turned off stays as it is; the page says so.
+    if !off || may_turn_off(&dispatcher, &opt_out).await? {
+        dispatcher
+            .store
+            .opt_out(dispatcher.ports.clock.now(), &opt_out, off)
+            .await
+            .map_err(Unavailable::from)?;
+    }
     show(&dispatcher, &opt_out, off).await
 }
 
@@ -91,10 +94,17 @@ fn read(dispatcher: &Dispatcher, request: &Request, token: &str) -> Result<OptOu
         .cloned()
         .unwrap_or_default();
     dispatcher
-        .unsubscribe
+        .links
         .as_ref()
-        .and_then(|links| links.read(&tenant, token))
+        .and_then(|links| links.read_unsubscribe(&tenant, token))
         .ok_or_else(Problem::not_found)
+}
+
+/// Whether the category's users may turn it off.
+async fn may_turn_off(dispatcher: &Dispatcher, opt_out: &OptOut) -> Result<bool, Unavailable> {
+    let settings = dispatcher.categories.settings(&opt_out.tenant).await?;
+    let own = settings.get(&opt_out.category);
+    Ok(own.is_none_or(|own| own.rules.policy.may_turn_off))
 }
 
 async fn show(dispatcher: &Dispatcher, opt_out: &OptOut, off: bool) -> Result<Response, Problem> {
@@ -104,21 +114,39 @@ async fn show(dispatcher: &Dispatcher, opt_out: &OptOut, off: bool) -> Result<Re
         .await?;
     let title = row.and_then(|row| row.title);
     let title = title.as_deref().unwrap_or(opt_out.category.as_str());
-    let (state, action, button) = if off {
+    let (state, button) = if !may_turn_off(dispatcher, opt_out).await? {
+        (
+            "You get these messages here. They are too important to be turned off.",
+            None,
+        )
+    } else if off {
         (
             "You no longer get these messages here.",
-            "?on=true",
-            "Get them again",
+            Some(("?on=true", "Get them again")),
         )
     } else {
-        ("You get these messages here.", "?on=false", "Stop these messages")
+        (
+            "You get these messages here.",
+            Some(("?on=false", "Stop these messages")),
+        )
     };
+    let button = button.map_or_else(String::new, |(action, button)| {
+        format!(r#"<form method="post" action="{action}"><button type="submit">{button}</button></form>"#)
+    });
+    let preferences = dispatcher.links.as_ref().map_or_else(String::new, |links| {
+        links.preferences_token(&opt_out.tenant, opt_out.user)
+    });
     let page = PAGE
         .replace("{state}", state)
-        .replace("{action}", action)
-        .replace("{button}", button)
+        .replace("{button}", &button)
+        .replace("{preferences}", &preferences)
         .replace("{channel}", opt_out.channel.as_str())
         .replace("{title}", &escaped(title));
+    Ok(html(StatusCode::OK, page))
+}
+
+/// A page for somebody who is not signed in: nothing is loaded, no script runs, nobody frames, keeps or indexes it.
+pub(super) fn html(status: StatusCode, page: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
@@ -129,13 +157,14 @@ async fn show(dispatcher: &Dispatcher, opt_out: &OptOut, off: bool) -> Result<Re
         // The address is the credential.
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("x-robots-tag"), "noindex"),
     ]
     .map(|(name, value)| (name, HeaderValue::from_static(value)));
-    Ok((StatusCode::OK, headers, page).into_response())
+    (status, headers, page).into_response()
 }
 
 /// Text as HTML.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -17,6 +17,7 @@ use super::endpoints::EventRow;
 use super::ladder::{ClimbLease, ClimbRow, Decision, DecisionRow, RecipientKey, RecipientMove};
 use super::listeners::{Listeners, Told};
 use super::outside::{OutsideRow, WorkRow};
+use super::policy::AlertRow;
 use super::records::{
     ConfirmationRow, DeliveryRow, EntryRow, LogRow, MailboxRow, PublicationRow, ReceiptRow, RecipientEnd,
     RecipientRow, RecipientState, StoreLimits, TopicRow, UserKey,
@@ -75,6 +76,8 @@ pub(super) struct Writes {
     pub(super) overtaken: BTreeMap<(TenantId, DeliveryId), bool>,
     /// What endpoints are told; its deliveries are among those outside.
     pub(super) events: Vec<EventRow>,
+    /// Alerts that count against caps.
+    pub(super) alerts: Vec<AlertRow>,
     /// What was decided about recipients, in order.
     pub(super) decisions: Vec<DecisionRow>,
     /// When something is due of open recipients.

@@ -16,10 +16,6 @@ mod ledger;
 mod listeners;
 pub(crate) mod outside;
 mod plan;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the routes and the ladder that use it come next")
-)]
 pub(crate) mod policy;
 mod postgres;
 mod records;

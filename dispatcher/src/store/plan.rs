@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::withdrawals::{ANSWERED, Answered};
 use super::{
     broadcasts::{BroadcastPage, BroadcastState, BroadcastStep, BroadcastWrite},
-    ladder::{Wishes, climb},
+    ladder::climb,
     ledger::{Ledger, NotificationEnd, NotificationEvent, TopicKey, encode, publication},
     outside::{Bars, EarlierOnes, overtake_earlier},
     records::{
@@ -57,8 +57,6 @@ pub(super) struct Known {
     pub(super) earlier: EarlierOnes,
     /// Notifications of whom something is due, by what their collapse keys name.
     pub(super) climbing: HashMap<OpenKey, Vec<NotificationId>>,
-    /// What users, categories and tenants want.
-    pub(super) wishes: Wishes,
 }
 
 /// What was planned earlier of a notification.

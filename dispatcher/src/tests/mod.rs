@@ -8,6 +8,8 @@ pub(crate) mod node;
 mod outside;
 mod pipeline;
 mod planning;
+mod preference_page;
+mod preferences;
 mod remote;
 mod rendering;
 mod rules;

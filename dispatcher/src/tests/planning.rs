@@ -245,7 +245,13 @@ async fn one_click_turns_a_category_off_on_one_channel() {
         assert_eq!(answer.status, 200, "{:?}", answer.body);
         String::from_utf8(answer.bytes.to_vec()).expect("text")
     };
+    let choose = message.preferences.as_deref().expect("a link");
+    let (_, token) = choose.rsplit_once('/').expect("a path");
     let before = page(Method::GET, path).await;
+    assert!(
+        before.contains(&format!("href=\"../preferences/{token}\"")),
+        "{before}"
+    );
     assert!(before.contains("Bills &amp; &lt;more&gt; by email"), "{before}");
     assert!(before.contains("You get these messages here."), "{before}");
     assert!(
@@ -270,8 +276,17 @@ async fn one_click_turns_a_category_off_on_one_channel() {
             .await
             .contains("You get these")
     );
-    node.send(request).await;
+    node.send(request.clone()).await;
     email.until(2).await;
+    let mandatory = json!({"channels": ["email"], "policy": {"may_turn_off": false}});
+    node.key(Method::PUT, "/v1/categories/billing", mandatory).await;
+    assert!(
+        page(Method::POST, path)
+            .await
+            .contains("too important to be turned off")
+    );
+    node.send(request).await;
+    email.until(3).await;
     let forged = path.replace("~email~", "~webhook~");
     for method in [Method::GET, Method::POST] {
         assert_eq!(node.click(method, &forged, "").await.status, 404);

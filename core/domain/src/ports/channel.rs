@@ -134,6 +134,8 @@ pub struct NotificationMessage {
     pub user: Option<crate::ExternalUserId>,
     /// Where one click turns this category and channel off for the recipient.
     pub unsubscribe: Option<String>,
+    /// Where the recipient chooses what he gets, without signing in.
+    pub preferences: Option<String>,
 }
 
 /// A template's rendered forms. None is in-app: that one becomes the content.

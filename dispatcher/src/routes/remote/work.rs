@@ -71,8 +71,12 @@ struct NotificationBody {
     /// Nobody for a plain address.
     #[schema(required, value_type = Option<String>)]
     user: Option<carillon_domain::ExternalUserId>,
+    /// Where one click turns this category and channel off for the recipient.
     #[schema(required)]
     unsubscribe: Option<String>,
+    /// Where the recipient chooses what he gets, without signing in.
+    #[schema(required)]
+    preferences: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -115,6 +119,7 @@ impl WorkItem {
                     locale: message.locale.as_deref().map(str::to_owned),
                     user: message.user,
                     unsubscribe: message.unsubscribe,
+                    preferences: message.preferences,
                 }))
             }
             Message::Event { kind, body } => MessageBody::Event {

@@ -19,6 +19,10 @@ pub(crate) struct CategoryWrite {
     pub(crate) name: Category,
     pub(crate) title: Option<String>,
     pub(crate) channels: Vec<ChannelKind>,
+    /// Whether its users cannot turn it off.
+    pub(crate) mandatory: bool,
+    /// What else it says, JSON.
+    pub(crate) policy: Option<String>,
 }
 
 /// A row of `categories`.
@@ -29,6 +33,8 @@ pub(crate) struct CategoryRow {
     pub(crate) title: Option<String>,
     /// Where its notifications go that name no channels.
     pub(crate) channels: Vec<ChannelKind>,
+    /// What else it says, JSON.
+    pub(crate) policy: Option<String>,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
 }

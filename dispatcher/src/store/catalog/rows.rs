@@ -8,15 +8,16 @@ use carillon_sql::StoreError;
 use super::records::{CategoryRow, TemplateRow, TemplateVersionRow};
 use crate::store::rows::{json, number, word};
 
-/// Name, title, channels, creation, last change.
-pub(in crate::store) type CategoryColumns = (String, Option<String>, String, i64, i64);
+/// Name, title, channels, policy, creation, last change.
+pub(in crate::store) type CategoryColumns = (String, Option<String>, String, Option<String>, i64, i64);
 
 pub(in crate::store) fn category(row: CategoryColumns) -> Result<CategoryRow, StoreError> {
-    let (name, title, channels, created, updated) = row;
+    let (name, title, channels, policy, created, updated) = row;
     Ok(CategoryRow {
         name: word(&name)?,
         title,
         channels: json(&channels)?,
+        policy,
         created_at: Timestamp::from_micros(created),
         updated_at: Timestamp::from_micros(updated),
     })

@@ -11,6 +11,8 @@ fn category(name: &str, channels: &[&str]) -> CategoryWrite {
         name: name.parse().expect("a category"),
         title: Some(format!("About {name}")),
         channels: kinds(channels),
+        mandatory: false,
+        policy: Some(format!(r#"{{"critical":{}}}"#, channels.len() > 1)),
     }
 }
 
@@ -60,6 +62,7 @@ pub(super) async fn categories_are_replaced_listed_and_removed(fixture: Fixture)
         .expect("there");
     assert_eq!(row.channels, kinds(&["in_app"]));
     assert_eq!(row.title.as_deref(), Some("About billing"));
+    assert_eq!(row.policy.as_deref(), Some(r#"{"critical":false}"#));
     assert_eq!(store.category(&stranger(), &billing).await.expect("reads"), None);
     assert!(
         !store

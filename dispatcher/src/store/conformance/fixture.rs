@@ -180,6 +180,7 @@ impl Fixture {
                         None => plan_of(&["in_app"]),
                     }),
                     critical: row.critical,
+                    policies: Default::default(),
                     users: Vec::new(),
                     topics: Vec::new(),
                     part: PlanPart::Whole,

@@ -88,6 +88,7 @@ async fn climb(f: &Fixture, leases: &[ClimbLease], look: &Look<'_>) -> u64 {
                 None => plan_of(&["in_app"]),
             }),
             critical: notification.critical,
+            policies: Default::default(),
             users: vec![Addressee::in_app(lease.key.2)],
             topics: Vec::new(),
             part: PlanPart::Whole,

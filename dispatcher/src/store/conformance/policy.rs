@@ -1,9 +1,14 @@
-use carillon_domain::{TenantId, Timestamp, UserId};
+use std::{sync::Arc, time::Duration};
+
+use carillon_domain::{NotificationId, TenantId, Timestamp, UserId};
+use carillon_policy::Cap;
+use tokio::task::JoinSet;
 
 use super::fixture::Fixture;
 use crate::store::{
+    Erasure, Sweep,
     catalog::OptOut,
-    policy::{Chosen, PreferenceChange, PreferenceRow, PreferencesWritten},
+    policy::{AlertRow, Chosen, PreferenceChange, PreferenceChanges, PreferenceRow, PreferencesWritten},
 };
 
 fn change(category: &str, channel: &str, to: Option<(Option<bool>, Option<&str>)>) -> PreferenceChange {
@@ -35,10 +40,28 @@ fn row(
 }
 
 async fn write(f: &Fixture, user: UserId, changes: &[PreferenceChange]) -> PreferencesWritten {
+    changed(f, user, false, changes).await
+}
+
+async fn changed(f: &Fixture, user: UserId, whole: bool, changes: &[PreferenceChange]) -> PreferencesWritten {
+    let changes = PreferenceChanges {
+        whole,
+        changes: changes.to_vec(),
+    };
     f.store
-        .change_preferences(f.now(), &f.tenant, user, changes, 3)
+        .change_preferences(f.now(), &f.tenant, user, &changes, 3)
         .await
         .expect("writes")
+}
+
+fn alert(f: &Fixture, user: &str, at: Timestamp) -> AlertRow {
+    AlertRow {
+        tenant: f.tenant.clone(),
+        user: f.user(user),
+        at,
+        notification: NotificationId::at(at),
+        category: "news".parse().expect("a category"),
+    }
 }
 
 pub(super) async fn preferences_are_changed_together_and_bounded(f: Fixture) {
@@ -138,4 +161,106 @@ pub(super) async fn a_click_is_a_preference(f: Fixture) {
         assert_eq!(rows, [row("news", "email", expected, None, f.now())]);
         assert_eq!(f.store.opted_out(&link).await.expect("reads"), off);
     }
+}
+
+pub(super) async fn the_whole_of_the_preferences_is_replaced(f: Fixture) {
+    let ada = f.user("ada");
+    let first = [
+        change("news", "email", Some((Some(false), None))),
+        change("chat", "", Some((Some(false), None))),
+    ];
+    write(&f, ada, &first).await;
+    write(&f, f.user("bob"), &first).await;
+    let instead = [change("", "sms", Some((Some(true), None)))];
+    assert_eq!(changed(&f, ada, true, &instead).await, PreferencesWritten::Done);
+    let rows = f.store.preferences(&f.tenant, ada).await.expect("reads");
+    assert_eq!(rows, [row("", "sms", Some(true), None, f.now())]);
+    let too_many = ["a", "b", "c", "d"].map(|name| change(name, "", Some((Some(true), None))));
+    assert_eq!(
+        changed(&f, ada, true, &too_many).await,
+        PreferencesWritten::TooMany
+    );
+    let rows = f.store.preferences(&f.tenant, ada).await.expect("reads");
+    assert_eq!(rows.len(), 1, "what was refused changed nothing");
+    let bobs = f
+        .store
+        .preferences(&f.tenant, f.user("bob"))
+        .await
+        .expect("reads");
+    assert_eq!(bobs.len(), 2);
+}
+
+pub(super) async fn an_erased_user_wants_nothing_any_more(f: Fixture) {
+    let ada = f.user("ada");
+    let wish = [change("news", "email", Some((Some(false), None)))];
+    write(&f, ada, &wish).await;
+    let quiet = async || f.store.put_user_policy(f.now(), &f.tenant, ada, Some("{}")).await;
+    assert!(quiet().await.expect("writes"));
+    let counted = f
+        .store
+        .count_alert(&alert(&f, "ada", f.now()), &[], f.now())
+        .await;
+    assert!(counted.expect("writes"));
+    let erasure = Erasure {
+        tenant: f.tenant.clone(),
+        user: ada,
+        name: None,
+    };
+    f.store.erase(f.now(), &erasure).await.expect("erases");
+    assert_eq!(write(&f, ada, &wish).await, PreferencesWritten::Erased);
+    assert!(!quiet().await.expect("reads"));
+    let choices = f.store.choices(&f.tenant, &[ada], Timestamp::default()).await;
+    assert_eq!(
+        choices.expect("reads"),
+        [crate::store::policy::Choices::default()]
+    );
+}
+
+pub(super) async fn a_cap_holds_however_many_alerts_start_at_once(f: Fixture) {
+    let (start, hour) = (f.now(), Duration::from_secs(3_600));
+    let caps = [Cap { max: 5, per: 3_600 }];
+    let mut racing = JoinSet::new();
+    for number in 0..40 {
+        let at = start.after(Duration::from_secs(number));
+        let user = if number % 4 == 0 { "bob" } else { "ada" };
+        let (store, row) = (Arc::clone(&f.store), alert(&f, user, at));
+        racing.spawn(async move {
+            let counted = store.count_alert(&row, &caps, at.before(hour)).await;
+            (row.user, counted.expect("writes"))
+        });
+    }
+    let ended = racing.join_all().await;
+    for user in ["ada", "bob"] {
+        let user = f.user(user);
+        let counted = ended
+            .iter()
+            .filter(|(of, counted)| *of == user && *counted)
+            .count();
+        assert_eq!(counted, 5);
+        let choices = f.store.choices(&f.tenant, &[user], start.before(hour)).await;
+        assert_eq!(choices.expect("reads")[0].alerts.len(), 5);
+    }
+    // Elsewhere the same person is somebody else.
+    let acme = AlertRow {
+        tenant: "acme".parse().expect("a tenant"),
+        ..alert(&f, "ada", start)
+    };
+    let counted = f.store.count_alert(&acme, &caps, start.before(hour)).await;
+    assert!(counted.expect("writes"));
+}
+
+pub(super) async fn alerts_that_no_cap_counts_go(f: Fixture) {
+    let start = f.now();
+    for number in 0..5 {
+        let row = alert(&f, "ada", start.after(Duration::from_secs(number)));
+        assert!(f.store.count_alert(&row, &[], start).await.expect("writes"));
+    }
+    let cutoff = start.after(Duration::from_secs(3));
+    let sweep = async || f.store.sweep(Sweep::Alerts, cutoff, 2).await.expect("sweeps");
+    assert_eq!((sweep().await, sweep().await, sweep().await), (2, 1, 0));
+    let choices = f
+        .store
+        .choices(&f.tenant, &[f.user("ada")], Timestamp::default())
+        .await;
+    assert_eq!(choices.expect("reads")[0].alerts.len(), 2);
 }

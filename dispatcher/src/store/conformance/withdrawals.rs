@@ -511,6 +511,8 @@ pub(super) async fn who_answered_for_all_is_forgotten_when_he_is_erased(f: Fixtu
 
 /// How many leases race with whoever withdraws.
 const LEASERS: usize = 3;
+/// How much later whoever withdraws begins, by round.
+const LATER: Duration = Duration::from_micros(400);
 
 /// Plans one notification for four users over three lanes; answers the deliveries of `user`, or of all.
 async fn to_race(f: &Fixture, user: Option<&str>) -> (NotificationId, Vec<DeliveryId>) {
@@ -532,9 +534,11 @@ async fn to_race(f: &Fixture, user: Option<&str>) -> (NotificationId, Vec<Delive
     (one.id, ids.collect())
 }
 
-/// Leases side by side with `withdraw`; answers what it said and how many of the deliveries had an attempt right after.
+/// Leases side by side with `withdraw`, which waits a little longer each round; answers what it said and how many of the
+/// deliveries had an attempt right after.
 async fn race<T>(
     f: &Arc<Fixture>,
+    round: usize,
     deliveries: &[DeliveryId],
     withdraw: impl Future<Output = T>,
 ) -> (T, usize) {
@@ -550,6 +554,7 @@ async fn race<T>(
         });
     }
     start.wait().await;
+    tokio::time::sleep(LATER * u32::try_from(round).expect("few")).await;
     let said = withdraw.await;
     let at_once = attempts(f, deliveries).await;
     while let Some(done) = leasers.join_next().await {
@@ -561,10 +566,10 @@ async fn race<T>(
 pub(super) async fn no_attempt_commits_after_a_cancel_did(f: Fixture) {
     let f = Arc::new(f);
     let mut seen = HashSet::new();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let (id, deliveries) = to_race(&f, None).await;
         let cancel = f.store.cancel(f.now(), &f.tenant, id, &[]);
-        let (cancelled, at_once) = race(&f, &deliveries, cancel).await;
+        let (cancelled, at_once) = race(&f, round, &deliveries, cancel).await;
         let Cancelled::Done { in_flight, .. } = cancelled.expect("commits").value else {
             panic!("it was cancelled");
         };
@@ -593,7 +598,7 @@ pub(super) async fn no_attempt_of_a_recipient_commits_after_his_answer_did(f: Fi
         } else {
             deliveries
         };
-        let (said, at_once) = race(&f, &deliveries, answer(&f, "bob", id, &[], Vec::new())).await;
+        let (said, at_once) = race(&f, round, &deliveries, answer(&f, "bob", id, &[], Vec::new())).await;
         assert_eq!(said, OperationResult::Ok);
         lease(&f, 100).await;
         assert_eq!(

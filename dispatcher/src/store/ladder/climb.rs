@@ -5,8 +5,7 @@ use std::borrow::Cow;
 
 use carillon_domain::{EntryId, TenantId, Timestamp};
 use carillon_policy::{
-    AddressFacts, Alert, Came, CategoryPolicy, End, Facts, InApp, Move, Plan, Reason, Stand, Start,
-    StepStand, TenantPolicy, Verdict, Zone,
+    AddressFacts, Alert, Came, End, InApp, Move, Plan, Reason, Stand, Start, StepStand, Verdict,
 };
 use carillon_sql::StoreError;
 use serde_json::value::RawValue;
@@ -16,12 +15,17 @@ use super::{
     rows::LATE,
     standing::Standing,
 };
-use crate::store::{
-    ledger::Ledger,
-    outside::{Bars, Sending, send},
-    plan::{Entries, Known, deliver},
-    records::{
-        Addressee, NO_ADDRESS, Outgoing, PlanJob, RecipientPhase, RecipientRow, RecipientState, UNVERIFIED,
+use crate::{
+    policy::{About, Wishes},
+    store::{
+        ledger::Ledger,
+        outside::{Bars, Sending, send},
+        plan::{Entries, Known, deliver},
+        policy::{AlertRow, Choices},
+        records::{
+            Addressee, NO_ADDRESS, Outgoing, PlanJob, RecipientPhase, RecipientRow, RecipientState,
+            UNVERIFIED,
+        },
     },
 };
 
@@ -31,14 +35,6 @@ const EXHAUSTED: &str = "the plan's steps are over, and nobody answered";
 const ALL_FAILED: &str = "everything that was sent failed for good";
 /// Said of recipients to whom nothing was to be sent.
 const NOTHING_TO_SEND: &str = "nothing was to be sent";
-
-/// What users, categories and tenants want, as it was read in the transaction.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Wishes {
-    category: CategoryPolicy,
-    tenant: TenantPolicy,
-    zone: Zone,
-}
 
 /// What happens to a recipient, and where.
 pub(in crate::store) struct Decided<'a> {
@@ -52,7 +48,6 @@ pub(in crate::store) struct Decided<'a> {
 pub(in crate::store) fn decide<'a>(
     now: Timestamp,
     bars: &Bars,
-    wishes: &Wishes,
     job: &'a PlanJob,
     addressee: &'a Addressee,
     stand: &Stand,
@@ -71,28 +66,19 @@ pub(in crate::store) fn decide<'a>(
         .iter()
         .map(|outgoing| address(bars, &job.lease.tenant, outgoing))
         .collect();
-    let channels = plan.channels();
-    let preferences = bars.preferences(
-        &job.lease.tenant,
-        addressee.user,
-        &notification.category,
-        channels,
-    );
-    let zone: Option<Zone> = addressee.zone.as_deref().and_then(|zone| zone.parse().ok());
-    let facts = Facts {
-        addresses: &addresses,
-        preferences: &preferences,
+    let tenant = &job.policies.tenant;
+    let nothing = Choices::default();
+    let chosen = bars.choices.get(&(job.lease.tenant.clone(), addressee.user));
+    let wishes = Wishes::new(chosen.unwrap_or(&nothing), tenant, addressee.zone.as_deref());
+    let about = About {
         category: &notification.category,
-        category_policy: &wishes.category,
-        tenant: &wishes.tenant,
-        quiet_hours: None,
-        zone: zone.as_ref().unwrap_or(&wishes.zone),
-        taken: &[],
-        active_until: addressee.active_until,
+        category_policy: &job.policies.category,
+        tenant,
         critical: job.critical,
         is_digest: false,
         closes_at: notification.expires_at,
     };
+    let facts = wishes.facts(&about, &addresses, addressee.active_until);
     let moves = carillon_policy::climb(&plan, stand, &facts, now);
     Decided { plan, ways, moves }
 }
@@ -109,7 +95,7 @@ pub(in crate::store) fn climb(
 ) -> Result<(), StoreError> {
     let fresh = Stand::default();
     let stand = standing.map_or(&fresh, |standing| &standing.stand);
-    let Decided { plan, ways, moves } = decide(ledger.now, &known.bars, &known.wishes, job, addressee, stand);
+    let Decided { plan, ways, moves } = decide(ledger.now, &known.bars, job, addressee, stand);
     let mut climb = Climb {
         key: (job.lease.tenant.clone(), job.notification.id, addressee.user),
         job,
@@ -288,6 +274,9 @@ impl Climb<'_> {
             ledger.decide(&self.key, Some(step), &Decision::Capped(Why { reason }))?;
         }
         self.counted |= start.counts;
+        if start.counts && self.job.policies.count() {
+            self.count(ledger, known);
+        }
         // A deadline may run from later than now: where all goes out with digests.
         let lasts = self.plan.steps.get(start.step).and_then(|step| step.lasts());
         let since = start
@@ -296,6 +285,20 @@ impl Climb<'_> {
             .map_or(ledger.now, |(deadline, lasts)| deadline.before(lasts));
         self.step = Some((step, since));
         Ok(())
+    }
+
+    /// Counts the alert, for this transaction's later decisions too.
+    fn count(&self, ledger: &mut Ledger, known: &mut Known) {
+        let (tenant, notification, user) = self.key.clone();
+        let choices = known.bars.choices.entry((tenant.clone(), user)).or_default();
+        choices.alerts.push(ledger.now);
+        ledger.writes.alerts.push(AlertRow {
+            tenant,
+            user,
+            at: ledger.now,
+            notification,
+            category: self.job.notification.category.clone(),
+        });
     }
 
     /// Writes the entry, or why there is none.

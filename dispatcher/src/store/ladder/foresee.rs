@@ -3,7 +3,7 @@
 use carillon_domain::{ChannelKind, Timestamp};
 use carillon_policy::{Alert, InApp, Move, Reason, Stand, Verdict};
 
-use super::climb::{Decided, Wishes, decide, said};
+use super::climb::{Decided, decide, said};
 use crate::store::{
     outside::Bars,
     records::{Addressee, NO_ADDRESS, PlanJob},
@@ -38,8 +38,7 @@ pub(crate) struct ForeseenDelivery {
 
 /// What a job would do now for one of its recipients.
 pub(crate) fn foresee(now: Timestamp, bars: &Bars, job: &PlanJob, addressee: &Addressee) -> Foreseen {
-    let wishes = Wishes::default();
-    let Decided { plan, ways, moves } = decide(now, bars, &wishes, job, addressee, &Stand::default());
+    let Decided { plan, ways, moves } = decide(now, bars, job, addressee, &Stand::default());
     let mut foreseen = Foreseen::default();
     for step in &plan.steps {
         foreseen.steps.push(ForeseenStep {

@@ -16,7 +16,7 @@ use carillon_sql::StoreError;
 
 use super::records::{Committed, PlanJob};
 
-pub(super) use climb::{Wishes, climb};
+pub(super) use climb::climb;
 pub(crate) use foresee::foresee;
 pub(crate) use records::*;
 pub(super) use rows::*;

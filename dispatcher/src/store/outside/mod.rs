@@ -167,7 +167,7 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
     ) -> Result<Vec<RedriveRow>, StoreError>;
 
     /// What stands against sending these jobs outside the inbox, as planning will find it.
-    async fn bars(&self, jobs: &[PlanJob]) -> Result<Bars, StoreError>;
+    async fn bars(&self, now: Timestamp, jobs: &[PlanJob]) -> Result<Bars, StoreError>;
 
     /// Keeps an address from being written to; the first reason stays. Answers the row that stands.
     async fn suppress(&self, row: &SuppressionRow) -> Result<SuppressionRow, StoreError>;

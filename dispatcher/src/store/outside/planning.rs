@@ -8,13 +8,12 @@ use std::{
 };
 
 use carillon_domain::{
-    Address, Category, ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp, UserId,
+    Address, ChannelKind, DeliveryId, NotificationId, TenantId, Timestamp,
     ports::{Lane, Operation},
 };
 
-use carillon_policy::Preference;
-
 use super::records::{Brings, DeliveryState, LaneKey, OutsideRow, WorkRow};
+use crate::store::policy::ChoicesOf;
 use crate::store::{
     ledger::Ledger,
     records::{Addressee, Outgoing, PlanJob, UserKey},
@@ -34,8 +33,8 @@ const RECALL_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Bars {
     /// Addresses that are not written to.
     pub(crate) suppressed: HashSet<(TenantId, ChannelKind, Address)>,
-    /// What recipients turned on or off: for a category, a channel, or both.
-    pub(crate) chosen: HashMap<(TenantId, UserId, Option<Category>, Option<ChannelKind>), bool>,
+    /// What recipients want.
+    pub(crate) choices: ChoicesOf,
 }
 
 impl Bars {
@@ -43,40 +42,6 @@ impl Bars {
     pub(in crate::store) fn is_suppressed(&self, tenant: &TenantId, outgoing: &Outgoing) -> bool {
         let (channel, address) = (outgoing.channel.clone(), outgoing.address.clone());
         !self.suppressed.is_empty() && self.suppressed.contains(&(tenant.clone(), channel, address))
-    }
-
-    /// What a recipient chose for a category over these channels, each choice once.
-    pub(in crate::store) fn preferences<'a>(
-        &self,
-        tenant: &TenantId,
-        user: UserId,
-        category: &Category,
-        channels: impl Iterator<Item = &'a ChannelKind>,
-    ) -> Vec<Preference> {
-        if self.chosen.is_empty() {
-            return Vec::new();
-        }
-        let mut levels = vec![(Some(category.clone()), None)];
-        for channel in channels {
-            for category in [Some(category.clone()), None] {
-                let level = (category, Some(channel.clone()));
-                if !levels.contains(&level) {
-                    levels.push(level);
-                }
-            }
-        }
-        let chosen = |(category, channel): (Option<Category>, Option<ChannelKind>)| {
-            let enabled = *self
-                .chosen
-                .get(&(tenant.clone(), user, category.clone(), channel.clone()))?;
-            Some(Preference {
-                category,
-                channel,
-                enabled: Some(enabled),
-                digest: None,
-            })
-        };
-        levels.into_iter().filter_map(chosen).collect()
     }
 }
 

@@ -28,6 +28,14 @@ pub(crate) struct PreferenceChange {
     pub(crate) to: Option<Chosen>,
 }
 
+/// Changes of a user's preferences that are carried out together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PreferenceChanges {
+    /// Whether all others go.
+    pub(crate) whole: bool,
+    pub(crate) changes: Vec<PreferenceChange>,
+}
+
 /// What a user wants; at least one of both is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chosen {
@@ -41,6 +49,8 @@ pub(crate) enum PreferencesWritten {
     Done,
     /// The user would have too many; nothing was changed.
     TooMany,
+    /// The user was erased; nothing was changed.
+    Erased,
 }
 
 /// Everything that a user chose, as it is read where an alert is decided.

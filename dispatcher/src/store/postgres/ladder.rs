@@ -184,7 +184,10 @@ impl PostgresStore {
         .bind(&notifications)
         .fetch_all(&mut *tx)
         .await?;
-        let inboxes: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::mailboxes).collect();
+        let inboxes: HashSet<UserKey> = jobs
+            .iter()
+            .flat_map(|job| job.mailboxes().chain(job.counted()))
+            .collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &inboxes).await?;
         let rows: Vec<ladder::StandingColumns> = sqlx::query_as(
             "SELECT j.place - 1, CASE WHEN r.state = 'open' AND n.state IN ('accepted', 'planned') \
@@ -228,7 +231,7 @@ impl PostgresStore {
         let places = ladder::standings(jobs, rows, deliveries, decisions)?;
         let known = Known {
             open: open_entries(&mut tx, jobs).await?,
-            bars: outside::bars(&mut tx, &self.prints, jobs).await?,
+            bars: outside::bars(&mut tx, &self.prints, now, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
             ..Known::default()
         };

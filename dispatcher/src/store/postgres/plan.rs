@@ -30,7 +30,10 @@ impl PostgresStore {
             .begin_system("the planner serves all tenants")
             .await?;
         let live = live(&mut tx, jobs).await?;
-        let users: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::mailboxes).collect();
+        let users: HashSet<UserKey> = jobs
+            .iter()
+            .flat_map(|job| job.mailboxes().chain(job.counted()))
+            .collect();
         let recipients: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::recipients).collect();
         let topics: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
@@ -43,7 +46,7 @@ impl PostgresStore {
             erased: erased(&mut tx, &recipients).await?,
             before: before(&mut tx, jobs).await?,
             answered: answered(&mut tx, jobs).await?,
-            bars: outside::bars(&mut tx, &self.prints, jobs).await?,
+            bars: outside::bars(&mut tx, &self.prints, now, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
             climbing: climbing_of(&mut tx, jobs).await?,
             ..Known::default()

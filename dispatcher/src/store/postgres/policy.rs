@@ -1,12 +1,14 @@
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use carillon_domain::{Category, ChannelKind, TenantId, Timestamp, UserId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::PgConnection;
 
-use super::{PostgresStore, column::column};
+use super::{PostgresStore, column::column, plan::mailboxes};
 use crate::store::{
     policy::{
-        self, AlertRow, Choices, ChoicesOf, PolicyStore, PreferenceChange, PreferenceRow, PreferencesWritten,
+        self, AlertRow, Choices, ChoicesOf, PolicyStore, PreferenceChanges, PreferenceRow, PreferencesWritten,
     },
     records::UserKey,
     rows::stored,
@@ -32,12 +34,22 @@ impl PolicyStore for PostgresStore {
         now: Timestamp,
         tenant: &TenantId,
         user: UserId,
-        changes: &[PreferenceChange],
+        changes: &PreferenceChanges,
         most: u64,
     ) -> Result<PreferencesWritten, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        if !turn(&mut tx, &self.epoch, tenant, user).await? {
+            return Ok(PreferencesWritten::Erased);
+        }
         let user = user.to_string();
-        for change in changes {
+        if changes.whole {
+            sqlx::query("DELETE FROM preferences WHERE tenant = $1 AND user_id = $2")
+                .bind(tenant.as_str())
+                .bind(&user)
+                .execute(&mut *tx)
+                .await?;
+        }
+        for change in &changes.changes {
             let category = change.category.as_ref().map_or("", Category::as_str);
             let channel = change.channel.as_ref().map_or("", ChannelKind::as_str);
             let query = match &change.to {
@@ -87,14 +99,27 @@ impl PolicyStore for PostgresStore {
         Ok(row.map(|(body,)| body))
     }
 
+    async fn has_user_policies(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let any: Option<(String,)> =
+            sqlx::query_as("SELECT user_id FROM user_policies WHERE tenant = $1 LIMIT 1")
+                .bind(tenant.as_str())
+                .fetch_optional(&mut *read)
+                .await?;
+        Ok(any.is_some())
+    }
+
     async fn put_user_policy(
         &self,
         now: Timestamp,
         tenant: &TenantId,
         user: UserId,
         body: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        if !turn(&mut tx, &self.epoch, tenant, user).await? {
+            return Ok(false);
+        }
         let query = match body {
             Some(body) => sqlx::query(
                 "INSERT INTO user_policies (tenant, user_id, body, updated_at) VALUES ($1, $2, $3, $4) \
@@ -109,7 +134,8 @@ impl PolicyStore for PostgresStore {
                 .bind(user.to_string()),
         };
         query.execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(true)
     }
 
     async fn tenant_policy(&self, tenant: &TenantId) -> Result<Option<String>, StoreError> {
@@ -154,6 +180,42 @@ impl PolicyStore for PostgresStore {
             .map(|key| found.remove(key).unwrap_or_default())
             .collect())
     }
+
+    #[cfg(test)]
+    async fn count_alert(
+        &self,
+        alert: &AlertRow,
+        caps: &[carillon_policy::Cap],
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.postgres.begin(TenantScope::new(&alert.tenant)).await?;
+        let key = (alert.tenant.clone(), alert.user);
+        mailboxes(&mut tx, &self.epoch, &HashSet::from([key.clone()])).await?;
+        let mut found = choices(&mut tx, std::slice::from_ref(&key), since).await?;
+        let taken = found.remove(&key).unwrap_or_default().alerts;
+        let room = carillon_policy::full(caps, &taken, alert.at).is_none();
+        if room {
+            write_alerts(&mut tx, std::slice::from_ref(alert)).await?;
+        }
+        tx.commit().await?;
+        Ok(room)
+    }
+}
+
+/// Takes the user's turn; answers whether the user was not erased.
+async fn turn(
+    tx: &mut PgConnection,
+    epoch: &str,
+    tenant: &TenantId,
+    user: UserId,
+) -> Result<bool, StoreError> {
+    mailboxes(tx, epoch, &HashSet::from([(tenant.clone(), user)])).await?;
+    let erased: Option<(i64,)> = sqlx::query_as("SELECT at FROM erased WHERE tenant = $1 AND user_id = $2")
+        .bind(tenant.as_str())
+        .bind(user.to_string())
+        .fetch_optional(tx)
+        .await?;
+    Ok(erased.is_none())
 }
 
 /// What users chose, with their alerts since then, as this transaction finds it.
@@ -197,7 +259,6 @@ pub(super) async fn choices(
 }
 
 /// Notes alerts that count against the caps.
-#[expect(dead_code, reason = "the ladder writes them")]
 pub(super) async fn write_alerts(tx: &mut PgConnection, alerts: &[AlertRow]) -> Result<(), StoreError> {
     if alerts.is_empty() {
         return Ok(());

@@ -80,6 +80,8 @@ pub(crate) enum Sweep {
     Devices,
     /// Notes on who was erased.
     Erased,
+    /// Alerts that no cap counts any more.
+    Alerts,
     /// Versions of deleted templates that no notification needs.
     TemplateVersions,
     /// Deleted templates without versions.
@@ -87,7 +89,7 @@ pub(crate) enum Sweep {
 }
 
 impl Sweep {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Notifications,
         Self::Idempotency,
         Self::Log,
@@ -97,6 +99,7 @@ impl Sweep {
         Self::Confirmations,
         Self::Devices,
         Self::Erased,
+        Self::Alerts,
         Self::TemplateVersions,
         Self::Templates,
     ];
@@ -112,6 +115,7 @@ impl Sweep {
             Self::Confirmations => "confirmations",
             Self::Devices => "devices",
             Self::Erased => "erased",
+            Self::Alerts => "alerts",
             Self::TemplateVersions => "template_versions",
             Self::Templates => "templates",
         }

@@ -6,7 +6,7 @@ use carillon_domain::{
     Address, ChannelKind, DeviceId, ExternalUserId, PlainAddress, TenantId, Timestamp, TopicName, UserId,
     ports::Lane,
 };
-use carillon_policy::Plan;
+use carillon_policy::{CategoryPolicy, Plan, TenantPolicy};
 
 use crate::store::broadcasts::BroadcastStep;
 
@@ -21,6 +21,7 @@ pub(crate) struct PlanJob {
     pub(crate) plan: Arc<FixedPlan>,
     /// Whether it passes preferences, quiet hours, holds and caps.
     pub(crate) critical: bool,
+    pub(crate) policies: Policies,
     /// Its user targets, resolved, without repeats, and its plain addresses.
     pub(crate) users: Vec<Addressee>,
     /// Its topic targets, and whether each keeps a history.
@@ -31,7 +32,30 @@ pub(crate) struct PlanJob {
     pub(crate) broadcast: Option<BroadcastStep>,
 }
 
+/// What holds for a notification's recipients beside what they want themselves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policies {
+    pub(crate) category: Arc<CategoryPolicy>,
+    pub(crate) tenant: Arc<TenantPolicy>,
+}
+
+impl Policies {
+    /// Whether alerts are counted.
+    pub(crate) fn count(&self) -> bool {
+        self.tenant.throttle.is_some() || !self.tenant.caps.is_empty()
+    }
+}
+
 impl PlanJob {
+    /// Users whose alerts it counts: their turn is held while it is decided.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = UserKey> + '_ {
+        let counts = !self.critical && self.policies.count();
+        self.users
+            .iter()
+            .filter(move |addressee| counts && addressee.plain.is_none())
+            .map(|addressee| (self.lease.tenant.clone(), addressee.user))
+    }
+
     /// Its topics that keep a history.
     pub(crate) fn kept_topics(&self) -> impl Iterator<Item = (TenantId, TopicName)> + '_ {
         self.topics

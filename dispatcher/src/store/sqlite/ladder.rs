@@ -168,7 +168,7 @@ impl LadderStore for SqliteStore {
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let known = Known {
             open: open_entries(&mut tx, jobs).await?,
-            bars: outside::bars(&mut tx, &self.prints, jobs).await?,
+            bars: outside::bars(&mut tx, &self.prints, now, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
             ..Known::default()
         };

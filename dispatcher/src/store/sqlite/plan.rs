@@ -37,7 +37,7 @@ impl SqliteStore {
             erased: erased(&mut tx, &recipients).await?,
             before: before(&mut tx, jobs).await?,
             answered: answered(&mut tx, jobs).await?,
-            bars: outside::bars(&mut tx, &self.prints, jobs).await?,
+            bars: outside::bars(&mut tx, &self.prints, now, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
             climbing: climbing_of(&mut tx, jobs).await?,
             ..Known::default()

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::store::{
     policy::{
-        self, AlertRow, Choices, ChoicesOf, PolicyStore, PreferenceChange, PreferenceRow, PreferencesWritten,
+        self, AlertRow, Choices, ChoicesOf, PolicyStore, PreferenceChanges, PreferenceRow, PreferencesWritten,
     },
     records::UserKey,
     rows::stored,
@@ -35,12 +35,22 @@ impl PolicyStore for SqliteStore {
         now: Timestamp,
         tenant: &TenantId,
         user: UserId,
-        changes: &[PreferenceChange],
+        changes: &PreferenceChanges,
         most: u64,
     ) -> Result<PreferencesWritten, StoreError> {
         let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        if !turn(&mut tx, tenant, user).await? {
+            return Ok(PreferencesWritten::Erased);
+        }
         let user = user.to_string();
-        for change in changes {
+        if changes.whole {
+            sqlx::query("DELETE FROM preferences WHERE tenant = $1 AND user_id = $2")
+                .bind(tenant.as_str())
+                .bind(&user)
+                .execute(&mut *tx)
+                .await?;
+        }
+        for change in &changes.changes {
             let category = change.category.as_ref().map_or("", Category::as_str);
             let channel = change.channel.as_ref().map_or("", ChannelKind::as_str);
             let query = match &change.to {
@@ -90,14 +100,27 @@ impl PolicyStore for SqliteStore {
         Ok(row.map(|(body,)| body))
     }
 
+    async fn has_user_policies(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let any: Option<(String,)> =
+            sqlx::query_as("SELECT user_id FROM user_policies WHERE tenant = $1 LIMIT 1")
+                .bind(tenant.as_str())
+                .fetch_optional(&mut *read)
+                .await?;
+        Ok(any.is_some())
+    }
+
     async fn put_user_policy(
         &self,
         now: Timestamp,
         tenant: &TenantId,
         user: UserId,
         body: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        if !turn(&mut tx, tenant, user).await? {
+            return Ok(false);
+        }
         let query = match body {
             Some(body) => sqlx::query(
                 "INSERT INTO user_policies (tenant, user_id, body, updated_at) VALUES ($1, $2, $3, $4) \
@@ -112,7 +135,8 @@ impl PolicyStore for SqliteStore {
                 .bind(user.to_string()),
         };
         query.execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(true)
     }
 
     async fn tenant_policy(&self, tenant: &TenantId) -> Result<Option<String>, StoreError> {
@@ -157,6 +181,35 @@ impl PolicyStore for SqliteStore {
             .map(|key| found.remove(key).unwrap_or_default())
             .collect())
     }
+
+    #[cfg(test)]
+    async fn count_alert(
+        &self,
+        alert: &AlertRow,
+        caps: &[carillon_policy::Cap],
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.sqlite.begin(TenantScope::new(&alert.tenant)).await?;
+        let key = (alert.tenant.clone(), alert.user);
+        let mut found = choices(&mut tx, std::slice::from_ref(&key), since).await?;
+        let taken = found.remove(&key).unwrap_or_default().alerts;
+        let room = carillon_policy::full(caps, &taken, alert.at).is_none();
+        if room {
+            write_alerts(&mut tx, std::slice::from_ref(alert)).await?;
+        }
+        tx.commit().await?;
+        Ok(room)
+    }
+}
+
+/// Whether the user was not erased. Nobody else writes meanwhile.
+async fn turn(tx: &mut SqliteConnection, tenant: &TenantId, user: UserId) -> Result<bool, StoreError> {
+    let erased: Option<(i64,)> = sqlx::query_as("SELECT at FROM erased WHERE tenant = $1 AND user_id = $2")
+        .bind(tenant.as_str())
+        .bind(user.to_string())
+        .fetch_optional(tx)
+        .await?;
+    Ok(erased.is_none())
 }
 
 /// What users chose, with their alerts since then, as this transaction finds it.
@@ -195,7 +248,6 @@ pub(super) async fn choices(
 }
 
 /// Notes alerts that count against the caps.
-#[expect(dead_code, reason = "the ladder writes them")]
 pub(super) async fn write_alerts(tx: &mut SqliteConnection, alerts: &[AlertRow]) -> Result<(), StoreError> {
     if alerts.is_empty() {
         return Ok(());

@@ -201,6 +201,11 @@ impl SqliteStore {
                      (SELECT tenant, user_id FROM erased WHERE at < $1 ORDER BY at LIMIT $2)";
                 delete(&mut tx, statement, cutoff, limit).await?
             }
+            Sweep::Alerts => {
+                let statement = "DELETE FROM alerts WHERE (tenant, user_id, at, notification) IN \
+                     (SELECT tenant, user_id, at, notification FROM alerts WHERE at < $1 ORDER BY at LIMIT $2)";
+                delete(&mut tx, statement, cutoff, limit).await?
+            }
             Sweep::TemplateVersions => {
                 let statement = "DELETE FROM template_versions WHERE (tenant, name, version) IN \
                      (SELECT v.tenant, v.name, v.version FROM templates t JOIN template_versions v \

@@ -8,6 +8,7 @@ use super::{
     keys::{json_list, pairs},
     ladder::write_climbs,
     outside::{write_events, write_new, write_overtaken},
+    policy::write_alerts,
 };
 use crate::store::{
     ledger::{Writes, encode},
@@ -146,6 +147,7 @@ pub(super) async fn write(
     write_events(connection, &writes.events).await?;
     write_new(connection, &writes.outside, &writes.work).await?;
     write_overtaken(connection, now, &writes.overtaken).await?;
+    write_alerts(connection, &writes.alerts).await?;
     write_climbs(connection, writes).await
 }
 

@@ -6,15 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use carillon_domain::NotificationId;
+use carillon_domain::{NotificationId, Timestamp};
 use carillon_sql::StoreError;
 
-use crate::store::{
-    Fingerprints,
-    outside::planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
-    plan::OpenKey,
-    records::PlanJob,
-    rows::word,
+use crate::{
+    policy::counted_since,
+    store::{
+        Fingerprints,
+        outside::planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
+        plan::OpenKey,
+        policy::ChoicesOf,
+        records::{PlanJob, UserKey},
+        rows::word,
+    },
 };
 
 /// An address whose suppression is looked for, in one of the two spellings that it may have.
@@ -56,19 +60,17 @@ pub(in crate::store) fn addresses<'a>(jobs: &'a [PlanJob], prints: &Fingerprints
     sought
 }
 
-/// Whose choices count for jobs: tenant, user, category; each once.
-pub(in crate::store) fn categories(jobs: &[PlanJob]) -> Vec<(&str, String, &str)> {
-    let mut categories: Vec<_> = jobs
-        .iter()
-        .flat_map(|job| {
-            let (tenant, category) = (job.lease.tenant.as_str(), job.notification.category.as_str());
-            job.sendable()
-                .map(move |(addressee, _)| (tenant, addressee.user.to_string(), category))
-        })
-        .collect();
-    categories.sort_unstable();
-    categories.dedup();
-    categories
+/// Whose choices count for jobs, each once; and since when their alerts do.
+pub(in crate::store) fn choosers(now: Timestamp, jobs: &[PlanJob]) -> (Vec<UserKey>, Timestamp) {
+    let users = jobs.iter().flat_map(|job| {
+        let known = job.users.iter().filter(|addressee| addressee.plain.is_none());
+        known.map(|addressee| (job.lease.tenant.clone(), addressee.user))
+    });
+    let mut users: Vec<UserKey> = users.collect();
+    users.sort_unstable();
+    users.dedup();
+    let since = jobs.iter().map(|job| counted_since(&job.policies.tenant, now));
+    (users, since.min().unwrap_or(now))
 }
 
 /// What the collapse keys of jobs name: tenant, user, name; each once.
@@ -123,15 +125,15 @@ pub(in crate::store) fn climbing_of(
 /// Tenant, channel, address.
 pub(in crate::store) type SuppressedColumns = (String, String, String);
 
-/// Tenant, user, category, channel, and whether it is on; an empty category or channel stands for all.
-pub(in crate::store) type ChosenColumns = (String, String, String, String, i64);
-
 pub(in crate::store) fn bars(
     sought: &[Sought<'_>],
     suppressed: Vec<SuppressedColumns>,
-    chosen: Vec<ChosenColumns>,
+    choices: ChoicesOf,
 ) -> Result<Bars, StoreError> {
-    let mut bars = Bars::default();
+    let mut bars = Bars {
+        choices,
+        ..Bars::default()
+    };
     let suppressed: HashSet<SuppressedColumns> = suppressed.into_iter().collect();
     for one in sought.iter().filter(|_| !suppressed.is_empty()) {
         let found = (
@@ -143,12 +145,6 @@ pub(in crate::store) fn bars(
             bars.suppressed
                 .insert((word(one.tenant)?, word(one.channel)?, word(one.address)?));
         }
-    }
-    for (tenant, user, category, channel, on) in chosen {
-        let category = (!category.is_empty()).then(|| word(&category)).transpose()?;
-        let channel = (!channel.is_empty()).then(|| word(&channel)).transpose()?;
-        bars.chosen
-            .insert((word(&tenant)?, word(&user)?, category, channel), on != 0);
     }
     Ok(bars)
 }

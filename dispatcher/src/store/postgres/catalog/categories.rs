@@ -29,15 +29,18 @@ impl PostgresStore {
             return Ok(Put::Full);
         }
         sqlx::query(
-            "INSERT INTO categories (tenant, name, title, channels, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (tenant, name) DO UPDATE SET title = excluded.title, \
-             channels = excluded.channels, updated_at = excluded.updated_at",
+            "INSERT INTO categories (tenant, name, title, channels, created_at, updated_at, mandatory, policy) \
+             VALUES ($1, $2, $3, $4, $5, $5, $6, $7) ON CONFLICT (tenant, name) DO UPDATE SET \
+             title = excluded.title, channels = excluded.channels, updated_at = excluded.updated_at, \
+             mandatory = excluded.mandatory, policy = excluded.policy",
         )
         .bind(tenant.as_str())
         .bind(category.name.as_str())
         .bind(category.title.as_deref())
         .bind(encode(&category.channels)?)
         .bind(now.as_micros())
+        .bind(i64::from(category.mandatory))
+        .bind(category.policy.as_deref())
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -52,7 +55,7 @@ impl PostgresStore {
     ) -> Result<Vec<CategoryRow>, StoreError> {
         let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let rows: Vec<catalog::CategoryColumns> = sqlx::query_as(
-            "SELECT name, title, channels, created_at, updated_at FROM categories \
+            "SELECT name, title, channels, policy, created_at, updated_at FROM categories \
              WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3",
         )
         .bind(tenant.as_str())
@@ -70,7 +73,7 @@ impl PostgresStore {
     ) -> Result<Option<CategoryRow>, StoreError> {
         let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let row: Option<catalog::CategoryColumns> = sqlx::query_as(
-            "SELECT name, title, channels, created_at, updated_at FROM categories \
+            "SELECT name, title, channels, policy, created_at, updated_at FROM categories \
              WHERE tenant = $1 AND name = $2",
         )
         .bind(tenant.as_str())

@@ -172,8 +172,8 @@ impl OutsideStore for PostgresStore {
         Self::redrives(self, tenant, before, limit).await
     }
 
-    async fn bars(&self, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
-        Self::bars(self, jobs).await
+    async fn bars(&self, now: Timestamp, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
+        Self::bars(self, now, jobs).await
     }
 
     async fn suppress(&self, row: &SuppressionRow) -> Result<SuppressionRow, StoreError> {

@@ -5,7 +5,7 @@ use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
-    super::{PostgresStore, column::column},
+    super::{PostgresStore, column::column, policy::choices},
     lanes::{hold, lock},
 };
 use crate::events::EventKind;
@@ -17,12 +17,12 @@ use crate::store::{
 };
 
 impl PostgresStore {
-    pub(super) async fn bars(&self, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
+    pub(super) async fn bars(&self, now: Timestamp, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
         let mut read = self
             .postgres
             .read_system("the planner serves all tenants")
             .await?;
-        bars(&mut read, &self.prints, jobs).await
+        bars(&mut read, &self.prints, now, jobs).await
     }
 }
 
@@ -30,11 +30,14 @@ impl PostgresStore {
 pub(in crate::store::postgres) async fn bars(
     tx: &mut PgConnection,
     prints: &Fingerprints,
+    now: Timestamp,
     jobs: &[PlanJob],
 ) -> Result<Bars, StoreError> {
+    let (users, since) = outside::choosers(now, jobs);
+    let choices = choices(tx, &users, since).await?;
     let addresses = outside::addresses(jobs, prints);
     if addresses.is_empty() {
-        return Ok(Bars::default());
+        return outside::bars(&addresses, Vec::new(), choices);
     }
     let suppressed: Vec<outside::SuppressedColumns> = sqlx::query_as(
         "SELECT s.tenant, s.channel, s.address FROM UNNEST($1::text[], $2::text[], $3::text[]) \
@@ -46,20 +49,7 @@ pub(in crate::store::postgres) async fn bars(
     .bind(column!(addresses, sought => &*sought.spelled))
     .fetch_all(&mut *tx)
     .await?;
-    let categories = outside::categories(jobs);
-    let chosen: Vec<outside::ChosenColumns> = sqlx::query_as(
-        "SELECT o.tenant, o.user_id, o.category, o.channel, o.enabled \
-         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, user_id, category) \
-         JOIN preferences o ON o.tenant = j.tenant AND o.user_id = j.user_id AND o.category IN (j.category, '') \
-         WHERE o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS (SELECT 1 FROM categories k \
-         WHERE k.tenant = o.tenant AND k.name = j.category AND k.mandatory = 1))",
-    )
-    .bind(column!(categories, (tenant, _, _) => *tenant))
-    .bind(column!(categories, (_, user, _) => user.as_str()))
-    .bind(column!(categories, (_, _, category) => *category))
-    .fetch_all(&mut *tx)
-    .await?;
-    outside::bars(&addresses, suppressed, chosen)
+    outside::bars(&addresses, suppressed, choices)
 }
 
 /// Holds the lanes that jobs with a collapse key write to, so that two planners never both find the same older delivery;

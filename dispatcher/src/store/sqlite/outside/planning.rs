@@ -7,6 +7,7 @@ use sqlx::SqliteConnection;
 use super::super::{
     SqliteStore,
     keys::{json_list, pairs},
+    policy::choices,
 };
 use crate::store::{
     Fingerprints,
@@ -15,9 +16,9 @@ use crate::store::{
 };
 
 impl SqliteStore {
-    pub(super) async fn bars(&self, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
+    pub(super) async fn bars(&self, now: Timestamp, jobs: &[PlanJob]) -> Result<Bars, StoreError> {
         let mut read = self.sqlite.read_system("the planner serves all tenants").await?;
-        bars(&mut read, &self.prints, jobs).await
+        bars(&mut read, &self.prints, now, jobs).await
     }
 }
 
@@ -25,11 +26,14 @@ impl SqliteStore {
 pub(in crate::store::sqlite) async fn bars(
     tx: &mut SqliteConnection,
     prints: &Fingerprints,
+    now: Timestamp,
     jobs: &[PlanJob],
 ) -> Result<Bars, StoreError> {
+    let (users, since) = outside::choosers(now, jobs);
+    let choices = choices(tx, &users, since).await?;
     let addresses = outside::addresses(jobs, prints);
     if addresses.is_empty() {
-        return Ok(Bars::default());
+        return outside::bars(&addresses, Vec::new(), choices);
     }
     let suppressed: Vec<outside::SuppressedColumns> = sqlx::query_as(
         "SELECT s.tenant, s.channel, s.address FROM json_each($1) j CROSS JOIN suppressions s \
@@ -42,16 +46,7 @@ pub(in crate::store::sqlite) async fn bars(
     )?)
     .fetch_all(&mut *tx)
     .await?;
-    let chosen: Vec<outside::ChosenColumns> = sqlx::query_as(
-        "SELECT o.tenant, o.user_id, o.category, o.channel, o.enabled FROM json_each($1) j \
-         CROSS JOIN preferences o ON o.tenant = j.value ->> 0 AND o.user_id = j.value ->> 1 \
-         AND o.category IN (j.value ->> 2, '') WHERE o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS \
-         (SELECT 1 FROM categories k WHERE k.tenant = o.tenant AND k.name = j.value ->> 2 AND k.mandatory = 1))",
-    )
-    .bind(json_list(outside::categories(jobs).into_iter())?)
-    .fetch_all(&mut *tx)
-    .await?;
-    outside::bars(&addresses, suppressed, chosen)
+    outside::bars(&addresses, suppressed, choices)
 }
 
 /// What newer deliveries of these jobs take the place of.
