@@ -58,7 +58,8 @@ pub(crate) trait PolicyStore: Send + Sync + 'static {
         body: &str,
     ) -> Result<(), StoreError>;
 
-    /// What these users chose, with their alerts since then: for what only asks, such as a dry run.
+    /// What these users chose, with their alerts since then.
+    #[cfg(test)]
     async fn choices(
         &self,
         tenant: &TenantId,

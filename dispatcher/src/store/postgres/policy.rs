@@ -166,6 +166,7 @@ impl PolicyStore for PostgresStore {
         Ok(tx.commit().await?)
     }
 
+    #[cfg(test)]
     async fn choices(
         &self,
         tenant: &TenantId,

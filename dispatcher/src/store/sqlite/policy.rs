@@ -167,6 +167,7 @@ impl PolicyStore for SqliteStore {
         Ok(tx.commit().await?)
     }
 
+    #[cfg(test)]
     async fn choices(
         &self,
         tenant: &TenantId,
