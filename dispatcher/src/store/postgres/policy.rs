@@ -7,9 +7,7 @@ use sqlx::PgConnection;
 
 use super::{PostgresStore, column::column, plan::mailboxes};
 use crate::store::{
-    policy::{
-        self, AlertRow, Choices, ChoicesOf, PolicyStore, PreferenceChanges, PreferenceRow, PreferencesWritten,
-    },
+    policy::{self, AlertRow, ChoicesOf, PolicyStore, PreferenceChanges, PreferenceRow, PreferencesWritten},
     records::UserKey,
     rows::stored,
 };
@@ -172,7 +170,7 @@ impl PolicyStore for PostgresStore {
         tenant: &TenantId,
         users: &[UserId],
         since: Timestamp,
-    ) -> Result<Vec<Choices>, StoreError> {
+    ) -> Result<Vec<policy::Choices>, StoreError> {
         let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let keys: Vec<UserKey> = users.iter().map(|user| (tenant.clone(), *user)).collect();
         let mut found = choices(&mut read, &keys, since).await?;

@@ -8,9 +8,7 @@ use super::{
     keys::{json_list, pairs},
 };
 use crate::store::{
-    policy::{
-        self, AlertRow, Choices, ChoicesOf, PolicyStore, PreferenceChanges, PreferenceRow, PreferencesWritten,
-    },
+    policy::{self, AlertRow, ChoicesOf, PolicyStore, PreferenceChanges, PreferenceRow, PreferencesWritten},
     records::UserKey,
     rows::stored,
 };
@@ -173,7 +171,7 @@ impl PolicyStore for SqliteStore {
         tenant: &TenantId,
         users: &[UserId],
         since: Timestamp,
-    ) -> Result<Vec<Choices>, StoreError> {
+    ) -> Result<Vec<policy::Choices>, StoreError> {
         let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
         let keys: Vec<UserKey> = users.iter().map(|user| (tenant.clone(), *user)).collect();
         let mut found = choices(&mut read, &keys, since).await?;
