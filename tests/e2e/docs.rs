@@ -80,6 +80,7 @@ async fn run(name: &str, least: usize) {
     std::os::unix::fs::symlink(server.data(), folder.path().join("data")).expect("a link");
     std::os::unix::fs::symlink(executable(), folder.path().join("carillon")).expect("a link");
     std::fs::write(folder.path().join("bounce.eml"), BOUNCE).expect("written");
+    std::os::unix::fs::symlink(root.join("docs/scenarios"), folder.path().join("scenarios")).expect("a link");
 
     let mut script = PREAMBLE.to_owned();
     for Block { line, text } in &blocks {
@@ -104,6 +105,7 @@ async fn run(name: &str, least: usize) {
         .envs(server.environment().iter().cloned())
         .env("PATH", format!("{}:{path}", folder.path().display()))
         .env("KEY", server.api().await.credential())
+        .env("URL", format!("http://{}", server.address()))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -162,6 +164,36 @@ async fn the_examples_about_events_work_as_they_stand() {
 #[tokio::test]
 async fn the_examples_about_users_work_as_they_stand() {
     run("docs/users.md", 5).await;
+}
+
+#[tokio::test]
+async fn the_story_of_a_parcel_goes_as_it_is_told() {
+    run("docs/scenarios/shipping-update.md", 5).await;
+}
+
+#[tokio::test]
+async fn the_story_of_an_incident_goes_as_it_is_told() {
+    run("docs/scenarios/incident-on-call.md", 5).await;
+}
+
+#[tokio::test]
+async fn the_story_of_a_mention_goes_as_it_is_told() {
+    run("docs/scenarios/chat-mention.md", 5).await;
+}
+
+#[tokio::test]
+async fn the_story_of_the_news_goes_as_it_is_told() {
+    run("docs/scenarios/marketing-digest.md", 5).await;
+}
+
+#[tokio::test]
+async fn the_story_of_a_code_goes_as_it_is_told() {
+    run("docs/scenarios/one-time-code.md", 4).await;
+}
+
+#[tokio::test]
+async fn the_story_of_a_broadcast_goes_as_it_is_told() {
+    run("docs/scenarios/broadcast-with-cancel.md", 4).await;
 }
 
 #[test]
