@@ -105,6 +105,7 @@ on_both!(
     ladder::what_cannot_be_read_stands_in_nobodys_way,
     ladder::what_still_climbs_gives_way_to_the_newest_of_its_collapse_key,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
+    planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,
     planning_outside::cancelling_stops_what_waits_and_takes_back_what_can_be,
     planning_outside::a_plain_address_is_a_recipient_without_an_inbox,

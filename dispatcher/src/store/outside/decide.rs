@@ -69,6 +69,11 @@ impl Candidate {
     fn key(&self) -> QueueKey {
         (self.key.tenant.clone(), self.id)
     }
+
+    /// Whether an attempt ran: only of those is there news.
+    const fn was_tried(&self) -> bool {
+        self.token > 0 || self.earlier > 0
+    }
 }
 
 /// The delivery of a settlement whose lease still holds.
@@ -223,7 +228,10 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
         if !is_open(leased.operation, delivery.state) {
             // Cancelled, superseded: its end was written where that was decided.
             effects.gone.push(candidate.key());
-        } else if delivery.news == Some(Early::Arrived) && leased.operation != Operation::Recall {
+        } else if delivery.news == Some(Early::Arrived)
+            && candidate.was_tried()
+            && leased.operation != Operation::Recall
+        {
             // An attempt that was lost, or said otherwise, went out after all.
             effects.end(
                 now,

@@ -61,6 +61,15 @@ pub(crate) struct FarReceipt {
 pub(in crate::store) const RECEIPT: &str =
     "tenant, id, notification, user_id, address, state, name, receipts";
 
+/// Of the deliveries that the far end calls so (`$3`) the newest of those that it took, else that are being tried. A
+/// replacement has the name of what it replaces before it went out itself: until then the name is not its own.
+pub(in crate::store) const BY_PROVIDER: &str = "provider_id = $3 \
+     AND (state IN ('accepted', 'delivered') OR EXISTS (SELECT 1 FROM attempts a \
+     WHERE a.tenant = deliveries.tenant AND a.delivery = deliveries.id)) \
+     ORDER BY CASE WHEN state IN ('accepted', 'delivered') OR EXISTS (SELECT 1 FROM attempts a \
+     WHERE a.tenant = deliveries.tenant AND a.delivery = deliveries.id \
+     AND a.outcome IN ('accepted', 'delivered')) THEN 0 ELSE 1 END, id DESC LIMIT 1";
+
 /// Tenant, id, notification, user, address, state, the tenant's own id of the user, what was told before.
 pub(in crate::store) type ReceiptColumns = (
     String,

@@ -201,7 +201,7 @@ async fn about(
 ) -> Result<Option<outside::ReceiptColumns>, StoreError> {
     let (which, key) = match &news.about {
         About::Delivery(id) => ("id = $3", id.to_string()),
-        About::Provider(id) => ("provider_id = $3 ORDER BY id DESC LIMIT 1", id.clone()),
+        About::Provider(id) => (outside::BY_PROVIDER, id.clone()),
     };
     let statement = format!(
         "SELECT {} FROM deliveries WHERE tenant = $1 AND channel = $2 AND channel <> 'in_app' AND {which}",
