@@ -288,8 +288,9 @@ struct BouncedDelivery {
 
 /// Takes a bounce in: a raw delivery status notification (RFC 3464), at most 1 MiB. An email that is lost is a
 /// dead letter with the reason, and its notification gets the receipt `failed`; a dead address is suppressed and retired. A
-/// report about another mailbox than the delivery's own, of a forwarded copy, is a receipt alone. Needs the token of the source `dsn`, or an API key with the scope
-/// `notifications:write`. Taken in twice, it is as once.
+/// report about another mailbox than the delivery's own, of a forwarded copy, is a receipt alone. Needs the token of the source `dsn`, an API key with the scope
+/// `notifications:write`, or, for the deliveries of every tenant, a worker's key for all tenants with the scope
+/// `channel:email`. Taken in twice, it is as once.
 #[utoipa::path(
     post,
     path = "/v1/in/dsn",

@@ -128,3 +128,40 @@ async fn an_address_that_the_relay_knows_to_be_dead_is_retired_from_its_user() {
     assert_eq!(list["data"][0]["reason"], "gone", "{list}");
     assert_eq!(outside.relay.tried(&email), 1);
 }
+
+#[tokio::test]
+async fn bounces_of_every_tenant_are_taken_in_with_one_key() {
+    let outside = Outside::start().await;
+    let (one, two) = (&outside.api, outside.server.tenant("acme").await);
+    let arguments = ["keys", "create", "--all-tenants", "--name", "bounces", "--scope"];
+    let key = |scope: &'static str| outside.server.command(&[&arguments[..], &[scope]].concat());
+    let worker = one.with(key("channel:email").await.line());
+    for (api, address) in [(one, "ours@example.net"), (&two, "theirs@example.net")] {
+        let id = api
+            .notify(json!({"targets": plain("email", address), "content": {"title": "Anybody?"}}))
+            .await;
+        delivery_in(api, &id, "email", "accepted").await;
+        let mail = outside.relay.seen(address).remove(0);
+        let known = json!({"data": [{"delivery_id": mail.delivery(), "suppressed": true}], "ignored": []});
+        if api.url("") != one.url("") {
+            let taken = report(one, bounce(&mail, address)).await;
+            assert_eq!(
+                taken["data"],
+                json!([]),
+                "another tenant's key knows nothing of it"
+            );
+        }
+        assert_eq!(report(&worker, bounce(&mail, address)).await, known);
+        delivery_in(api, &id, "email", "dead").await;
+        let list = api.get("/v1/suppressions?channel=email").await.expect(200);
+        assert_eq!(list["data"][0]["address"], address, "{list}");
+        assert_eq!(list["data"].as_array().map(Vec::len), Some(1), "{list}");
+    }
+    let mail = outside.relay.seen("ours@example.net").remove(0);
+    let request = one
+        .with(key("channel:sms").await.line())
+        .request(reqwest::Method::POST, "/v1/in/dsn")
+        .header("content-type", "message/rfc822")
+        .body(bounce(&mail, "ours@example.net"));
+    one.send(request).await.problem(403, "forbidden");
+}

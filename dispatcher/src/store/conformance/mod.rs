@@ -164,6 +164,7 @@ on_both!(
     sources::a_source_is_what_was_put_last,
     sources::a_tenant_has_so_many_sources_and_no_other_tenants,
     receipts::a_bounce_ends_its_delivery_and_suppresses_a_dead_address,
+    receipts::an_email_is_found_by_its_id_whose_ever_it_is,
     receipts::a_bounce_before_the_settlement_counts_whatever_the_attempt_says,
     receipts::what_is_answered_without_an_inbox_is_kept_once,
     receipts::events_name_the_user_as_the_tenant_does,

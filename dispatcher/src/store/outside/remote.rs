@@ -57,6 +57,9 @@ pub(crate) trait RemoteStore: Send + Sync + 'static {
         until: Timestamp,
     ) -> Result<Vec<(TenantId, DeliveryId)>, StoreError>;
 
+    /// Whose a delivery by email is: one relay sends for all tenants, and what comes back names none.
+    async fn email_tenant(&self, id: DeliveryId) -> Result<Option<TenantId>, StoreError>;
+
     /// Notes news from the far end, in order. Answers one per item; none where there is no such delivery.
     async fn receive_news(
         &self,

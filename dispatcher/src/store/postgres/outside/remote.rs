@@ -167,6 +167,16 @@ impl RemoteStore for PostgresStore {
         Ok(extended)
     }
 
+    async fn email_tenant(&self, id: DeliveryId) -> Result<Option<TenantId>, StoreError> {
+        let mut read = self.postgres.read_system("a bounce names no tenant").await?;
+        let tenant: Option<String> =
+            sqlx::query_scalar("SELECT tenant FROM deliveries WHERE id = $1 AND channel = 'email'")
+                .bind(id.to_string())
+                .fetch_optional(&mut *read)
+                .await?;
+        tenant.as_deref().map(word).transpose()
+    }
+
     async fn receive_news(
         &self,
         now: Timestamp,

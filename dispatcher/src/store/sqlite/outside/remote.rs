@@ -17,6 +17,7 @@ use crate::store::{
         self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LeaseKey,
         LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
     },
+    rows::word,
 };
 
 /// Why the tenant is not the only one that is looked at.
@@ -162,6 +163,16 @@ impl RemoteStore for SqliteStore {
         refresh(&mut tx, oldest, &lanes, None).await?;
         tx.commit().await?;
         Ok(extended)
+    }
+
+    async fn email_tenant(&self, id: DeliveryId) -> Result<Option<TenantId>, StoreError> {
+        let mut read = self.sqlite.read_system("a bounce names no tenant").await?;
+        let tenant: Option<String> =
+            sqlx::query_scalar("SELECT tenant FROM deliveries WHERE id = $1 AND channel = 'email'")
+                .bind(id.to_string())
+                .fetch_optional(&mut *read)
+                .await?;
+        tenant.as_deref().map(word).transpose()
     }
 
     async fn receive_news(
