@@ -236,6 +236,7 @@ impl Dispatcher {
             keys: ports.keys.clone(),
             config: config.webhooks.clone(),
             deliverer: deliverer.clone(),
+            relay: relay.clone(),
             closer,
         });
         let categories = Arc::new(Categories::new(store.clone(), clock.clone()));

@@ -163,6 +163,8 @@ CREATE TABLE endpoints (
     reason TEXT,
     -- Since when nothing but failures came back; null after a success.
     failing_since BIGINT,
+    -- The last failure, to the hour.
+    failed_at BIGINT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)

@@ -163,6 +163,8 @@ CREATE TABLE endpoints (
     reason TEXT,
     -- Since when nothing but failures came back; null after a success.
     failing_since INTEGER,
+    -- The last failure, to the hour.
+    failed_at INTEGER,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, id)

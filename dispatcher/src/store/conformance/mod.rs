@@ -4,6 +4,7 @@ mod acknowledgements;
 mod again;
 mod broadcasts;
 mod catalog;
+mod disabled;
 mod domain_events;
 mod endpoints;
 mod fixture;
@@ -124,7 +125,9 @@ on_both!(
     catalog::categories_are_replaced_listed_and_removed,
     catalog::a_template_s_versions_go_on_and_are_bounded,
     catalog::a_deleted_template_stays_for_what_was_accepted,
-    endpoints::an_endpoint_that_only_fails_is_disabled_and_the_others_are_told,
+    disabled::an_endpoint_that_only_fails_is_disabled_and_the_others_are_told,
+    disabled::whose_endpoint_is_gone_hears_of_it_in_a_notification,
+    disabled::who_disables_or_deletes_an_endpoint_tells_the_others,
     endpoints::what_waits_for_a_closed_endpoint_ends_page_by_page,
     together::nobody_waits_for_who_waits_for_him,
     kept::what_was_revived_of_an_old_notification_stays_until_it_ends,

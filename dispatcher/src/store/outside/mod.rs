@@ -6,7 +6,9 @@
 //! What follows of a candidate or an attempt is worked out in `decide`, pure and shared by both databases.
 
 mod decide;
+mod disabled;
 mod ends;
+mod failing;
 mod follow;
 mod planning;
 mod receipt;
@@ -25,6 +27,7 @@ pub(super) use decide::{
     Candidate, Effects, Found, FoundEndpoint, QueueKey, UNREADABLE, Unreadable, by_lane, expire, fell,
     hand_out, not_resendable, settle,
 };
+pub(super) use disabled::{disabled_notices, tell_disabled};
 pub(super) use ends::{EndLaneColumns, SentOfColumns, WaitingColumns, end_lanes, taken_back, waiting};
 pub(super) use follow::{follow, may_follow};
 pub(crate) use planning::Bars;

@@ -202,11 +202,12 @@ pub(super) async fn apply(
         .await?;
     write_suppressions(tx, &effects.suppressions).await?;
     write_receipts(tx, &effects.receipts).await?;
-    for ((tenant, endpoint), since) in &effects.failing {
-        sqlx::query("UPDATE endpoints SET failing_since = $3 WHERE tenant = $1 AND id = $2")
+    for ((tenant, endpoint), failing) in &effects.failing {
+        sqlx::query("UPDATE endpoints SET failing_since = $3, failed_at = $4 WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(endpoint.to_string())
-            .bind(since.map(Timestamp::as_micros))
+            .bind(failing.map(|failing| failing.since.as_micros()))
+            .bind(failing.map(|failing| failing.last.as_micros()))
             .execute(&mut *tx)
             .await?;
     }
