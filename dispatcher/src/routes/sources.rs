@@ -249,7 +249,7 @@ pub(super) async fn delete(
         (status = 202, description = "Accepted, durably", body = TakenAnswer),
         (status = 200, description = "Understood, and nothing is sent", body = TakenAnswer),
         (status = 401, description = "Neither the source's own credential nor an API key"),
-        (status = 422, description = "The payload does not fit the mapping; pointers lead into the payload"),
+        (status = 422, description = "Nothing of the payload fits the mapping; pointers lead into the payload. Where something does, the rest is under `ignored`"),
         (status = 503, description = "Overloaded, or the store is away"),
     ),
 )]

@@ -258,6 +258,7 @@ async fn accept(
                 keyed.extend(bound.map(|key| (None, digest(name, &key))));
                 taken.ignored.push((at, why));
             }
+            What::Unfit(error) => errors.push(error),
             What::Notify { request: made, key } => match request(dispatcher, tenant, &made, "").await? {
                 Err(wrong) => errors.extend(wrong.into_iter().map(|error| {
                     let detail = format!("the mapping gives no valid {}: {}", error.pointer, error.detail);
@@ -273,9 +274,15 @@ async fn accept(
             },
         }
     }
-    if !errors.is_empty() {
+    let fits = !unkeyed.is_empty() || !keyed.is_empty() || !taken.ignored.is_empty();
+    if !errors.is_empty() && !fits {
         return Err(TakeError::Unfit(errors));
     }
+    // Tools do not repeat what is refused: one bad item takes none of its neighbours along.
+    let unfit = errors
+        .into_iter()
+        .map(|FieldError { pointer, detail }| (pointer, detail.into_owned()));
+    taken.ignored.extend(unfit);
     let parts = submissions(tenant, unkeyed, keyed);
     let many = parts.len();
     let mut replays = 0;
