@@ -127,6 +127,21 @@ async fn an_address_that_the_relay_knows_to_be_dead_is_retired_from_its_user() {
     let list = api.get("/v1/suppressions").await.expect(200);
     assert_eq!(list["data"][0]["reason"], "gone", "{list}");
     assert_eq!(outside.relay.tried(&email), 1);
+    // Named again it is in use, and it says that nothing goes there until that is lifted.
+    let suppressed = async || {
+        let again = json!({"addresses": [{"channel": "email", "address": email, "verified": true}]});
+        let shown = api.put("/v1/users/ada", &again).await.expect(200);
+        assert_eq!(shown["addresses"][0]["state"], "active", "{shown}");
+        assert_eq!(
+            shown["addresses"],
+            api.get("/v1/users/ada").await.expect(200)["addresses"]
+        );
+        shown["addresses"][0]["suppressed"].clone()
+    };
+    assert_eq!(suppressed().await, "gone");
+    let lift = format!("/v1/suppressions/email/{email}");
+    api.delete(&lift).await.expect(204);
+    assert_eq!(suppressed().await, Value::Null);
 }
 
 #[tokio::test]

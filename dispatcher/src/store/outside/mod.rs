@@ -18,7 +18,7 @@ mod rows;
 mod withdrawn;
 
 use async_trait::async_trait;
-use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Timestamp};
+use carillon_domain::{Address, ChannelKind, DeliveryId, PlainAddress, RedriveId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
 use super::records::PlanJob;
@@ -181,6 +181,13 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
         tenant: &TenantId,
         query: &SuppressionQuery,
     ) -> Result<Vec<SuppressionRow>, StoreError>;
+
+    /// Why nothing goes to each of these addresses, in their order; none where something does.
+    async fn suppressed(
+        &self,
+        tenant: &TenantId,
+        addresses: &[PlainAddress],
+    ) -> Result<Vec<Option<String>>, StoreError>;
 
     /// Lifts a suppression; answers whether there was one.
     async fn lift_suppression(
