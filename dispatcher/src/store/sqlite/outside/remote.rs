@@ -69,6 +69,16 @@ impl RemoteStore for SqliteStore {
         rows.into_iter().map(outside::remote_channel).collect()
     }
 
+    async fn announcers(&self, kind: &ChannelKind) -> Result<Vec<TenantId>, StoreError> {
+        let mut read = self.sqlite.read_system(WORKERS).await?;
+        let tenants: Vec<String> =
+            sqlx::query_scalar("SELECT tenant FROM remote_channels WHERE kind = $1 AND tenant <> ''")
+                .bind(kind.as_str())
+                .fetch_all(&mut *read)
+                .await?;
+        tenants.iter().map(|tenant| word(tenant)).collect()
+    }
+
     async fn channel_seen(
         &self,
         tenant: Option<&TenantId>,
@@ -146,7 +156,11 @@ impl RemoteStore for SqliteStore {
                  AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
                  AND a.delivery = delivery_queue.delivery \
                  AND a.number = delivery_queue.earlier + delivery_queue.lease \
-                 AND a.outcome IS NULL AND a.started_at >= $5)",
+                 AND a.outcome IS NULL AND a.started_at >= $5) \
+                 AND EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = delivery_queue.tenant \
+                 AND d.id = delivery_queue.delivery AND d.channel <> 'in_app' \
+                 AND CASE WHEN delivery_queue.operation = 'recall' THEN d.state IN ('accepted', 'delivered') \
+                 ELSE d.state = 'pending' END)",
             )
             .bind(lease.key.tenant.as_str())
             .bind(lease.id.to_string())
