@@ -149,8 +149,11 @@ async fn bounces_of_every_tenant_are_taken_in_with_one_key() {
     let outside = Outside::start().await;
     let (one, two) = (&outside.api, outside.server.tenant("acme").await);
     let arguments = ["keys", "create", "--all-tenants", "--name", "bounces", "--scope"];
-    let key = |scope: &'static str| outside.server.command(&[&arguments[..], &[scope]].concat());
-    let worker = one.with(key("channel:email").await.line());
+    let key = async |scope: &'static str| {
+        let made = outside.server.command(&[&arguments[..], &[scope]].concat()).await;
+        made.line().to_owned()
+    };
+    let worker = one.with(&key("channel:email").await);
     for (api, address) in [(one, "ours@example.net"), (&two, "theirs@example.net")] {
         let id = api
             .notify(json!({"targets": plain("email", address), "content": {"title": "Anybody?"}}))
@@ -174,7 +177,7 @@ async fn bounces_of_every_tenant_are_taken_in_with_one_key() {
     }
     let mail = outside.relay.seen("ours@example.net").remove(0);
     let request = one
-        .with(key("channel:sms").await.line())
+        .with(&key("channel:sms").await)
         .request(reqwest::Method::POST, "/v1/in/dsn")
         .header("content-type", "message/rfc822")
         .body(bounce(&mail, "ours@example.net"));
