@@ -539,3 +539,32 @@ pub(super) async fn an_address_that_looks_like_an_endpoint_is_none(f: Fixture) {
     assert_eq!(keys, [("sms", "")]);
     balanced(&f).await;
 }
+
+pub(super) async fn news_of_what_waits_for_another_attempt_counts_at_once(f: Fixture) {
+    let rows = [delivery(&f, "a.example"), delivery(&f, "b.example")];
+    open(&f, &rows).await;
+    let out = lease(&f, 1).await;
+    let of = |row: &OutsideRow| Arc::clone(out.iter().find(|out| out.id == row.id).expect("is out"));
+    let later = f.now().after(6 * HOUR / 8);
+    settle(&f, &[said(&f, &of(&rows[0]), Verdict::Again(later))]).await;
+    for row in &rows {
+        let news = News {
+            tenant: f.tenant.clone(),
+            about: About::Delivery(row.id),
+            says: Says::Delivered,
+        };
+        let noted = f.store.receive_news(f.now(), &webhook(), &[news]).await;
+        noted.expect("commits");
+    }
+    assert_eq!(next_due(&f).await, Some(f.now()));
+    assert!(lease(&f, 9).await.is_empty(), "nothing is sent once more");
+    assert_eq!(state(&f, rows[0].id).await, DeliveryState::Delivered);
+    assert_eq!(
+        state(&f, rows[1].id).await,
+        DeliveryState::Pending,
+        "an attempt runs, and has its say"
+    );
+    settle(&f, &[said(&f, &of(&rows[1]), Verdict::Dead)]).await;
+    assert_eq!(state(&f, rows[1].id).await, DeliveryState::Delivered);
+    balanced(&f).await;
+}

@@ -197,6 +197,7 @@ on_both!(
     again::a_redrive_gives_the_first_time_to_live_again,
     again::what_its_sender_took_back_is_not_sent_again,
     again::what_was_turned_off_since_is_not_tried_any_more,
+    again::news_of_what_waits_for_another_attempt_counts_at_once,
     again::a_lease_of_what_was_withdrawn_is_not_extended,
     again::dead_letters_of_one_endpoint_are_redriven_alone,
     again::an_address_that_looks_like_an_endpoint_is_none,

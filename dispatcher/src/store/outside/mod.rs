@@ -33,7 +33,9 @@ pub(super) use follow::{follow, may_follow};
 pub(crate) use planning::Bars;
 pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, Sending, overtake_earlier, send};
 pub(crate) use receipt::FarReceipt;
-pub(super) use receipt::{BY_PROVIDER, Early, RECEIPT, ReceiptColumns, far_receipts, receive, received};
+pub(super) use receipt::{
+    BY_PROVIDER, Early, RECEIPT, ReceiptColumns, SOONER, far_receipts, receive, received,
+};
 pub(crate) use records::*;
 pub(crate) use remote::*;
 pub(super) use rows::*;

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use carillon_domain::{ChannelKind, DeliveryId, TenantId, Timestamp};
@@ -15,7 +15,7 @@ use crate::events::EventKind;
 use crate::store::{
     ledger::encode,
     outside::{
-        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LeaseKey,
+        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
         LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
     },
     rows::word,
@@ -217,13 +217,16 @@ impl PostgresStore {
             EventKind::DeliveryBounced,
             EventKind::DeliveryDead,
         ];
-        hold(&mut tx, now, &listeners.lanes(&kinds)).await?;
         let mut found = Vec::with_capacity(news.len());
         for item in news {
             let key = about(&mut tx, channel, item, false).await?.map(|row| row.1);
             let id: Option<DeliveryId> = key.as_deref().map(word).transpose()?;
             found.push(id.map(|id| (item.tenant.clone(), id)));
         }
+        let lanes = waiting_in(&mut tx, channel, &found.iter().flatten().collect::<Vec<_>>()).await?;
+        let mut held = listeners.lanes(&kinds);
+        held.extend(lanes.iter().cloned());
+        hold(&mut tx, now, &held).await?;
         lock_deliveries(&mut tx, &found.iter().flatten().collect::<Vec<_>>()).await?;
         let mut noted = NewsNoted::default();
         for item in news {
@@ -236,12 +239,46 @@ impl PostgresStore {
                 outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?)?;
             outside::follow(&mut effects, now, &listeners);
             apply(&mut tx, now, now, &effects).await?;
+            if !lanes.is_empty() {
+                sqlx::query(outside::SOONER)
+                    .bind(item.tenant.as_str())
+                    .bind(delivery.id.to_string())
+                    .bind(now.as_micros())
+                    .execute(&mut *tx)
+                    .await?;
+            }
             noted.noted.push(Some(delivery));
             noted.ended.append(&mut effects.ended);
         }
+        refresh(&mut tx, now, &lanes, None).await?;
         tx.commit().await?;
         Ok(noted)
     }
+}
+
+/// The lanes in which these deliveries have work.
+async fn waiting_in(
+    tx: &mut PgConnection,
+    channel: &ChannelKind,
+    found: &[&(TenantId, DeliveryId)],
+) -> Result<BTreeSet<LaneKey>, StoreError> {
+    let rows: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT DISTINCT q.tenant, q.lane, q.strand FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+         JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id",
+    )
+    .bind(column!(found, (tenant, _) => tenant.as_str()))
+    .bind(column!(found, (_, id) => id.to_string()))
+    .fetch_all(tx)
+    .await?;
+    let key = |(tenant, lane, strand): (String, String, String)| {
+        Ok(LaneKey {
+            tenant: word(&tenant)?,
+            channel: channel.clone(),
+            lane: Arc::from(lane),
+            strand: Arc::from(strand),
+        })
+    };
+    rows.into_iter().map(key).collect()
 }
 
 /// The delivery that news is about; its row is locked where that is asked for.

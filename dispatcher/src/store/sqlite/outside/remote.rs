@@ -14,7 +14,7 @@ use super::{
 use crate::store::{
     ledger::encode,
     outside::{
-        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LeaseKey,
+        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
         LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
     },
     rows::word,
@@ -197,6 +197,7 @@ impl RemoteStore for SqliteStore {
     ) -> Result<NewsNoted, StoreError> {
         let mut tx = self.sqlite.begin_system(WORKERS).await?;
         let mut noted = NewsNoted::default();
+        let mut lanes = std::collections::BTreeSet::new();
         for item in news {
             let Some(row) = about(&mut tx, channel, item).await? else {
                 noted.noted.push(None);
@@ -210,9 +211,30 @@ impl RemoteStore for SqliteStore {
             outside::follow(&mut effects, now, &told);
             // One by one: the next item may be about the same delivery.
             apply(&mut tx, now, now, &effects).await?;
+            let lane: Option<(String, String)> =
+                sqlx::query_as("SELECT lane, strand FROM delivery_queue WHERE tenant = $1 AND delivery = $2")
+                    .bind(item.tenant.as_str())
+                    .bind(delivery.id.to_string())
+                    .fetch_optional(&mut *tx)
+                    .await?;
+            if let Some((lane, strand)) = lane {
+                sqlx::query(outside::SOONER)
+                    .bind(item.tenant.as_str())
+                    .bind(delivery.id.to_string())
+                    .bind(now.as_micros())
+                    .execute(&mut *tx)
+                    .await?;
+                lanes.insert(LaneKey {
+                    tenant: item.tenant.clone(),
+                    channel: channel.clone(),
+                    lane: Arc::from(lane),
+                    strand: Arc::from(strand),
+                });
+            }
             noted.noted.push(Some(delivery));
             noted.ended.append(&mut effects.ended);
         }
+        refresh(&mut tx, now, &lanes, None).await?;
         tx.commit().await?;
         Ok(noted)
     }
