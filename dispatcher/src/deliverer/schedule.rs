@@ -500,19 +500,8 @@ impl Schedule {
     /// Whether a tenant may hold one slot more, in that lane.
     fn may_have(&self, tenant: &TenantId, key: &(ChannelKind, Lane)) -> bool {
         let free = self.config.total_width.saturating_sub(self.under_way);
-        let lane = self.lanes.get(key);
-        let is_idle = lane.is_none_or(|state| state.under_way == 0);
-        // Where others have work too, an even share is anybody's, and of what is beyond the last quarter is left to them: what
-        // hangs there may be one tenant's.
-        let leaves_some = lane.is_none_or(|state| {
-            let (width, others) = (self.config.width_of(&key.0), state.others(tenant));
-            let (own, free) = (
-                held(&state.tenants, tenant),
-                width.saturating_sub(state.under_way),
-            );
-            others == 0 || own < width.div_ceil(others + 1) || own < free.saturating_mul(3)
-        });
-        leaves_some && held(&self.tenants, tenant) < free.saturating_mul(if is_idle { 7 } else { 3 })
+        let is_idle = self.lanes.get(key).is_none_or(|state| state.under_way == 0);
+        held(&self.tenants, tenant) < free.saturating_mul(if is_idle { 7 } else { 3 })
     }
 
     /// Gives a slot away.
@@ -590,11 +579,6 @@ impl LaneState {
             }
         }
         self.own.entry(tenant.clone()).or_default()
-    }
-
-    /// How many other tenants had work here of late.
-    fn others(&self, tenant: &TenantId) -> usize {
-        self.last_strands.len() - usize::from(self.last_strands.contains_key(tenant))
     }
 
     fn remember(&mut self, tenant: &TenantId, strand: &Arc<str>) {

@@ -60,31 +60,6 @@ fn tenants_share_a_lane_evenly() {
 }
 
 #[test]
-fn what_hangs_in_a_shared_lane_leaves_room_for_the_others() {
-    let mut schedule = schedule(8);
-    let dues = [due("hangs", "x", ""), due("well", "x", "")];
-    // Alone it may have all of it.
-    let first = round(&mut schedule, &dues[..1]);
-    assert_eq!(picked(&first), [("hangs/x/".into(), 8)]);
-    assert!(round(&mut schedule, &dues).picks.is_empty());
-    end(&mut schedule, &first.picks[0], Verdict::Unknown, NOW);
-    let second = round(&mut schedule, &dues);
-    let well = second
-        .picks
-        .iter()
-        .find(|pick| pick.due.tenant.as_str() == "well");
-    end(&mut schedule, well.expect("has its turn"), Verdict::Well, NOW);
-    // It takes no more than leaves some, though nobody else waits.
-    round(&mut schedule, &dues[..1]);
-    for _ in 0..3 {
-        let next = round(&mut schedule, &dues);
-        let well = next.picks.iter().find(|pick| pick.due.tenant.as_str() == "well");
-        let well = well.expect("finds a slot, whatever hangs");
-        end(&mut schedule, well, Verdict::Well, NOW);
-    }
-}
-
-#[test]
 fn a_full_lane_is_parked_and_its_neighbour_is_not() {
     let mut schedule = schedule(4);
     let dues = [due("a", "slow", ""), due("a", "fast", "")];
