@@ -105,6 +105,7 @@ impl App {
         .await
         .context("cannot open the dispatcher store")?;
         users.verifies(dispatcher.verifier());
+        users.suppresses(dispatcher.suppressed());
         users.erases("dispatcher", dispatcher.erase());
         users.erases("auth", auth.clone());
         Ok(Self {

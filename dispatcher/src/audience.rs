@@ -25,7 +25,7 @@ use crate::{
         UNVERIFIED,
         endpoints::{UserEndpoint, strand},
     },
-    templates::{Template, TemplateBook, TemplateError},
+    templates::{OwnValues, Template, TemplateBook, TemplateError},
 };
 
 /// Said where a channel was named that there is no longer.
@@ -432,7 +432,8 @@ impl<'a> Texts<'a> {
             return (Some(Arc::from(chosen)), None);
         }
         let text = self.rendered.entry(chosen.to_owned()).or_insert_with(|| {
-            let rendered = self.book.render(template, Some(chosen), data).ok()?;
+            let own = OwnValues::default();
+            let rendered = self.book.render(template, Some(chosen), data, own).ok()?;
             serde_json::to_string(&*rendered.content).ok().map(Arc::from)
         });
         (Some(Arc::from(chosen)), text.clone())

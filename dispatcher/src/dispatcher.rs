@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use carillon_domain::{
     Clock,
     ports::{
-        ApiKeys, Bounces, Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Templates,
-        Topics, Verifier,
+        ApiKeys, Bounces, Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Suppressed,
+        Templates, Topics, Verifier,
     },
 };
 use carillon_runtime::lifecycle::{Stop, Worker};
@@ -47,6 +47,7 @@ use crate::{
     rpc::AckRpc,
     rules::{RuleBook, RuleWorker},
     store::{self, Fingerprints, Store},
+    suppressed::SuppressedHere,
     tally,
     templates::TemplateBook,
     topics::TopicHistories,
@@ -236,6 +237,7 @@ impl Dispatcher {
             keys: ports.keys.clone(),
             config: config.webhooks.clone(),
             deliverer: deliverer.clone(),
+            relay: relay.clone(),
             closer,
         });
         let categories = Arc::new(Categories::new(store.clone(), clock.clone()));
@@ -393,6 +395,13 @@ impl Dispatcher {
     /// `carillon.ack`.
     pub fn rpc(self: &Arc<Self>) -> Arc<dyn Rpc> {
         Arc::new(AckRpc(Arc::clone(self)))
+    }
+
+    /// Which addresses are not written to.
+    pub fn suppressed(&self) -> Arc<dyn Suppressed> {
+        Arc::new(SuppressedHere {
+            store: self.store.clone(),
+        })
     }
 
     /// Brings verification codes to the addresses that they confirm.

@@ -80,6 +80,7 @@ mod rules;
 mod schedules;
 mod sources;
 mod store;
+mod suppressed;
 mod tally;
 mod templates;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use carillon_runtime::http::Problem;
 use crate::{
     Dispatcher,
     channels::KnownChannels,
-    templates::{Template, TemplateBook, TemplateError},
+    templates::{OwnValues, Template, TemplateBook, TemplateError},
     validation::SendRequest,
 };
 
@@ -45,9 +45,10 @@ impl Offer {
         template: &Template,
         locale: Option<&str>,
         data: &serde_json::Value,
+        own: OwnValues<'_>,
     ) -> Result<Rendered, TemplateError> {
         let book = self.book.as_ref().ok_or(TemplateError::NoEngine)?;
-        book.render(template, locale, data)
+        book.render(template, locale, data, own)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     offer::Offer,
     routes::categories,
     store::{NewNotification, TemplateUse},
-    templates::TemplateError,
+    templates::{OwnValues, TemplateError},
 };
 
 /// The most targets of one notification.
@@ -373,7 +373,7 @@ impl Check<'_> {
             self.fail("/data", "must be at most 32768 bytes encoded");
             return None;
         }
-        match self.offer.render(template, None, &data) {
+        match self.offer.render(template, None, &data, OwnValues::default()) {
             Ok(rendered) => {
                 let template = TemplateUse {
                     name,

@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal as _, time::Duration};
 
-use carillon_domain::{Category, ChannelKind, DeliveryId, ExternalUserId};
+use carillon_domain::{Address, Category, ChannelKind, DeliveryId, ExternalUserId};
 use clap::{ArgGroup, Args, Subcommand};
 use http::Method;
 use serde::Deserialize;
@@ -49,6 +49,10 @@ struct Filter {
     #[arg(long, value_name = "USER")]
     user: Option<ExternalUserId>,
 
+    /// Only to this address, or to the endpoint with this id
+    #[arg(long, value_name = "ADDRESS", visible_alias = "endpoint")]
+    address: Option<Address>,
+
     /// Only those that died at this time or later: 2026-12-24T18:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<jiff::Timestamp>,
@@ -62,6 +66,7 @@ impl Filter {
             ("category", self.category.as_ref().map(ToString::to_string)),
             ("reason", self.reason.clone()),
             ("user", self.user.as_ref().map(|user| user.as_str().to_owned())),
+            ("address", self.address.as_ref().map(ToString::to_string)),
             ("since", self.since.map(|at| at.to_string())),
         ]
         .into_iter()
@@ -89,14 +94,14 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true).multiple(true)
-    .args(["id", "all", "channel", "category", "reason", "user", "since"]))]
+    .args(["id", "all", "channel", "category", "reason", "user", "address", "since"]))]
 pub(super) struct Redrive {
     /// Their ids, dlv_..., at most 1,000
-    #[arg(conflicts_with_all = ["all", "channel", "category", "reason", "user", "since"])]
+    #[arg(conflicts_with_all = ["all", "channel", "category", "reason", "user", "address", "since"])]
     id: Vec<DeliveryId>,
 
     /// All there are
-    #[arg(long, conflicts_with_all = ["channel", "category", "reason", "user", "since"])]
+    #[arg(long, conflicts_with_all = ["channel", "category", "reason", "user", "address", "since"])]
     all: bool,
 
     #[command(flatten)]

@@ -3,6 +3,7 @@
 use std::{error::Error as _, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use carillon_domain::TenantId;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Answer, Guard, OutboundConfig, Resolve, SystemResolver,
-    connector::{ConnectError, Connector},
+    connector::{ASKER, ConnectError, Connector},
     lookups::Lookups,
     roots,
 };
@@ -153,14 +154,20 @@ impl Outbound {
         self.excerpt
     }
 
-    /// Sends a request and reads its answer. Of the body the first `keep` bytes are kept, at most as many as the
+    /// Sends a tenant's request and reads its answer. Of the body the first `keep` bytes are kept, at most as many as the
     /// configuration allows to be read. An answer whose head came in time is an answer, however its body ends.
     ///
     /// # Errors
     /// When there is no answer. Whether the server saw the request, nobody knows, except after [`SendError::Refused`].
-    pub async fn send(&self, request: Request<Full<Bytes>>, keep: usize) -> Result<Answer, SendError> {
+    pub async fn send(
+        &self,
+        tenant: &TenantId,
+        request: Request<Full<Bytes>>,
+        keep: usize,
+    ) -> Result<Answer, SendError> {
         let deadline = Instant::now() + self.total;
-        let response = timeout_at(deadline, self.client.request(request))
+        let response = ASKER.scope(Some(tenant.clone()), self.client.request(request));
+        let response = timeout_at(deadline, response)
             .await
             .map_err(|_| SendError::Timeout)?
             .map_err(|error| cause(&error))?;

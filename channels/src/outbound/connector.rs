@@ -19,9 +19,14 @@ use tower::Service;
 use super::{
     Guard,
     guard::{Target, TargetHost},
-    lookups::{LookupError, Lookups},
+    lookups::{Asker, LookupError, Lookups},
     stream::Stream,
 };
+
+tokio::task_local! {
+    /// Whose request is being sent: the client's pool tells a connector where to and no more.
+    pub(super) static ASKER: Asker;
+}
 
 /// Addresses of one name that are tried, each with its share of the time.
 const TRIED: usize = 4;
@@ -66,11 +71,13 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let this = self.clone();
+        // Asked here: the connection may outlive the request.
+        let asker = ASKER.try_with(Clone::clone).unwrap_or_default();
         // Bounded here and not by the request, so that a connection whose request has gone away ends too. What waits for its
         // turn to be looked up is bounded by itself: that is no time of the host's.
         Box::pin(async move {
             let target = this.guard.check_uri(&uri).map_err(|_| ConnectError::Refused)?;
-            let addresses = this.addresses(&target).await?;
+            let addresses = this.addresses(&asker, &target).await?;
             timeout(this.patience, this.open(target, &addresses))
                 .await
                 .unwrap_or(Err(ConnectError::Slow))
@@ -98,11 +105,11 @@ impl Connector {
     }
 
     /// Every answer must be fit: a name that leads to both sides is somebody's attempt to choose at the last moment.
-    async fn addresses(&self, target: &Target) -> Result<Arc<[IpAddr]>, ConnectError> {
+    async fn addresses(&self, asker: &Asker, target: &Target) -> Result<Arc<[IpAddr]>, ConnectError> {
         let addresses = match &target.host {
             // Checked with the target.
             TargetHost::Address(address) => return Ok(Arc::from([*address])),
-            TargetHost::Name(name) => self.lookups.addresses(name).await,
+            TargetHost::Name(name) => self.lookups.addresses(asker, name).await,
         };
         let addresses = addresses.map_err(|error| match error {
             LookupError::Name => ConnectError::Name,

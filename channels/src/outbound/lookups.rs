@@ -1,15 +1,20 @@
-//! Lookups of names: shared, kept for a while, and so many at a time for one owner that nobody's names stop the others'.
+//! Lookups of names: shared, kept for a while, and so many at a time for one owner and for one tenant that nobody's names
+//! stop the others'.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use carillon_domain::TenantId;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, SemaphorePermit, watch},
     time::{Instant, timeout},
 };
 
@@ -19,15 +24,25 @@ use super::Resolve;
 const LOOKUPS: usize = 64;
 /// Of these, for one registrable domain: what hangs is mostly of one owner.
 const PER_OWNER: usize = 4;
+/// Of these, for one tenant: whoever has many domains.
+const PER_TENANT: usize = 8;
 /// Names of one registrable domain that are being looked up, or wait for it.
 const WAITING_PER_OWNER: usize = 256;
+/// Names of one tenant that are being looked up, or wait for it.
+const WAITING_PER_TENANT: usize = 512;
 /// Names that are being looked up, or wait for it.
 const WAITING: usize = 4_096;
 /// Answers that are kept.
 const KEPT: usize = 8_192;
+/// How long after its time an answer still serves while the name is looked up anew. It is checked at each connect, like a new
+/// one.
+const STALE: Duration = Duration::from_secs(600);
 
 /// What a name has, to all who asked.
 type Answer = Result<Arc<[IpAddr]>, LookupError>;
+
+/// Whose request needs the name; nobody's of no tenant.
+pub(super) type Asker = Option<TenantId>;
 
 /// Why there is no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +61,31 @@ enum Stage {
     Answered(Answer),
 }
 
+/// A lookup, for all who want it. Each tenant that does waits for a turn of its own; the first one has it asked.
+struct Lookup {
+    stage: watch::Sender<Stage>,
+    is_asked: AtomicBool,
+}
+
+/// A tenant that waits for a turn of a lookup.
+struct Waits {
+    name: String,
+    asker: Asker,
+    /// The owner's and the tenant's own.
+    turns: (Arc<Semaphore>, Arc<Semaphore>),
+    stage: watch::Receiver<Stage>,
+    lookup: Arc<Lookup>,
+}
+
 /// What is known of a name.
-enum Known {
-    Soon(watch::Receiver<Stage>),
-    Until(Instant, Answer),
+#[derive(Default)]
+struct Known {
+    /// Until when it counts, and what it is.
+    kept: Option<(Instant, Answer)>,
+    /// The lookup under way; gone where it broke off, which tells nobody anything.
+    soon: Weak<Lookup>,
+    /// Who waits for a turn of it.
+    askers: HashSet<Asker>,
 }
 
 /// All lookups of a way out.
@@ -64,7 +100,8 @@ pub(super) struct Lookups {
 #[derive(Default)]
 struct State {
     names: HashMap<String, Known>,
-    owners: HashMap<String, Weak<Semaphore>>,
+    owners: Turns<String>,
+    tenants: Turns<Asker>,
     running: usize,
 }
 
@@ -81,11 +118,11 @@ impl Lookups {
         })
     }
 
-    /// The addresses of a name. Who asks while somebody else does waits for the same answer.
-    pub(super) async fn addresses(self: &Arc<Self>, name: &str) -> Answer {
-        let mut stage = match self.known(name)? {
-            Known::Until(_, answer) => return answer,
-            Known::Soon(stage) => stage,
+    /// The addresses of a name. Who asks while somebody else does waits for the same answer, or has the last one.
+    pub(super) async fn addresses(self: &Arc<Self>, asker: &Asker, name: &str) -> Answer {
+        let mut stage = match self.known(asker, name) {
+            Ok(stage) => stage,
+            Err(known) => return known,
         };
         let turn = stage.wait_for(|stage| !matches!(stage, Stage::Waiting));
         match timeout(self.patience / 2, turn).await {
@@ -102,80 +139,171 @@ impl Lookups {
         }
     }
 
-    /// What is known, or the lookup that was begun.
-    fn known(self: &Arc<Self>, name: &str) -> Result<Known, LookupError> {
+    /// The lookup to wait for, or at once what is known.
+    fn known(self: &Arc<Self>, asker: &Asker, name: &str) -> Result<watch::Receiver<Stage>, Answer> {
         let mut state = self.state.lock();
-        match state.names.get(name) {
-            // A lookup that broke off tells nobody anything.
-            Some(Known::Soon(stage)) if stage.has_changed().is_ok() => return Ok(Known::Soon(stage.clone())),
-            Some(Known::Until(until, answer)) if Instant::now() < *until => {
-                return Ok(Known::Until(*until, answer.clone()));
-            }
-            _ => {}
+        let known = state.names.get(name);
+        let last = known.and_then(|known| known.kept.clone());
+        let now = Instant::now();
+        let last = match last {
+            Some((until, answer)) if now < until => return Err(answer),
+            Some((until, answer)) if now < until + STALE => Some(answer).filter(Result::is_ok),
+            _ => None,
+        };
+        let lookup = known.and_then(|known| known.soon.upgrade());
+        let waits_already = known.is_some_and(|known| known.askers.contains(asker));
+        let waits = match lookup {
+            Some(lookup) if waits_already || lookup.is_asked.load(Ordering::Relaxed) => Ok(lookup),
+            lookup => self.begin(&mut state, asker, name, lookup),
+        };
+        // Under the lock: whoever gives up looks there for those who wait.
+        match (last, waits) {
+            (Some(last), _) => Err(last),
+            (None, Ok(lookup)) => Ok(lookup.stage.subscribe()),
+            (None, Err(busy)) => Err(Err(busy)),
         }
-        if state.running >= WAITING {
-            return Err(LookupError::Busy);
-        }
-        let owner = state.owner(name);
-        // One of them is here.
-        if Arc::strong_count(&owner) > WAITING_PER_OWNER {
-            return Err(LookupError::Busy);
-        }
-        state.make_room();
-        state.running += 1;
-        let (tell, stage) = watch::channel(Stage::Waiting);
-        state.names.insert(name.to_owned(), Known::Soon(stage.clone()));
-        drop(state);
-        // On its own: whoever asked first may go away, and the others still want to know.
-        tokio::spawn(Arc::clone(self).look_up(name.to_owned(), owner, tell));
-        Ok(Known::Soon(stage))
     }
 
-    async fn look_up(self: Arc<Self>, name: String, owner: Arc<Semaphore>, tell: watch::Sender<Stage>) {
+    /// Lets a tenant wait for a turn, for a lookup that others wait for or for a new one.
+    fn begin(
+        self: &Arc<Self>,
+        state: &mut State,
+        asker: &Asker,
+        name: &str,
+        lookup: Option<Arc<Lookup>>,
+    ) -> Result<Arc<Lookup>, LookupError> {
+        let turns = if state.running < WAITING {
+            let owner = registrable(name);
+            let owner = state.owners.of(owner.to_owned(), PER_OWNER, WAITING_PER_OWNER);
+            let tenant = state.tenants.of(asker.clone(), PER_TENANT, WAITING_PER_TENANT);
+            owner.zip(tenant)
+        } else {
+            None
+        };
+        let Some((owner, tenant)) = turns else {
+            return lookup.ok_or(LookupError::Busy);
+        };
+        let lookup = match lookup {
+            Some(lookup) => lookup,
+            None => {
+                state.make_room();
+                Arc::new(Lookup {
+                    stage: watch::channel(Stage::Waiting).0,
+                    is_asked: AtomicBool::new(false),
+                })
+            }
+        };
+        state.running += 1;
+        let known = state.names.entry(name.to_owned()).or_default();
+        if !std::ptr::eq(known.soon.as_ptr(), Arc::as_ptr(&lookup)) {
+            known.soon = Arc::downgrade(&lookup);
+            known.askers.clear();
+        }
+        known.askers.insert(asker.clone());
+        // On its own: whoever asked first may go away, and the others still want to know.
+        let this = Arc::clone(self);
+        let waits = Waits {
+            name: name.to_owned(),
+            asker: asker.clone(),
+            turns: (owner, tenant),
+            stage: lookup.stage.subscribe(),
+            lookup: Arc::clone(&lookup),
+        };
+        tokio::spawn(this.look_up(waits));
+        Ok(lookup)
+    }
+
+    async fn look_up(self: Arc<Self>, waits: Waits) {
+        let Waits {
+            name,
+            asker,
+            turns,
+            mut stage,
+            lookup,
+        } = waits;
         let turn = async {
-            let own = owner.acquire().await;
+            let own = both(&turns.0, &turns.1).await;
             (own, self.all.acquire().await)
         };
         let answer = tokio::select! {
             biased;
-            (Ok(_own), Ok(_slot)) = turn => {
-                tell.send_replace(Stage::Asked);
-                let found = self.resolver.resolve(&name).await;
-                let found = found.ok().filter(|found| !found.is_empty());
-                Some(found.map(Arc::from).ok_or(LookupError::Name))
+            // Another one had its turn first.
+            () = async { drop(stage.wait_for(|stage| !matches!(stage, Stage::Waiting)).await) } => None,
+            (Some(_own), Ok(_slot)) = turn => {
+                // Nobody waits between here and there.
+                if lookup.is_asked.swap(true, Ordering::Relaxed) {
+                    None
+                } else {
+                    lookup.stage.send_replace(Stage::Asked);
+                    let found = self.resolver.resolve(&name).await;
+                    let found = found.ok().filter(|found| !found.is_empty());
+                    Some(found.map(Arc::from).ok_or(LookupError::Name))
+                }
             }
             // Everybody gave up waiting: it need not be asked.
-            () = self.abandoned(&name, &tell) => None,
+            () = self.abandoned(&name, &lookup) => None,
             else => None,
         };
         let mut state = self.state.lock();
         state.running -= 1;
-        match &answer {
-            Some(answer) if !self.kept.is_zero() => {
-                let until = Instant::now() + self.kept;
-                state.names.insert(name, Known::Until(until, answer.clone()));
+        if let Some(known) = state.names.get_mut(&name)
+            && std::ptr::eq(known.soon.as_ptr(), Arc::as_ptr(&lookup))
+        {
+            known.askers.remove(&asker);
+            if let Some(answer) = &answer {
+                known.soon = Weak::new();
+                known.askers.clear();
+                known.kept =
+                    Some((Instant::now() + self.kept, answer.clone())).filter(|_| !self.kept.is_zero());
             }
-            Some(_) => {
+            if known.kept.is_none() && known.askers.is_empty() {
                 state.names.remove(&name);
             }
-            None => {}
         }
         drop(state);
         if let Some(answer) = answer {
-            tell.send_replace(Stage::Answered(answer));
+            lookup.stage.send_replace(Stage::Answered(answer));
         }
     }
 
-    /// Until nobody but the list of names waits. Looked at now and then: who comes later must still find it.
-    async fn abandoned(&self, name: &str, tell: &watch::Sender<Stage>) {
+    /// Until nobody but those who look up waits. Looked at now and then: who comes later must still find it.
+    async fn abandoned(&self, name: &str, lookup: &Arc<Lookup>) {
         loop {
             tokio::time::sleep(self.patience).await;
             let mut state = self.state.lock();
-            if tell.receiver_count() <= 1 {
-                // Under the lock: nobody joins what is given up.
-                state.names.remove(name);
+            let Some(known) = state.names.get_mut(name) else {
+                return;
+            };
+            if !std::ptr::eq(known.soon.as_ptr(), Arc::as_ptr(lookup)) {
                 return;
             }
+            if lookup.stage.receiver_count() <= known.askers.len() {
+                // Under the lock: nobody joins what is given up.
+                known.soon = Weak::new();
+                known.askers.clear();
+                if known.kept.is_none() {
+                    state.names.remove(name);
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// A turn of the owner's and one of the tenant's; neither is held while the other is waited for.
+async fn both<'a>(
+    owner: &'a Semaphore,
+    tenant: &'a Semaphore,
+) -> Option<(SemaphorePermit<'a>, SemaphorePermit<'a>)> {
+    loop {
+        let of_tenant = tenant.acquire().await.ok()?;
+        if let Ok(of_owner) = owner.try_acquire() {
+            return Some((of_owner, of_tenant));
+        }
+        drop(of_tenant);
+        let of_owner = owner.acquire().await.ok()?;
+        if let Ok(of_tenant) = tenant.try_acquire() {
+            return Some((of_owner, of_tenant));
         }
     }
 }
@@ -187,25 +315,37 @@ impl State {
             return;
         }
         let now = Instant::now();
+        let waits = |known: &Known| !known.askers.is_empty() && known.soon.strong_count() > 0;
         self.names
-            .retain(|_, known| !matches!(known, Known::Until(until, _) if *until <= now));
+            .retain(|_, known| waits(known) || known.kept.as_ref().is_some_and(|(until, _)| now < *until));
         if self.names.len() >= KEPT {
-            self.names.retain(|_, known| matches!(known, Known::Soon(_)));
+            self.names.retain(|_, known| waits(known));
         }
     }
+}
 
-    /// The turns of the name's owner.
-    fn owner(&mut self, name: &str) -> Arc<Semaphore> {
-        let owner = registrable(name);
-        if let Some(turns) = self.owners.get(owner).and_then(Weak::upgrade) {
-            return turns;
+/// The turns of everybody who wants one.
+struct Turns<K>(HashMap<K, Weak<Semaphore>>);
+
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + std::hash::Hash> Turns<K> {
+    /// Somebody's turns, of which there are so many; none where too many wait for them.
+    fn of(&mut self, whose: K, turns: usize, waiting: usize) -> Option<Arc<Semaphore>> {
+        if let Some(turns) = self.0.get(&whose).and_then(Weak::upgrade) {
+            // One of them is here.
+            return Some(turns).filter(|turns| Arc::strong_count(turns) <= waiting);
         }
-        if self.owners.len() >= WAITING {
-            self.owners.retain(|_, turns| turns.strong_count() > 0);
+        if self.0.len() >= WAITING {
+            self.0.retain(|_, turns| turns.strong_count() > 0);
         }
-        let turns = Arc::new(Semaphore::new(PER_OWNER));
-        self.owners.insert(owner.to_owned(), Arc::downgrade(&turns));
-        turns
+        let turns = Arc::new(Semaphore::new(turns));
+        self.0.insert(whose, Arc::downgrade(&turns));
+        Some(turns)
     }
 }
 
@@ -227,10 +367,7 @@ fn registrable(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
+    use std::{io, sync::atomic::AtomicUsize};
 
     use async_trait::async_trait;
 
@@ -271,12 +408,17 @@ mod tests {
         let mut hanging = tokio::task::JoinSet::new();
         for n in 0..500 {
             let lookups = Arc::clone(&lookups);
-            hanging.spawn(async move { lookups.addresses(&format!("a{n}.evil.example")).await });
+            hanging.spawn(async move { lookups.addresses(&None, &format!("a{n}.evil.example")).await });
         }
         tokio::task::yield_now().await;
         for n in 0..100 {
             let begun = Instant::now();
-            assert!(lookups.addresses(&format!("hooks{n}.example.org")).await.is_ok());
+            assert!(
+                lookups
+                    .addresses(&None, &format!("hooks{n}.example.org"))
+                    .await
+                    .is_ok()
+            );
             assert_eq!(begun.elapsed(), Duration::ZERO, "no time passes");
         }
         let mut said = hanging.join_all().await;
@@ -301,30 +443,107 @@ mod tests {
         let (servers, lookups) = lookups();
         let asked = |_| {
             let lookups = Arc::clone(&lookups);
-            async move { lookups.addresses("hooks.example.org").await }
+            async move { lookups.addresses(&None, "hooks.example.org").await }
         };
         let all: tokio::task::JoinSet<_> = (0..50).map(asked).collect();
         assert!(all.join_all().await.iter().all(Result::is_ok));
         for _ in 0..3 {
             assert_eq!(
-                lookups.addresses("none.example.org").await,
+                lookups.addresses(&None, "none.example.org").await,
                 Err(LookupError::Name)
             );
         }
         assert_eq!(servers.asked.load(Ordering::SeqCst), 2, "failures are kept too");
         tokio::time::sleep(A_WHILE).await;
-        assert!(lookups.addresses("hooks.example.org").await.is_ok());
+        assert!(lookups.addresses(&None, "hooks.example.org").await.is_ok());
+        tokio::task::yield_now().await;
         assert_eq!(servers.asked.load(Ordering::SeqCst), 3);
+    }
+
+    fn tenant(name: &str) -> Asker {
+        Some(name.parse().expect("a tenant"))
+    }
+
+    /// A tenant with many domains that hang.
+    fn hang(lookups: &Arc<Lookups>) -> tokio::task::JoinSet<Answer> {
+        let mut hanging = tokio::task::JoinSet::new();
+        for n in 0..100 {
+            let lookups = Arc::clone(lookups);
+            hanging.spawn(async move {
+                let name = format!("hooks.evil{n}.example");
+                lookups.addresses(&tenant("acme"), &name).await
+            });
+        }
+        hanging
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_with_many_owners_holds_up_no_other_tenant() {
+        let (servers, lookups) = lookups();
+        let hanging = hang(&lookups);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(servers.asked.load(Ordering::SeqCst), PER_TENANT);
+        let begun = Instant::now();
+        // It waits for this one too; the other one does not wait for it.
+        let shared = {
+            let lookups = Arc::clone(&lookups);
+            tokio::spawn(async move { lookups.addresses(&tenant("acme"), "hooks.example.org").await })
+        };
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!shared.is_finished());
+        let other = tenant("initech");
+        assert!(lookups.addresses(&other, "hooks.example.org").await.is_ok());
+        assert!(lookups.addresses(&other, "hooks.example.com").await.is_ok());
+        assert_eq!(shared.await.ok().map(|answer| answer.is_ok()), Some(true));
+        assert_eq!(begun.elapsed(), Duration::ZERO, "no time passes");
+        drop(hanging);
+        tokio::time::sleep(3 * PATIENCE).await;
+        assert_eq!(
+            lookups.state.lock().running,
+            PER_TENANT,
+            "what nobody waits for is given up"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_known_last_serves_while_nobody_can_be_asked() {
+        let (servers, lookups) = lookups();
+        let acme = tenant("acme");
+        assert!(lookups.addresses(&acme, "hooks.example.org").await.is_ok());
+        tokio::time::sleep(A_WHILE).await;
+        let hanging = hang(&lookups);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for _ in 0..3 {
+            let begun = Instant::now();
+            assert!(lookups.addresses(&acme, "hooks.example.org").await.is_ok());
+            assert_eq!(begun.elapsed(), Duration::ZERO, "no time passes");
+            tokio::time::sleep(A_WHILE).await;
+        }
+        drop(hanging);
+        assert_eq!(servers.asked.load(Ordering::SeqCst), 1 + PER_TENANT);
+        // Not for ever.
+        tokio::time::sleep(STALE).await;
+        assert_eq!(
+            lookups.addresses(&acme, "hooks.example.org").await,
+            Err(LookupError::Busy)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded() {
         let (_, lookups) = lookups();
         for n in 0..KEPT + 10 {
-            assert!(lookups.addresses(&format!("a{n}.example.org")).await.is_ok());
+            assert!(
+                lookups
+                    .addresses(&None, &format!("a{n}.example.org"))
+                    .await
+                    .is_ok()
+            );
         }
         assert!(lookups.state.lock().names.len() <= KEPT);
-        assert!(lookups.state.lock().owners.len() <= WAITING);
+        assert!(lookups.state.lock().owners.0.len() <= WAITING);
     }
 
     #[test]

@@ -147,7 +147,8 @@ impl Channel for WebhookChannel {
                 });
             }
         };
-        match self.outbound.send(request, acknowledged::MOST).await {
+        let keep = acknowledged::MOST;
+        match self.outbound.send(&work.tenant, request, keep).await {
             Ok(answer) => Report {
                 outcome: classify::by_answer(answer.status, &answer.headers, self.clock.now()),
                 status: Some(answer.status.as_u16()),

@@ -17,7 +17,7 @@ use carillon_channels::{
     webhook::WebhookChannel,
 };
 use carillon_domain::{
-    Fault, Outcome, SystemClock,
+    Fault, Outcome, SystemClock, TenantId,
     ports::{Channel as _, Report},
 };
 use carillon_runtime::config::Span;
@@ -148,7 +148,10 @@ async fn a_forbidden_listener_sees_no_connection_whatever_stands_in_the_url() {
             {
                 continue; // It would leave this machine.
             }
-            let refused = outbound.send(request, 0).await.expect_err(&url);
+            let refused = outbound
+                .send(&TenantId::default(), request, 0)
+                .await
+                .expect_err(&url);
             assert!(
                 matches!(refused, SendError::Refused | SendError::Name | SendError::Broken),
                 "{url}: {refused}"
@@ -164,7 +167,14 @@ async fn a_forbidden_listener_sees_no_connection_whatever_stands_in_the_url() {
     let request = Request::post(forbidden.url())
         .body(Full::new(Bytes::new()))
         .unwrap();
-    assert_eq!(allowed.send(request, 0).await.unwrap().status, 204);
+    assert_eq!(
+        allowed
+            .send(&TenantId::default(), request, 0)
+            .await
+            .unwrap()
+            .status,
+        204
+    );
     assert_eq!(forbidden.connections(), 1);
 }
 

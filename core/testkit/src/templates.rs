@@ -6,7 +6,8 @@ use carillon_domain::{
 };
 use serde_json::Value;
 
-/// The smallest template language: `{{ name }}` stands for the text of that name in the data, and nothing else is special.
+/// The smallest template language: `{{ name }}` stands for the text of that name in the data, `{{ a.b }}` for one within
+/// an object, and nothing else is special.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PlainTemplates;
 
@@ -68,8 +69,10 @@ fn fill(form: &str, text: &str, data: &Value) -> Result<String, TemplateFault> {
         let (name, after) = after
             .split_once("}}")
             .ok_or_else(|| fault(form, "a {{ has no }}"))?;
-        let value = data
-            .get(name.trim())
+        let value = name
+            .trim()
+            .split('.')
+            .try_fold(data, |value, name| value.get(name))
             .and_then(Value::as_str)
             .ok_or_else(|| fault(form, "the data has no such text"))?;
         filled.push_str(before);

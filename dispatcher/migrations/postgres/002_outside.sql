@@ -38,6 +38,8 @@ CREATE UNIQUE INDEX deliveries_outside ON deliveries (tenant, id) WHERE channel 
 CREATE INDEX deliveries_endpoint ON deliveries (tenant, address, id) WHERE channel = 'webhook';
 -- What the far end calls it: news from there may name nothing else.
 CREATE INDEX deliveries_provider ON deliveries (tenant, channel, provider_id) WHERE provider_id IS NOT NULL;
+-- A bounce names no tenant: one relay sends for all.
+CREATE INDEX deliveries_email ON deliveries (id) WHERE channel = 'email';
 CREATE INDEX deliveries_collapse ON deliveries (tenant, user_id, collapse) WHERE collapse IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (tenant, id) WHERE state = 'dead';
 -- Small: what waits has a row in `delivery_queue`, and the tally says so.
@@ -161,6 +163,8 @@ CREATE TABLE endpoints (
     reason TEXT,
     -- Since when nothing but failures came back; null after a success.
     failing_since BIGINT,
+    -- The last failure, to the hour.
+    failed_at BIGINT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)

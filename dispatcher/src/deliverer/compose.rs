@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::store::outside::{
     Brings, LeasedDelivery, NotificationSource, SealedSecret, Sources, StoredTemplate,
 };
-use crate::{links::SignedLinks, store::catalog::OptOut, verification::SealedCode};
+use crate::{links::SignedLinks, store::catalog::OptOut, templates::OwnValues, verification::SealedCode};
 
 /// Why no work could be made of a delivery. Each is for the delivery's reason, and none passes by waiting.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +152,13 @@ impl Composer {
                     .notifications
                     .get(&(tenant.clone(), id))
                     .ok_or(ComposeError::Gone)?;
-                let Rendered { content, forms } = self.said(delivery, source, sources)?;
+                let unsubscribe = self.unsubscribe(delivery, source);
+                let preferences = self.preferences(delivery, source);
+                let own = OwnValues {
+                    unsubscribe: unsubscribe.as_deref(),
+                    preferences: preferences.as_deref(),
+                };
+                let Rendered { content, forms } = self.said(delivery, source, sources, own)?;
                 let name = |user| names.get(&(tenant.clone(), user)).cloned();
                 Message::Notification(Box::new(NotificationMessage {
                     notification: id,
@@ -163,8 +169,8 @@ impl Composer {
                     forms,
                     locale: delivery.locale.clone(),
                     user: delivery.user.and_then(name),
-                    unsubscribe: self.unsubscribe(delivery, source),
-                    preferences: self.preferences(delivery, source),
+                    unsubscribe,
+                    preferences,
                 }))
             }
         };
@@ -220,6 +226,7 @@ impl Composer {
         delivery: &LeasedDelivery,
         source: &NotificationSource,
         sources: &Sources,
+        own: OwnValues<'_>,
     ) -> Result<Rendered, ComposeError> {
         if let Some((name, version)) = &source.template
             && let Some(code) = SealedCode::read(name, source.data.as_deref())
@@ -239,6 +246,7 @@ impl Composer {
             let stored = sources.templates.get(&key).ok_or(ComposeError::Gone)?;
             let data = source.data.as_deref().unwrap_or("{}");
             let data = serde_json::from_str(data).map_err(|_| ComposeError::Unreadable)?;
+            let data = own.beside(data);
             let own = templates.render(localized(stored, delivery.locale.as_deref())?, &data);
             // As in the inbox: where the recipient's language fails, he gets the default's, which acceptance rendered.
             return own

@@ -16,8 +16,8 @@ pub struct DeliveryConfig {
     pub width: usize,
     /// The same for single channels, by their names; others use `width`.
     pub channel_width: BTreeMap<String, usize>,
-    /// Attempts that one node makes at the same time in all lanes together. The last quarter is kept for lanes that have
-    /// none under way.
+    /// Attempts that one node makes at the same time in all lanes together. A tenant has at most three
+    /// times as many of them as are free, so that the last ones are for the others.
     pub total_width: usize,
     /// Deliveries that one transaction hands out or settles at the most.
     pub batch: usize,

@@ -62,6 +62,8 @@ pub(crate) struct Endpoints {
     pub(crate) config: WebhooksConfig,
     /// Wakes who tries deliveries.
     pub(crate) deliverer: Arc<Wake>,
+    /// Wakes who plans what is accepted.
+    pub(crate) relay: Arc<Wake>,
     /// Wakes who ends what waits for endpoints that are closed.
     pub(crate) closer: Arc<Wake>,
 }
@@ -211,6 +213,7 @@ impl Endpoints {
         if !self.store.delete_endpoint(now, tenant, id).await? {
             return Err(EndpointError::NotFound);
         }
+        self.deliverer.wake();
         self.closer.wake();
         Ok(())
     }

@@ -79,14 +79,16 @@ impl Endpoints {
         Ok(())
     }
 
-    /// Endpoints were disabled: it is said, and what waits for them ends.
+    /// Endpoints were disabled: it is said, in a notification too, and what waits for them ends.
     pub(crate) fn closed(&self, disabled: &[(TenantId, EndpointId, String)]) {
         for (tenant, endpoint, reason) in disabled {
             metrics::counter!("carillon_webhook_endpoints_disabled_total").increment(1);
+            metrics::counter!("carillon_dispatcher_accepted_total").increment(1);
             tracing::warn!(%tenant, %endpoint, reason, "a webhook endpoint was disabled");
         }
         if !disabled.is_empty() {
             self.closer.wake();
+            self.relay.wake();
         }
     }
 

@@ -1,8 +1,15 @@
 //! Handing out: due lanes, picked as for every channel, to the worker that asks.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use carillon_domain::{ChannelKind, Timestamp, ports::Work};
+use carillon_domain::{
+    ChannelKind, TenantId, Timestamp,
+    ports::{Operation, Work},
+};
 use carillon_runtime::http::Served;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -219,6 +226,11 @@ impl Remote {
         };
         let mut next = lanes.first().map(|lane| lane.due_at);
         lanes.retain(|lane| lane.due_at <= now);
+        if *served == Served::All && !lanes.is_empty() {
+            // Whoever brings the channel himself shows nobody else what he sends.
+            let own: HashSet<TenantId> = self.store.announcers(kind).await?.into_iter().collect();
+            lanes.retain(|lane| !own.contains(&lane.key.tenant));
+        }
         if lanes.is_empty() {
             if *served == Served::All {
                 next = self.store.next_lane_due(kinds).await?;
@@ -327,11 +339,27 @@ impl Remote {
         }
         after_ends(&*self.directory, &handed.ended).await;
         let composed = self.composed(deliveries.clone(), until).await;
-        if composed.is_err() {
+        let Ok(mut composed) = composed else {
             self.give_back(deliveries).await;
             return Ok(Default::default());
+        };
+        if composed
+            .iter()
+            .any(|one| one.work.operation == Operation::Replace)
+            && let Some(kind) = deliveries.first().map(|delivery| &delivery.key.channel)
+            && !self
+                .announced(served, kind)
+                .await
+                .is_ok_and(|row| row.capabilities.replace)
+        {
+            // It was announced anew since it was planned.
+            for Handing { work, .. } in &mut composed {
+                if work.operation == Operation::Replace {
+                    (work.operation, work.provider_id) = (Operation::Deliver, None);
+                }
+            }
         }
-        Ok((composed?, deliveries, committed))
+        Ok((composed, deliveries, committed))
     }
 
     /// The work of leased deliveries. What no work can be made of is answered here.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use carillon_domain::{
-    Category, ChannelKind, DeliveryId, ExternalUserId, RedriveId, Scope, TenantId, Timestamp,
+    Address, Category, ChannelKind, DeliveryId, ExternalUserId, RedriveId, Scope, TenantId, Timestamp,
     ports::Unavailable,
 };
 use carillon_runtime::http::{ApiJson, Caller, IdPath, Listing, Page, Paged, Problem, require_scope};
@@ -40,6 +40,10 @@ pub(super) struct DeadLetterFilter {
     /// Only for this user.
     #[param(value_type = Option<String>)]
     user: Option<ExternalUserId>,
+    /// Only to this address, in its channel's spelling, or to the endpoint with this id.
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    address: Option<Address>,
     /// Only those that died at this time or later.
     since: Option<Timestamp>,
 }
@@ -265,6 +269,7 @@ async fn resolved(
         category: filter.category,
         reason: filter.reason,
         user,
+        address: filter.address,
         since: filter.since,
     }))
 }

@@ -17,6 +17,7 @@ use crate::{
     broadcasts::audiences_of,
     offer::Offer,
     store::{Lease, NewNotification, NotificationRow, PlanJob, PlanPart, StoredTarget, ladder::foresee},
+    templates::OwnValues,
 };
 
 /// How many of an audience are shown.
@@ -263,7 +264,7 @@ fn text(row: &NotificationRow, offer: &Offer, locale: Option<Arc<str>>) -> Resul
         && let Some(template) = offer.templates.get(&used.name)
     {
         let data = serde_json::from_str(&used.data).map_err(unreadable)?;
-        let rendered = offer.render(template, locale.as_deref(), &data)?;
+        let rendered = offer.render(template, locale.as_deref(), &data, OwnValues::SAMPLES)?;
         return Ok(DryText {
             locale,
             content: Arc::unwrap_or_clone(rendered.content),

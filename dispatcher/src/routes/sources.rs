@@ -249,7 +249,7 @@ pub(super) async fn delete(
         (status = 202, description = "Accepted, durably", body = TakenAnswer),
         (status = 200, description = "Understood, and nothing is sent", body = TakenAnswer),
         (status = 401, description = "Neither the source's own credential nor an API key"),
-        (status = 422, description = "The payload does not fit the mapping; pointers lead into the payload"),
+        (status = 422, description = "Nothing of the payload fits the mapping; pointers lead into the payload. Where something does, the rest is under `ignored`"),
         (status = 503, description = "Overloaded, or the store is away"),
     ),
 )]
@@ -288,8 +288,9 @@ struct BouncedDelivery {
 
 /// Takes a bounce in: a raw delivery status notification (RFC 3464), at most 1 MiB. An email that is lost is a
 /// dead letter with the reason, and its notification gets the receipt `failed`; a dead address is suppressed and retired. A
-/// report about another mailbox than the delivery's own, of a forwarded copy, is a receipt alone. Needs the token of the source `dsn`, or an API key with the scope
-/// `notifications:write`. Taken in twice, it is as once.
+/// report about another mailbox than the delivery's own, of a forwarded copy, is a receipt alone. Needs the token of the source `dsn`, an API key with the scope
+/// `notifications:write`, or, for the deliveries of every tenant, a worker's key for all tenants with the scope
+/// `channel:email`. Taken in twice, it is as once.
 #[utoipa::path(
     post,
     path = "/v1/in/dsn",

@@ -24,7 +24,7 @@ pub(super) struct SuppressionAnswer {
     channel: ChannelKind,
     #[schema(value_type = String)]
     address: Address,
-    /// `bounced`, `complained`, `gone` or `manual`.
+    /// `bounced`, `gone` or `manual`.
     reason: String,
     #[schema(required)]
     detail: Option<String>,

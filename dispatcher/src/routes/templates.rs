@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::{
     Dispatcher,
     store::catalog::TemplateWrite,
-    templates::{MOST, Template, TemplateBook, TemplateError, is_locale},
+    templates::{MOST, OwnValues, Template, TemplateBook, TemplateError, is_locale},
 };
 
 /// The name of the list, for its cursors.
@@ -327,7 +327,7 @@ pub(super) async fn preview(
     );
     let rendered = dispatcher
         .previews
-        .run(move || book.render(&source, Some(&chosen), &data));
+        .run(move || book.render(&source, Some(&chosen), &data, OwnValues::SAMPLES));
     let Rendered { content, forms } = rendered.await??;
     Ok(Json(PreviewAnswer {
         locale,

@@ -3,21 +3,24 @@
 //! A bounce comes from anybody who knows where bounces go. So it is believed only where it names a delivery of the tenant,
 //! whose id is in the `Message-ID` that we gave, and only where it is about that delivery's own address is that address
 //! suppressed.
+//!
+//! One relay sends for all tenants and a bounce names none. Whoever gets them all hands them over with a worker's key for
+//! all tenants: the delivery's id, which nobody guesses, says whose it is.
 
 use std::error::Error;
 
-use axum::extract::Request;
+use axum::extract::{FromRequestParts as _, Request};
 use bytes::{Bytes, BytesMut};
 use carillon_domain::{
-    ChannelKind, DeliveryId, SourceName, TenantId,
+    Caller as Kind, ChannelKind, DeliveryId, Scope, SourceName, TenantId,
     ports::{Bounce, Unavailable},
 };
-use carillon_runtime::http::{BodyLimit, Problem, read_body};
+use carillon_runtime::http::{BodyLimit, Caller, Problem, Served, read_body, require_channel, require_scope};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 
 use super::{
     register::DSN,
-    take::{TakeError, admit},
+    take::{TakeError, by_secret},
 };
 use crate::{
     Dispatcher,
@@ -34,6 +37,9 @@ pub(crate) struct BouncedIn {
     pub(crate) ignored: Vec<&'static str>,
 }
 
+/// Said of what names no delivery that the reporter may tell of.
+const UNKNOWN: &str = "there is no such delivery by email";
+
 /// The largest message: most bounces return the whole of what they are about.
 pub(crate) const DSN_BODY: BodyLimit = BodyLimit(1024 * 1024);
 
@@ -41,7 +47,7 @@ pub(crate) const DSN_BODY: BodyLimit = BodyLimit(1024 * 1024);
 pub(crate) async fn take_bounce(dispatcher: &Dispatcher, incoming: Request) -> Result<BouncedIn, TakeError> {
     let name: SourceName = DSN.parse().map_err(|_| TakeError::NotFound)?;
     let (mut parts, body) = incoming.into_parts();
-    let (tenant, _, _) = admit(dispatcher, &name, &mut parts).await?;
+    let from = reporter(dispatcher, &name, &mut parts).await?;
     let head = head(&parts)?;
     let body = read_body(Request::from_parts(parts, body))
         .await
@@ -61,7 +67,7 @@ pub(crate) async fn take_bounce(dispatcher: &Dispatcher, incoming: Request) -> R
     })?;
     let mut taken = BouncedIn::default();
     for bounce in bounces {
-        match one(dispatcher, &tenant, bounce).await? {
+        match one(dispatcher, &from, bounce).await? {
             Ok(bounced) => taken.bounced.push(bounced),
             Err(why) => taken.ignored.push(why),
         }
@@ -69,9 +75,34 @@ pub(crate) async fn take_bounce(dispatcher: &Dispatcher, incoming: Request) -> R
     Ok(taken)
 }
 
+/// Of whose deliveries a bounce may tell.
+async fn reporter(
+    dispatcher: &Dispatcher,
+    name: &SourceName,
+    parts: &mut Parts,
+) -> Result<Served, TakeError> {
+    if let Some((tenant, _, _)) = by_secret(dispatcher, name, parts).await? {
+        return Ok(Served::Tenant(tenant));
+    }
+    let Caller(principal) = Caller::from_request_parts(parts, &())
+        .await
+        .map_err(TakeError::Refused)?;
+    if matches!(principal.caller, Kind::Worker(_)) {
+        return require_channel(&principal, &email()?).map_err(TakeError::Refused);
+    }
+    require_scope(&principal, Scope::NotificationsWrite).map_err(TakeError::Refused)?;
+    Ok(Served::Tenant(principal.tenant))
+}
+
+fn email() -> Result<ChannelKind, Unavailable> {
+    ChannelKind::EMAIL
+        .parse()
+        .map_err(|error| Unavailable::new("naming the channel", error))
+}
+
 async fn one(
     dispatcher: &Dispatcher,
-    tenant: &TenantId,
+    from: &Served,
     bounce: Bounce,
 ) -> Result<Result<(DeliveryId, bool), &'static str>, Unavailable> {
     let Some(delivery) = bounce.delivery else {
@@ -80,12 +111,21 @@ async fn one(
     if !bounce.failed {
         return Ok(Err("it is no failure"));
     }
+    let tenant = match from {
+        Served::Tenant(tenant) => Some(tenant.clone()),
+        Served::All => dispatcher
+            .store
+            .email_tenant(delivery)
+            .await
+            .map_err(Unavailable::from)?,
+    };
+    let Some(tenant) = &tenant else {
+        return Ok(Err(UNKNOWN));
+    };
     // Whoever forwards mail sends us the bounces of where it goes: nothing is known of his own mailbox then.
     let own = is_of(dispatcher, tenant, delivery, &bounce.address).await?;
     let hard = bounce.hard && own;
-    let email: ChannelKind = ChannelKind::EMAIL
-        .parse()
-        .map_err(|error| Unavailable::new("naming the channel", error))?;
+    let email = email()?;
     let detail = bounce.detail.map(kept);
     let news = News {
         tenant: tenant.clone(),
@@ -100,7 +140,7 @@ async fn one(
     let received = dispatcher.store.receive_news(now, &email, &[news]).await;
     let NewsNoted { mut noted, ended } = received.map_err(Unavailable::from)?;
     let Some(noted) = noted.pop().flatten() else {
-        return Ok(Err("there is no such delivery by email"));
+        return Ok(Err(UNKNOWN));
     };
     let directory = dispatcher.ports.directory.as_ref();
     after_ends(directory, &ended).await;

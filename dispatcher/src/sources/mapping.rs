@@ -106,6 +106,8 @@ pub(super) enum What {
     Notify { request: Value, key: Option<String> },
     /// Nothing is sent, and why.
     Ignored(String),
+    /// The mapping does not find what it needs.
+    Unfit(FieldError),
 }
 
 impl Mapping {
@@ -189,16 +191,14 @@ impl Mapping {
         };
         let items =
             items.ok_or_else(|| vec![FieldError::new(at.clone(), "the mapping expects a list here")])?;
-        let mut errors = Vec::new();
         let mut mapped = Vec::with_capacity(items.len().min(MAX_ITEMS));
         for (index, item) in items.iter().take(MAX_ITEMS).enumerate() {
-            match self.item(format!("{at}/{index}"), Scene { item, ..whole }, base) {
-                Ok(one) => mapped.push(one),
-                Err(error) => errors.push(error),
-            }
+            let at = format!("{at}/{index}");
+            let one = self.item(at.clone(), Scene { item, ..whole }, base);
             if budget.is_spent() {
-                return Err(vec![FieldError::new(format!("{at}/{index}"), TOO_MUCH)]);
+                return Err(vec![FieldError::new(at, TOO_MUCH)]);
             }
+            mapped.push(one.unwrap_or_else(|error| Mapped::new(at, What::Unfit(error))));
         }
         if items.len() > MAX_ITEMS {
             mapped.push(Mapped::new(
@@ -208,11 +208,7 @@ impl Mapping {
                 )),
             ));
         }
-        if errors.is_empty() {
-            Ok(mapped)
-        } else {
-            Err(errors)
-        }
+        Ok(mapped)
     }
 
     fn item(&self, at: String, scene: Scene<'_>, base: &Base<'_>) -> Result<Mapped, FieldError> {

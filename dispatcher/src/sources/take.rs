@@ -134,13 +134,30 @@ pub(crate) async fn take(
     Ok(taken)
 }
 
+/// A tenant, its source, and the secret of a signature that is still to be checked.
+type Admitted = (TenantId, Option<SourceRow>, Option<Vec<u8>>);
+
 /// Whom a request comes from: its tenant, the source, and the secret that its body must be signed with, if its body is
 /// what proves it. Whom nobody knows is refused before his body is read.
-pub(super) async fn admit(
+async fn admit(dispatcher: &Dispatcher, name: &SourceName, parts: &mut Parts) -> Result<Admitted, TakeError> {
+    if let Some(admitted) = by_secret(dispatcher, name, parts).await? {
+        return Ok(admitted);
+    }
+    let tenant = sender(parts).await?;
+    let row = dispatcher
+        .store
+        .source(&tenant, name)
+        .await
+        .map_err(Unavailable::from)?;
+    Ok((tenant, row, None))
+}
+
+/// The same by the source's own secret alone; none for everybody else.
+pub(super) async fn by_secret(
     dispatcher: &Dispatcher,
     name: &SourceName,
-    parts: &mut Parts,
-) -> Result<(TenantId, Option<SourceRow>, Option<Vec<u8>>), TakeError> {
+    parts: &Parts,
+) -> Result<Option<Admitted>, TakeError> {
     let asked = tenant(parts);
     let row = dispatcher
         .store
@@ -155,20 +172,10 @@ pub(super) async fn admit(
         .as_ref()
         .is_some_and(|row| row.kind == SourceKind::Github.as_str());
     match secret {
-        Some(secret) if signs && is_signed(&parts.headers) => return Ok((asked, row, Some(secret))),
-        Some(secret) if !signs && has_token(&parts.headers, &secret) => return Ok((asked, row, None)),
-        _ => {}
+        Some(secret) if signs && is_signed(&parts.headers) => Ok(Some((asked, row, Some(secret)))),
+        Some(secret) if !signs && has_token(&parts.headers, &secret) => Ok(Some((asked, row, None))),
+        _ => Ok(None),
     }
-    let tenant = sender(parts).await?;
-    if tenant == asked {
-        return Ok((tenant, row, None));
-    }
-    let row = dispatcher
-        .store
-        .source(&tenant, name)
-        .await
-        .map_err(Unavailable::from)?;
-    Ok((tenant, row, None))
 }
 
 /// What the path said, or the internal listener.
@@ -251,6 +258,7 @@ async fn accept(
                 keyed.extend(bound.map(|key| (None, digest(name, &key))));
                 taken.ignored.push((at, why));
             }
+            What::Unfit(error) => errors.push(error),
             What::Notify { request: made, key } => match request(dispatcher, tenant, &made, "").await? {
                 Err(wrong) => errors.extend(wrong.into_iter().map(|error| {
                     let detail = format!("the mapping gives no valid {}: {}", error.pointer, error.detail);
@@ -266,9 +274,15 @@ async fn accept(
             },
         }
     }
-    if !errors.is_empty() {
+    let fits = !unkeyed.is_empty() || !keyed.is_empty() || !taken.ignored.is_empty();
+    if !errors.is_empty() && !fits {
         return Err(TakeError::Unfit(errors));
     }
+    // Tools do not repeat what is refused: one bad item takes none of its neighbours along.
+    let unfit = errors
+        .into_iter()
+        .map(|FieldError { pointer, detail }| (pointer, detail.into_owned()));
+    taken.ignored.extend(unfit);
     let parts = submissions(tenant, unkeyed, keyed);
     let many = parts.len();
     let mut replays = 0;

@@ -1,6 +1,7 @@
 //! Templates: what a tenant wrote once and notifications say many times. The engine behind the port checks and renders;
 //! here are the versions, and which language is whose.
 
+mod own_values;
 mod template;
 
 use std::{sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use crate::store::{
     catalog::{TemplateRow, TemplateWrite},
 };
 
+pub(crate) use own_values::OwnValues;
 pub(crate) use template::{Template, TemplateError, is_locale};
 
 /// The most templates of a tenant.
@@ -108,10 +110,11 @@ impl TemplateBook {
         template: &Template,
         locale: Option<&str>,
         data: &serde_json::Value,
+        own: OwnValues<'_>,
     ) -> Result<Rendered, TemplateError> {
         let engine = self.engine.as_ref().ok_or(TemplateError::NoEngine)?;
         let (_, source) = template.choose(locale).ok_or(TemplateError::NoLocale)?;
-        Ok(engine.render(source, data)?)
+        Ok(engine.render(source, &own.beside(data.clone()))?)
     }
 
     /// Writes the next version. None: the tenant has too many templates.

@@ -117,6 +117,15 @@ async fn say(node: &Node, item: &Value, said: Value) -> Answer {
 
 /// Opens deliveries of one notification to ada as planning does.
 async fn opened(node: &Node, tenant: &TenantId, count: usize) -> (NotificationId, Vec<DeliveryId>) {
+    opened_to(node, tenant, count, Operation::Deliver).await
+}
+
+async fn opened_to(
+    node: &Node,
+    tenant: &TenantId,
+    count: usize,
+    operation: Operation,
+) -> (NotificationId, Vec<DeliveryId>) {
     let body = json!({"targets": [{"user": "ada"}], "content": {"title": "hello"}});
     let scopes = key(tenant, &Scope::ALL);
     let path = "/v1/notifications";
@@ -149,7 +158,7 @@ async fn opened(node: &Node, tenant: &TenantId, count: usize) -> (NotificationId
             locale: None,
             state: DeliveryState::Pending,
             reason: None,
-            provider_id: None,
+            provider_id: (operation == Operation::Replace).then(|| "p-1".to_owned()),
             collapse: None,
             created_at: now,
             expires_at: now.after(Duration::from_secs(7_200)),
@@ -157,7 +166,7 @@ async fn opened(node: &Node, tenant: &TenantId, count: usize) -> (NotificationId
         .collect();
     let work: Vec<_> = rows
         .iter()
-        .map(|row| WorkRow::of(row, Arc::from(""), Operation::Deliver))
+        .map(|row| WorkRow::of(row, Arc::from(""), operation))
         .collect();
     let store = &node.dispatcher.store;
     store.open_work(&rows, &work).await.expect("commits");
@@ -370,11 +379,21 @@ async fn a_tenants_worker_sees_its_tenants_work_alone(node: Node) {
     let receipt = json!({"receipts": [{"delivery": theirs, "kind": "delivered"}]});
     let answer = post(&node, own(), "receipts", receipt).await;
     assert_eq!(answer.body["results"][0]["status"], "not_found");
+    // Whoever brings the channel himself shows nobody else what he sends.
+    opened(&node, &acme(), 1).await;
+    assert!(pulled(&node, worker_for_all()).await.is_empty());
+    let initech: TenantId = "initech".parse().expect("a tenant");
+    let replaces = opened_to(&node, &initech, 1, Operation::Replace).await.1[0];
     let all = pulled(&node, worker_for_all()).await;
-    assert_eq!(all.len(), 1, "what acme's worker has is not handed out");
+    assert_eq!(all.len(), 1);
     assert_eq!(
         (&all[0]["delivery"], &all[0]["tenant"]),
-        (&json!(ours), &json!("default"))
+        (&json!(replaces), &json!("initech"))
+    );
+    assert_eq!(
+        (&all[0]["operation"], &all[0]["provider_id"]),
+        (&json!("deliver"), &Value::Null),
+        "a channel that cannot replace is asked for nothing else"
     );
     let unnamed = json!({"receipts": [{"delivery": ours, "kind": "seen"}]});
     let answer = post(&node, worker_for_all(), "receipts", unnamed).await;

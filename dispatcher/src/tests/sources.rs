@@ -400,8 +400,11 @@ async fn what_does_not_fit_is_told_with_its_place() {
         json!({"kind": "json", "secret": TOKEN, "mapping": mapping}),
     )
     .await;
-    let fault = say(&node, "own", json!({"l": [{"a": {"t": "x"}}, {"a": {}}]})).await;
-    assert_eq!((fault.status.as_u16(), fault.pointers()), (422, vec!["/l/1/a/t"]));
+    let fault = say(&node, "own", json!({"l": [{"a": {}}, {"a": {"u": 1}}]})).await;
+    assert_eq!(
+        (fault.status.as_u16(), fault.pointers()),
+        (422, vec!["/l/0/a/t", "/l/1/a/t"])
+    );
     let fault = say(&node, "own", json!({"l": [{"a": {"t": "x"}, "c": "Big"}]})).await;
     assert_eq!((fault.status.as_u16(), fault.pointers()), (422, vec!["/l/0"]));
     let detail = fault.body["errors"][0]["detail"].as_str().expect("words");
@@ -622,4 +625,31 @@ async fn a_bounce_marks_its_delivery_and_stops_what_would_follow() {
         node.stranger("/v1/in/dsn", &[], json!("dead x")).await.status,
         401
     );
+}
+
+#[tokio::test]
+async fn a_bad_item_takes_no_neighbour_along() {
+    let node = Node::sqlite().await;
+    let mapping = json!({"each": "l[*]", "key": "{k}", "rules": [{"title": "{t}", "category": "{c}"}]});
+    put(
+        &node,
+        "own",
+        json!({"kind": "json", "secret": TOKEN, "mapping": mapping}),
+    )
+    .await;
+    let payload = json!({"l": [
+        {"t": "first"}, {"t": "bad", "c": "Big one"}, {"k": "no title"}, {"t": "last", "k": "1"},
+    ]});
+    let taken = say(&node, "own", payload).await;
+    assert_eq!(taken.status, 202, "{:?}", taken.body);
+    assert_eq!(taken.body["data"].as_array().map(Vec::len), Some(2));
+    let ignored = taken.body["ignored"].as_array().expect("a list");
+    let pointers: Vec<_> = ignored.iter().map(|one| &one["pointer"]).collect();
+    assert_eq!(pointers, ["/l/1", "/l/2/t"], "{ignored:?}");
+    assert!(
+        ignored[0]["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("/category"))
+    );
+    entries(&node, 2).await;
 }

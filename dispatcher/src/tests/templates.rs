@@ -179,3 +179,43 @@ async fn channels_and_plain_addresses_are_checked_when_they_are_accepted() {
         json!([{"address": {"channel": "email", "to": "ada@example.org"}}])
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_has_the_links_that_are_the_recipient_s_own() {
+    let email = Arc::new(RecordingChannel::new("email", Capabilities::default()));
+    let node = Node::with(Setup {
+        channels: vec![email.clone()],
+        ..Setup::default()
+    })
+    .await;
+    let template = json!({"default_locale": "en", "locales": {"en": {
+        "html": "<a href=\"{{ carillon.unsubscribe_url }}\">off</a> {{ carillon.preferences_url }}",
+        "in_app": {"title": "Hello{{ carillon.unsubscribe_url }}"},
+    }}});
+    node.key(Method::PUT, "/v1/templates/welcome", template).await;
+    let previewed = node
+        .key(Method::POST, "/v1/templates/welcome/preview", json!({"data": {}}))
+        .await;
+    let html = previewed.body["forms"]["html"].as_str().expect("a form");
+    assert!(
+        html.contains("https://carillon.invalid/v1/unsubscribe/"),
+        "{html}"
+    );
+    let id = node
+        .send(json!({
+            "targets": [{"address": {"channel": "email", "to": "ada@example.org"}}],
+            "template": {"name": "welcome"}, "data": {"carillon": {"unsubscribe_url": "mine"}},
+        }))
+        .await;
+    assert_eq!(node.show(&id).await["content"]["title"], "Hello", "nobody's own");
+    let works = email.until(1).await;
+    let carillon_domain::ports::Message::Notification(message) = &works[0].message else {
+        panic!("a notification");
+    };
+    let (off, choose) = (
+        message.unsubscribe.as_deref().expect("a link"),
+        message.preferences.as_deref().expect("a link"),
+    );
+    let html = format!("<a href=\"{off}\">off</a> {choose}");
+    assert_eq!(message.forms.html.as_deref(), Some(html.as_str()));
+}

@@ -23,6 +23,7 @@ mod segments;
 mod service;
 mod store;
 mod subscriptions;
+mod suppressed;
 mod verification;
 
 #[cfg(test)]

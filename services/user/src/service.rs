@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use carillon_domain::{
     Clock, ExternalUserId, TenantId, UserId,
-    ports::{Channel, Erase, Rpc, Seal, Unavailable, Verifier},
+    ports::{Channel, Erase, Rpc, Seal, Suppressed, Unavailable, Verifier},
 };
 use carillon_sql::{Database, StoreError};
 use moka::future::Cache;
@@ -40,6 +40,8 @@ pub struct Users {
     pub(crate) seal: Arc<dyn Seal>,
     /// Who sends verification codes; it comes last, since it needs users itself.
     pub(crate) verifier: RwLock<Option<Arc<dyn Verifier>>>,
+    /// Knows which addresses are not written to.
+    pub(crate) suppressed: RwLock<Option<Arc<dyn Suppressed>>>,
     /// The rooms that hold a person's data, by a name for the log.
     pub(crate) rooms: RwLock<Vec<(&'static str, Arc<dyn Erase>)>>,
     /// An erasure began in this process: it need not wait for the next look.
@@ -82,6 +84,7 @@ impl Users {
             channels: ports.channels,
             seal: ports.seal,
             verifier: RwLock::default(),
+            suppressed: RwLock::default(),
             profiles: ProfileCache::new(&config),
             activity: Activity::new(&config),
             ids: Cache::builder()

@@ -127,4 +127,59 @@ async fn an_address_that_the_relay_knows_to_be_dead_is_retired_from_its_user() {
     let list = api.get("/v1/suppressions").await.expect(200);
     assert_eq!(list["data"][0]["reason"], "gone", "{list}");
     assert_eq!(outside.relay.tried(&email), 1);
+    // Named again it is in use, and it says that nothing goes there until that is lifted.
+    let suppressed = async || {
+        let again = json!({"addresses": [{"channel": "email", "address": email, "verified": true}]});
+        let shown = api.put("/v1/users/ada", &again).await.expect(200);
+        assert_eq!(shown["addresses"][0]["state"], "active", "{shown}");
+        assert_eq!(
+            shown["addresses"],
+            api.get("/v1/users/ada").await.expect(200)["addresses"]
+        );
+        shown["addresses"][0]["suppressed"].clone()
+    };
+    assert_eq!(suppressed().await, "gone");
+    let lift = format!("/v1/suppressions/email/{email}");
+    api.delete(&lift).await.expect(204);
+    assert_eq!(suppressed().await, Value::Null);
+}
+
+#[tokio::test]
+async fn bounces_of_every_tenant_are_taken_in_with_one_key() {
+    let outside = Outside::start().await;
+    let (one, two) = (&outside.api, outside.server.tenant("acme").await);
+    let arguments = ["keys", "create", "--all-tenants", "--name", "bounces", "--scope"];
+    let key = async |scope: &'static str| {
+        let made = outside.server.command(&[&arguments[..], &[scope]].concat()).await;
+        made.line().to_owned()
+    };
+    let worker = one.with(&key("channel:email").await);
+    for (api, address) in [(one, "ours@example.net"), (&two, "theirs@example.net")] {
+        let id = api
+            .notify(json!({"targets": plain("email", address), "content": {"title": "Anybody?"}}))
+            .await;
+        delivery_in(api, &id, "email", "accepted").await;
+        let mail = outside.relay.seen(address).remove(0);
+        let known = json!({"data": [{"delivery_id": mail.delivery(), "suppressed": true}], "ignored": []});
+        if api.url("") != one.url("") {
+            let taken = report(one, bounce(&mail, address)).await;
+            assert_eq!(
+                taken["data"],
+                json!([]),
+                "another tenant's key knows nothing of it"
+            );
+        }
+        assert_eq!(report(&worker, bounce(&mail, address)).await, known);
+        delivery_in(api, &id, "email", "dead").await;
+        let list = api.get("/v1/suppressions?channel=email").await.expect(200);
+        assert_eq!(list["data"][0]["address"], address, "{list}");
+        assert_eq!(list["data"].as_array().map(Vec::len), Some(1), "{list}");
+    }
+    let mail = outside.relay.seen("ours@example.net").remove(0);
+    let request = one
+        .with(&key("channel:sms").await)
+        .request(reqwest::Method::POST, "/v1/in/dsn")
+        .header("content-type", "message/rfc822")
+        .body(bounce(&mail, "ours@example.net"));
+    one.send(request).await.problem(403, "forbidden");
 }

@@ -470,3 +470,101 @@ pub(super) async fn what_arrives_while_it_is_withdrawn_is_taken_back_or_stands(f
     assert_eq!(state(&f, rows[0].id).await, DeliveryState::Recalled);
     balanced(&f).await;
 }
+
+pub(super) async fn a_lease_of_what_was_withdrawn_is_not_extended(f: Fixture) {
+    let rows = [delivery(&f, "a.example"), delivery(&f, "b.example")];
+    open(&f, &rows).await;
+    let out = lease(&f, 1).await;
+    run(
+        &f,
+        format!(
+            "UPDATE deliveries SET state = 'cancelled' WHERE id = '{}'",
+            rows[0].id
+        ),
+    )
+    .await;
+    let extended = f
+        .store
+        .extend_leases(&out, f.now(), f.now().after(LEASE))
+        .await
+        .expect("commits");
+    assert_eq!(extended, [(f.tenant.clone(), rows[1].id)]);
+}
+
+pub(super) async fn dead_letters_of_one_endpoint_are_redriven_alone(f: Fixture) {
+    let rows = [delivery(&f, "a.example"), delivery(&f, "b.example")];
+    open(&f, &rows).await;
+    let dead: Vec<_> = lease(&f, 1)
+        .await
+        .iter()
+        .map(|out| said(&f, out, Verdict::Dead))
+        .collect();
+    settle(&f, &dead).await;
+    let filter = DeadFilter {
+        address: Some(rows[1].address.clone()),
+        ..DeadFilter::default()
+    };
+    let query = DeadQuery {
+        filter: filter.clone(),
+        before: None,
+        limit: 9,
+    };
+    let listed = f.store.dead_letters(&f.tenant, &query).await.expect("reads");
+    assert_eq!(listed.iter().map(|row| row.id).collect::<Vec<_>>(), [rows[1].id]);
+    let begun = f.store.begin_redrive(f.now(), &f.tenant, &filter).await;
+    let begun = begun.expect("begins");
+    assert_eq!(begun.total, 1);
+    let more = f.store.redrive_page(f.now(), &f.tenant, begun.id, 10).await;
+    assert!(!more.expect("redrives"));
+    assert_eq!(state(&f, rows[0].id).await, DeliveryState::Dead);
+    assert_eq!(state(&f, rows[1].id).await, DeliveryState::Pending);
+}
+
+pub(super) async fn an_address_that_looks_like_an_endpoint_is_none(f: Fixture) {
+    let endpoint = endpoint(&f, true).await;
+    let row = OutsideRow {
+        channel: "sms".parse().expect("a channel"),
+        address: address(&endpoint.to_string()),
+        lane: Arc::from("sms"),
+        state: DeliveryState::Dead,
+        ..delivery(&f, "a.example")
+    };
+    open(&f, std::slice::from_ref(&row)).await;
+    assert_eq!(resend(&f, row.id).await, Resent::Done);
+    let lanes = f.store.open_lanes(&f.tenant, 9).await.expect("reads");
+    let keys: Vec<_> = lanes
+        .iter()
+        .map(|lane| (&*lane.key.lane, &*lane.key.strand))
+        .collect();
+    assert_eq!(keys, [("sms", "")]);
+    balanced(&f).await;
+}
+
+pub(super) async fn news_of_what_waits_for_another_attempt_counts_at_once(f: Fixture) {
+    let rows = [delivery(&f, "a.example"), delivery(&f, "b.example")];
+    open(&f, &rows).await;
+    let out = lease(&f, 1).await;
+    let of = |row: &OutsideRow| Arc::clone(out.iter().find(|out| out.id == row.id).expect("is out"));
+    let later = f.now().after(6 * HOUR / 8);
+    settle(&f, &[said(&f, &of(&rows[0]), Verdict::Again(later))]).await;
+    for row in &rows {
+        let news = News {
+            tenant: f.tenant.clone(),
+            about: About::Delivery(row.id),
+            says: Says::Delivered,
+        };
+        let noted = f.store.receive_news(f.now(), &webhook(), &[news]).await;
+        noted.expect("commits");
+    }
+    assert_eq!(next_due(&f).await, Some(f.now()));
+    assert!(lease(&f, 9).await.is_empty(), "nothing is sent once more");
+    assert_eq!(state(&f, rows[0].id).await, DeliveryState::Delivered);
+    assert_eq!(
+        state(&f, rows[1].id).await,
+        DeliveryState::Pending,
+        "an attempt runs, and has its say"
+    );
+    settle(&f, &[said(&f, &of(&rows[1]), Verdict::Dead)]).await;
+    assert_eq!(state(&f, rows[1].id).await, DeliveryState::Delivered);
+    balanced(&f).await;
+}

@@ -45,7 +45,7 @@ pub(super) fn secret(f: &Fixture, endpoint: Option<EndpointId>) -> SecretRow {
 }
 
 /// Registers an endpoint.
-async fn made(f: &Fixture, host: &str, fifo: bool) -> EndpointRow {
+pub(super) async fn made(f: &Fixture, host: &str, fifo: bool) -> EndpointRow {
     let row = endpoint(f, host, fifo);
     let created = f.store.create_endpoint(&row, &secret(f, Some(row.id)), 100).await;
     assert!(created.expect("commits"));
@@ -54,7 +54,7 @@ async fn made(f: &Fixture, host: &str, fifo: bool) -> EndpointRow {
 }
 
 /// Tells an endpoint something.
-async fn told(f: &Fixture, row: &EndpointRow) -> DeliveryId {
+pub(super) async fn told(f: &Fixture, row: &EndpointRow) -> DeliveryId {
     let now = f.now();
     let event = EventRow {
         tenant: f.tenant.clone(),
@@ -304,85 +304,6 @@ pub(super) async fn what_ended_is_sent_again_last_in_its_strand(f: Fixture) {
         .expect("reads");
     assert_eq!(rest.len(), 1);
     assert_eq!(rest[0].attempt.excerpt.as_deref(), Some("thanks"));
-}
-
-/// What an attempt to tell the first one that is due says.
-async fn said(f: &Fixture, outcome: &'static str, verdict: Verdict) -> Settled {
-    let out = leased(f).await;
-    let settlement = Settlement {
-        delivery: Arc::clone(&out[0]),
-        ended_at: f.now(),
-        outcome,
-        status: Some(500),
-        reason: Some("it is ill".to_owned()),
-        excerpt: None,
-        provider_id: None,
-        verdict,
-        is_sent: true,
-        recalls: false,
-    };
-    f.store.settle(f.now(), &[settlement]).await.expect("commits")
-}
-
-async fn shown(f: &Fixture, row: &EndpointRow) -> EndpointRow {
-    let found = f.store.endpoint(f.now(), &f.tenant, row.id).await.expect("reads");
-    found.expect("is there").0
-}
-
-pub(super) async fn an_endpoint_that_only_fails_is_disabled_and_the_others_are_told(f: Fixture) {
-    let day = Duration::from_secs(86_400);
-    let row = made(&f, "a.example", true).await;
-    told(&f, &row).await;
-    let first = f.now();
-    said(&f, "retry", Verdict::Again(first)).await;
-    assert_eq!(shown(&f, &row).await.failing_since, Some(first));
-    said(&f, "delivered", Verdict::Done { accepted: false }).await;
-    assert_eq!(shown(&f, &row).await.failing_since, None);
-
-    let other = EndpointRow {
-        events: vec![EventFilter::of_tenant("endpoint.*").expect("a filter")],
-        ..endpoint(&f, "b.example", false)
-    };
-    let created = f
-        .store
-        .create_endpoint(&other, &secret(&f, Some(other.id)), 100)
-        .await;
-    assert!(created.expect("commits"));
-    let id = told(&f, &row).await;
-    said(&f, "retry", Verdict::Again(f.now())).await;
-    f.advance(6 * day);
-    // Its time to live is longer than the tests' events have.
-    let again = told(&f, &row).await;
-    f.store.expire_deliveries(f.now(), 9).await.expect("commits");
-    let settled = said(&f, "retry", Verdict::Again(f.now())).await;
-    assert_eq!(settled.disabled.len(), 1);
-    assert_eq!(settled.disabled[0].1, row.id);
-    let (detail, _) = f
-        .store
-        .delivery(&f.tenant, again)
-        .await
-        .expect("reads")
-        .expect("is there");
-    assert_ne!(id, again);
-    assert_eq!(shown(&f, &row).await.state, EndpointState::Disabled);
-    assert_eq!(detail.state, DeliveryState::Pending, "until it is looked for");
-    let ended = f
-        .store
-        .end_closed(f.now(), f.now().before(day), 9)
-        .await
-        .expect("commits");
-    assert_eq!(ended.iter().map(|end| end.id).collect::<Vec<_>>(), [again]);
-    let out = leased(&f).await;
-    assert_eq!(out.len(), 1, "the other one is told");
-    assert_eq!(out[0].address.as_str(), other.id.to_string());
-    let sources = f.store.load_work(f.now(), &out).await.expect("reads");
-    let Brings::Event(event) = out[0].brings else {
-        panic!("an event");
-    };
-    assert_eq!(
-        &*sources.events[&(f.tenant.clone(), event)].kind,
-        "endpoint.disabled"
-    );
 }
 
 pub(super) async fn what_waits_for_a_closed_endpoint_ends_page_by_page(f: Fixture) {

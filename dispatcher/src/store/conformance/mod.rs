@@ -4,6 +4,7 @@ mod acknowledgements;
 mod again;
 mod broadcasts;
 mod catalog;
+mod disabled;
 mod domain_events;
 mod endpoints;
 mod fixture;
@@ -105,6 +106,7 @@ on_both!(
     ladder::what_cannot_be_read_stands_in_nobodys_way,
     ladder::what_still_climbs_gives_way_to_the_newest_of_its_collapse_key,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
+    planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,
     planning_outside::cancelling_stops_what_waits_and_takes_back_what_can_be,
     planning_outside::a_plain_address_is_a_recipient_without_an_inbox,
@@ -123,7 +125,9 @@ on_both!(
     catalog::categories_are_replaced_listed_and_removed,
     catalog::a_template_s_versions_go_on_and_are_bounded,
     catalog::a_deleted_template_stays_for_what_was_accepted,
-    endpoints::an_endpoint_that_only_fails_is_disabled_and_the_others_are_told,
+    disabled::an_endpoint_that_only_fails_is_disabled_and_the_others_are_told,
+    disabled::whose_endpoint_is_gone_hears_of_it_in_a_notification,
+    disabled::who_disables_or_deletes_an_endpoint_tells_the_others,
     endpoints::what_waits_for_a_closed_endpoint_ends_page_by_page,
     together::nobody_waits_for_who_waits_for_him,
     kept::what_was_revived_of_an_old_notification_stays_until_it_ends,
@@ -163,6 +167,8 @@ on_both!(
     sources::a_source_is_what_was_put_last,
     sources::a_tenant_has_so_many_sources_and_no_other_tenants,
     receipts::a_bounce_ends_its_delivery_and_suppresses_a_dead_address,
+    receipts::suppressed_addresses_are_known_by_their_reasons,
+    receipts::an_email_is_found_by_its_id_whose_ever_it_is,
     receipts::a_bounce_before_the_settlement_counts_whatever_the_attempt_says,
     receipts::what_is_answered_without_an_inbox_is_kept_once,
     receipts::events_name_the_user_as_the_tenant_does,
@@ -191,6 +197,11 @@ on_both!(
     again::a_redrive_gives_the_first_time_to_live_again,
     again::what_its_sender_took_back_is_not_sent_again,
     again::what_was_turned_off_since_is_not_tried_any_more,
+    again::news_of_what_waits_for_another_attempt_counts_at_once,
+    again::a_lease_of_what_was_withdrawn_is_not_extended,
+    again::dead_letters_of_one_endpoint_are_redriven_alone,
+    again::an_address_that_looks_like_an_endpoint_is_none,
+    together::an_endpoint_may_move_while_what_ended_is_sent_again,
     again::tenants_are_looked_at_in_turn_whatever_lanes_they_have,
     again::news_that_overtakes_the_outcome_is_kept,
     again::what_arrives_while_it_is_withdrawn_is_taken_back_or_stands,

@@ -323,3 +323,66 @@ pub(super) async fn a_suppressed_address_stays_so_when_its_owner_is_erased(f: Fi
         .await;
     assert!(lifted.expect("commits"), "whoever knows the address lifts it");
 }
+
+/// What the far end tells of the message that it calls so; the deliveries that it was about.
+async fn tell(f: &Fixture, provider_id: &str, says: Says) -> Option<NotificationId> {
+    let news = News {
+        tenant: f.tenant.clone(),
+        about: About::Provider(provider_id.to_owned()),
+        says,
+    };
+    let noted = f.store.receive_news(f.now(), &push(), &[news]).await;
+    noted.expect("commits").noted.remove(0)?.notification
+}
+
+pub(super) async fn news_of_a_message_is_not_that_of_what_waits_to_replace_it(f: Fixture) {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        f.advance(Duration::from_secs(1));
+        let row = f.collapsing(&["ada"], "job");
+        ids.push(row.id);
+        f.accept(&[row]).await;
+        plan(&f, false, &["a"]).await;
+        if ids.len() == 1 {
+            let first = lease(&f).await;
+            deliver(&f, first).await;
+        }
+    }
+    let waits = async || {
+        let second = states(&f, ids[1], "ada").await;
+        assert_eq!(state(&second), [("a", "pending")]);
+    };
+    for says in [Says::Delivered, Says::Read, Says::Failed("late".to_owned())] {
+        assert_eq!(tell(&f, "far-a", says).await, Some(ids[0]), "what was sent");
+        waits().await;
+    }
+    let out = lease(&f).await;
+    assert_eq!(out.len(), 1, "the replacement still goes out");
+    assert_eq!(out[0].operation, Operation::Replace);
+    // It is tried, and did not arrive: the old one is what is there.
+    assert_eq!(tell(&f, "far-a", Says::Seen).await, Some(ids[0]));
+    deliver(&f, out).await;
+    assert_eq!(
+        tell(&f, "far-a", Says::Seen).await,
+        Some(ids[1]),
+        "the newest one"
+    );
+    // News of a delivery by our own id that nobody tried yet is no end of it.
+    f.advance(Duration::from_secs(1));
+    let row = f.collapsing(&["bob"], "job");
+    f.accept(std::slice::from_ref(&row)).await;
+    plan(&f, false, &["b"]).await;
+    let id = f.recipient(row.id, "bob").await.deliveries[0].id;
+    for says in [Says::Failed("early".to_owned()), Says::Delivered] {
+        let news = News {
+            tenant: f.tenant.clone(),
+            about: About::Delivery(id),
+            says,
+        };
+        f.store
+            .receive_news(f.now(), &push(), &[news])
+            .await
+            .expect("commits");
+    }
+    assert_eq!(lease(&f).await.len(), 1, "it is sent");
+}

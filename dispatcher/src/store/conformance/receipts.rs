@@ -136,6 +136,45 @@ pub(super) async fn a_bounce_ends_its_delivery_and_suppresses_a_dead_address(f: 
     balanced(&f).await;
 }
 
+pub(super) async fn suppressed_addresses_are_known_by_their_reasons(f: Fixture) {
+    let to = |to: &str| PlainAddress {
+        channel: sms(),
+        to: to.parse().expect("an address"),
+    };
+    let row = SuppressionRow {
+        tenant: f.tenant.clone(),
+        channel: sms(),
+        address: to("+2").to,
+        reason: "gone".into(),
+        detail: None,
+        delivery: None,
+        at: f.now(),
+    };
+    f.store.suppress(&row).await.expect("writes");
+    let asked = [to("+1"), to("+2"), to("+3")];
+    let reasons = f.store.suppressed(&f.tenant, &asked).await.expect("reads");
+    assert_eq!(reasons, [None, Some("gone".to_owned()), None]);
+    let other: TenantId = "other".parse().expect("a tenant");
+    let reasons = f.store.suppressed(&other, &asked).await.expect("reads");
+    assert_eq!(reasons, [None, None, None]);
+}
+
+pub(super) async fn an_email_is_found_by_its_id_whose_ever_it_is(f: Fixture) {
+    let acme: TenantId = "acme".parse().expect("a tenant");
+    let email: ChannelKind = "email".parse().expect("a channel");
+    let theirs = OutsideRow {
+        tenant: acme.clone(),
+        channel: email.clone(),
+        ..delivery(&f, "a.example")
+    };
+    let hook = delivery(&f, "b.example");
+    open(&f, &[theirs.clone(), hook.clone()]).await;
+    let found = async |id| f.store.email_tenant(id).await.expect("reads");
+    assert_eq!(found(theirs.id).await, Some(acme));
+    assert_eq!(found(hook.id).await, None, "no email");
+    assert_eq!(found(DeliveryId::at(f.now())).await, None);
+}
+
 pub(super) async fn a_bounce_before_the_settlement_counts_whatever_the_attempt_says(f: Fixture) {
     let hosts = ["a.example", "b.example", "c.example", "d.example", "e.example"];
     let rows = hosts.map(|host| delivery(&f, host));

@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 
 use super::{
     fixture::{Fixture, plan_of},
-    outside::run,
+    outside::{balanced, run},
 };
 use crate::{
     events::EventFilter,
@@ -320,4 +320,54 @@ pub(super) async fn nobody_waits_for_who_waits_for_him(f: Fixture) {
         sum, tally.all,
         "every delivery is in a state that there is: {states:?}"
     );
+}
+
+pub(super) async fn an_endpoint_may_move_while_what_ended_is_sent_again(f: Fixture) {
+    let f = Arc::new(f);
+    let row = endpoints(&f).await.remove(1);
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let until = f.now().after(Duration::from_secs(3_600));
+        let event = EventRow {
+            tenant: f.tenant.clone(),
+            id: carillon_domain::EventId::at(f.now()),
+            kind: "webhook.test",
+            body: "{}".to_owned(),
+            at: f.now(),
+        };
+        let outside = OutsideRow {
+            state: DeliveryState::Dead,
+            ..crate::endpoints::told(f.now(), &row, event.id, until)
+        };
+        let rows = std::slice::from_ref(&outside);
+        f.store.open_work(rows, &[]).await.expect("commits");
+        ids.push(outside.id);
+    }
+    let moves = {
+        let (f, id) = (Arc::clone(&f), row.id);
+        tokio::spawn(async move {
+            for turn in 0..2 * TURNS {
+                let host = HOSTS[turn % HOSTS.len()];
+                let url = format!("https://{host}/").parse().expect("an address");
+                let change = EndpointChange {
+                    url: Some((url, Arc::from(format!("{host}:443")))),
+                    fifo: Some(turn % 2 == 0),
+                    ..EndpointChange::default()
+                };
+                let moved = f.store.update_endpoint(f.now(), &f.tenant, id, &change, 9).await;
+                assert!(moved.expect("commits").is_some());
+            }
+        })
+    };
+    for _ in 0..TURNS {
+        for id in &ids {
+            f.store.resend(f.now(), &f.tenant, *id).await.expect("commits");
+        }
+        balanced(&f).await;
+        // As though they were dead again, with their lanes left to whoever looks.
+        run(&f, "DELETE FROM delivery_queue".to_owned()).await;
+        run(&f, "DELETE FROM lanes".to_owned()).await;
+        run(&f, "UPDATE deliveries SET state = 'dead'".to_owned()).await;
+    }
+    moves.await.expect("moves");
 }

@@ -8,8 +8,11 @@ use std::{
 };
 
 use crate::store::{listeners::Told, records::ReceiptRow};
-use carillon_domain::{ChannelKind, DeliveryId, EndpointId, TenantId, Timestamp, ports::Operation};
+use carillon_domain::{
+    ChannelKind, DeliveryId, EndpointId, ExternalUserId, TenantId, Timestamp, ports::Operation,
+};
 
+use super::failing::Failing;
 use super::planning::{NOT_RECALLABLE, Sent, UNSUBSCRIBED, take_back};
 use super::receipt::Early;
 use super::records::{
@@ -69,6 +72,11 @@ impl Candidate {
     fn key(&self) -> QueueKey {
         (self.key.tenant.clone(), self.id)
     }
+
+    /// Whether an attempt ran: only of those is there news.
+    const fn was_tried(&self) -> bool {
+        self.token > 0 || self.earlier > 0
+    }
 }
 
 /// The delivery of a settlement whose lease still holds.
@@ -87,15 +95,18 @@ pub(in crate::store) struct Found {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct FoundEndpoint {
     pub(in crate::store) enabled: bool,
-    pub(in crate::store) failing_since: Option<Timestamp>,
+    pub(in crate::store) failing: Option<Failing>,
 }
 
 impl FoundEndpoint {
-    /// From its state and since when it fails; there is none where there is no state.
-    pub(in crate::store) fn stored(state: Option<&str>, failing_since: Option<i64>) -> Option<Self> {
+    /// From its state, since when it fails, and when it last did; there is none where there is no state.
+    pub(in crate::store) fn stored(state: Option<&str>, failing: Option<(i64, i64)>) -> Option<Self> {
         state.map(|state| Self {
             enabled: state == "enabled",
-            failing_since: failing_since.map(Timestamp::from_micros),
+            failing: failing.map(|(since, last)| Failing {
+                since: Timestamp::from_micros(since),
+                last: Timestamp::from_micros(last),
+            }),
         })
     }
 }
@@ -153,10 +164,12 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) disabled: BTreeMap<EndpointKey, String>,
     /// Those of them that said that they are gone.
     gone_endpoints: BTreeSet<EndpointKey>,
+    /// Whose the endpoints are that are users' own.
+    pub(in crate::store) owners: BTreeMap<EndpointKey, ExternalUserId>,
     /// Endpoints that begin to fail, or no longer do.
-    pub(in crate::store) failing: BTreeMap<EndpointKey, Option<Timestamp>>,
+    pub(in crate::store) failing: BTreeMap<EndpointKey, Option<Failing>>,
     /// Since when they failed before.
-    failed_before: BTreeMap<EndpointKey, Option<Timestamp>>,
+    failed_before: BTreeMap<EndpointKey, Option<Failing>>,
     pub(in crate::store) ended: Vec<Ended>,
     /// What follows.
     pub(in crate::store) told: Told,
@@ -223,7 +236,10 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
         if !is_open(leased.operation, delivery.state) {
             // Cancelled, superseded: its end was written where that was decided.
             effects.gone.push(candidate.key());
-        } else if delivery.news == Some(Early::Arrived) && leased.operation != Operation::Recall {
+        } else if delivery.news == Some(Early::Arrived)
+            && candidate.was_tried()
+            && leased.operation != Operation::Recall
+        {
             // An attempt that was lost, or said otherwise, went out after all.
             effects.end(
                 now,
@@ -352,6 +368,10 @@ pub(in crate::store) fn settle(
     };
     effects.lanes.insert(leased.key.clone());
     effects.endpoint_said(now, settlement, found.endpoint, disable_after);
+    if let (Some(id), Some(name)) = (leased.endpoint(), &leased.name) {
+        let key = (leased.key.tenant.clone(), id);
+        effects.owners.insert(key, name.clone());
+    }
     let told = DeliveryChange {
         outcome: Some(settlement.outcome),
         attempts: Some(leased.number()),
@@ -551,17 +571,17 @@ impl Effects {
             return;
         };
         let key = (leased.key.tenant.clone(), id);
-        self.failed_before.insert(key.clone(), endpoint.failing_since);
+        self.failed_before.insert(key.clone(), endpoint.failing);
         match settlement.verdict {
             Verdict::Skipped | Verdict::Gone | Verdict::Unsent => {}
             Verdict::Done { .. } => {
                 self.failing.insert(key, None);
             }
             Verdict::Again(_) | Verdict::Dead if endpoint.enabled => {
-                let since = endpoint.failing_since.unwrap_or(now);
-                self.failing.entry(key.clone()).or_insert(Some(since));
-                if now >= since.after(disable_after) {
-                    let reason = format!("nothing but failures since {since}");
+                let failing = Failing::once_more(endpoint.failing, now);
+                self.failing.entry(key.clone()).or_insert(Some(failing));
+                if now >= failing.since.after(disable_after) {
+                    let reason = format!("nothing but failures since {}", failing.since);
                     self.disabled.entry(key).or_insert(reason);
                 }
             }

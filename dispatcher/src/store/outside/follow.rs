@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     decide::Effects,
+    disabled::tell_disabled,
     records::{Brings, DeliveryState, Ended, Settlement, Verdict},
 };
 use crate::{events::EventKind, store::listeners::Listeners};
@@ -46,12 +47,6 @@ struct DeliveryEnd<'a> {
     reason: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-struct EndpointEnd<'a> {
-    endpoint_id: EndpointId,
-    reason: &'a str,
-}
-
 /// Adds what follows to the effects. Both databases call it once per transaction that ends deliveries, before they
 /// write; what it adds is written with the rest. Of an event nothing follows, so that no endpoint is told of itself.
 pub(in crate::store) fn follow(effects: &mut Effects, now: Timestamp, listeners: &Listeners) {
@@ -74,12 +69,7 @@ pub(in crate::store) fn follow(effects: &mut Effects, now: Timestamp, listeners:
         }
     }
     for ((tenant, endpoint), reason) in &effects.disabled {
-        let data = EndpointEnd {
-            endpoint_id: *endpoint,
-            reason,
-        };
-        let kind = EventKind::EndpointDisabled;
-        listeners.tell(&mut told, now, tenant, kind, &data, Some(*endpoint));
+        tell_disabled(&mut told, now, listeners, (tenant, *endpoint), reason);
     }
     effects.told = told;
 }

@@ -6,7 +6,9 @@
 //! What follows of a candidate or an attempt is worked out in `decide`, pure and shared by both databases.
 
 mod decide;
+mod disabled;
 mod ends;
+mod failing;
 mod follow;
 mod planning;
 mod receipt;
@@ -16,7 +18,7 @@ mod rows;
 mod withdrawn;
 
 use async_trait::async_trait;
-use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Timestamp};
+use carillon_domain::{Address, ChannelKind, DeliveryId, PlainAddress, RedriveId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
 use super::records::PlanJob;
@@ -25,12 +27,15 @@ pub(super) use decide::{
     Candidate, Effects, Found, FoundEndpoint, QueueKey, UNREADABLE, Unreadable, by_lane, expire, fell,
     hand_out, not_resendable, settle,
 };
+pub(super) use disabled::{disabled_notices, tell_disabled};
 pub(super) use ends::{EndLaneColumns, SentOfColumns, WaitingColumns, end_lanes, taken_back, waiting};
 pub(super) use follow::{follow, may_follow};
 pub(crate) use planning::Bars;
 pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, Sending, overtake_earlier, send};
 pub(crate) use receipt::FarReceipt;
-pub(super) use receipt::{Early, RECEIPT, ReceiptColumns, far_receipts, receive, received};
+pub(super) use receipt::{
+    BY_PROVIDER, Early, RECEIPT, ReceiptColumns, SOONER, far_receipts, receive, received,
+};
 pub(crate) use records::*;
 pub(crate) use remote::*;
 pub(super) use rows::*;
@@ -178,6 +183,13 @@ pub(crate) trait OutsideStore: Send + Sync + 'static {
         tenant: &TenantId,
         query: &SuppressionQuery,
     ) -> Result<Vec<SuppressionRow>, StoreError>;
+
+    /// Why nothing goes to each of these addresses, in their order; none where something does.
+    async fn suppressed(
+        &self,
+        tenant: &TenantId,
+        addresses: &[PlainAddress],
+    ) -> Result<Vec<Option<String>>, StoreError>;
 
     /// Lifts a suppression; answers whether there was one.
     async fn lift_suppression(

@@ -61,6 +61,22 @@ pub(crate) struct FarReceipt {
 pub(in crate::store) const RECEIPT: &str =
     "tenant, id, notification, user_id, address, state, name, receipts";
 
+/// Of the deliveries that the far end calls so (`$3`) the newest of those that it took, else that are being tried. A
+/// replacement has the name of what it replaces before it went out itself: until then the name is not its own.
+pub(in crate::store) const BY_PROVIDER: &str = "provider_id = $3 \
+     AND (state IN ('accepted', 'delivered') OR EXISTS (SELECT 1 FROM attempts a \
+     WHERE a.tenant = deliveries.tenant AND a.delivery = deliveries.id)) \
+     ORDER BY CASE WHEN state IN ('accepted', 'delivered') OR EXISTS (SELECT 1 FROM attempts a \
+     WHERE a.tenant = deliveries.tenant AND a.delivery = deliveries.id \
+     AND a.outcome IN ('accepted', 'delivered')) THEN 0 ELSE 1 END, id DESC LIMIT 1";
+
+/// What waits for another attempt (`$1`, `$2`) is looked at now (`$3`): it is known what became of it.
+pub(in crate::store) const SOONER: &str = "UPDATE delivery_queue SET due_at = $3 WHERE tenant = $1 AND delivery = $2 \
+     AND due_at > $3 AND operation <> 'recall' AND EXISTS (SELECT 1 FROM deliveries d \
+     WHERE d.tenant = delivery_queue.tenant AND d.id = delivery_queue.delivery AND d.channel <> 'in_app' \
+     AND d.news <> '') AND NOT EXISTS (SELECT 1 FROM attempts a \
+     WHERE a.tenant = delivery_queue.tenant AND a.delivery = delivery_queue.delivery AND a.outcome IS NULL)";
+
 /// Tenant, id, notification, user, address, state, the tenant's own id of the user, what was told before.
 pub(in crate::store) type ReceiptColumns = (
     String,

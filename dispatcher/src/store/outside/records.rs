@@ -375,6 +375,9 @@ pub(crate) struct DeadFilter {
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<UserId>,
+    /// Where they were to go: an address, or an endpoint's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<Address>,
     /// Dead since then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<Timestamp>,
@@ -429,7 +432,7 @@ pub(crate) struct SuppressionRow {
     pub(crate) tenant: TenantId,
     pub(crate) channel: ChannelKind,
     pub(crate) address: Address,
-    /// bounced, complained, gone, manual
+    /// bounced, gone, manual
     pub(crate) reason: Cow<'static, str>,
     pub(crate) detail: Option<String>,
     /// Which delivery told.

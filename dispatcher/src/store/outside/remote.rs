@@ -25,6 +25,9 @@ pub(crate) trait RemoteStore: Send + Sync + 'static {
     /// Channels that serve all tenants, and those of one; by kind, a tenant's own after those for all.
     async fn remote_channels(&self, tenant: Option<&TenantId>) -> Result<Vec<RemoteChannelRow>, StoreError>;
 
+    /// Tenants that have announced a channel themselves: its work is their own workers'.
+    async fn announcers(&self, kind: &ChannelKind) -> Result<Vec<TenantId>, StoreError>;
+
     /// A worker of a channel asked for work.
     async fn channel_seen(
         &self,
@@ -48,7 +51,8 @@ pub(crate) trait RemoteStore: Send + Sync + 'static {
         leases: &[LeaseKey],
     ) -> Result<Vec<LeasedDelivery>, StoreError>;
 
-    /// Makes leases that still hold end at `until`. Those whose attempt began before `oldest` are refused. Answers which
+    /// Makes leases that still hold end at `until`. Those whose attempt began before `oldest` are refused, and those of what
+    /// was withdrawn or ended meanwhile. Answers which
     /// ones go on.
     async fn extend_leases(
         &self,
@@ -56,6 +60,9 @@ pub(crate) trait RemoteStore: Send + Sync + 'static {
         oldest: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<(TenantId, DeliveryId)>, StoreError>;
+
+    /// Whose a delivery by email is: one relay sends for all tenants, and what comes back names none.
+    async fn email_tenant(&self, id: DeliveryId) -> Result<Option<TenantId>, StoreError>;
 
     /// Notes news from the far end, in order. Answers one per item; none where there is no such delivery.
     async fn receive_news(

@@ -100,7 +100,8 @@ pub(crate) async fn put(
     let change = check(&users.channels, request).map_err(Problem::invalid)?;
     let changed = users.put_profile(&principal.tenant, &user, &change).await;
     let (known, devices) = changed.map_err(Unavailable::from)??;
-    Ok(Json(UserAnswer::new(user, known, devices)))
+    let answer = UserAnswer::new(&users, &principal.tenant, user, known, devices).await?;
+    Ok(Json(answer))
 }
 
 /// Everything that is wrong with a request, each at its place.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use carillon_domain::{ExternalUserId, Scope, Timestamp, UserId, ports::Unavailable};
+use carillon_domain::{ExternalUserId, Scope, TenantId, Timestamp, UserId, ports::Unavailable};
 use carillon_runtime::http::{Caller, IdPath, Problem, require_scope};
 use http::StatusCode;
 use serde::Serialize;
@@ -38,7 +38,17 @@ pub(crate) struct UserAnswer {
     #[schema(value_type = Object)]
     attributes: Map<String, Value>,
     /// Where the user is reached outside the inbox, at most 32; retired addresses are shown for a while.
-    addresses: Vec<DeviceAnswer>,
+    addresses: Vec<AddressAnswer>,
+}
+
+/// An address of a user.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct AddressAnswer {
+    #[serde(flatten)]
+    device: DeviceAnswer,
+    /// Why nothing is sent there, verified or not: `gone`, `bounced` or `manual`, until `DELETE /v1/suppressions/...` lifts it.
+    #[schema(required)]
+    suppressed: Option<String>,
 }
 
 /// An erasure that has begun.
@@ -51,8 +61,22 @@ pub(crate) struct ErasureAnswer {
 }
 
 impl UserAnswer {
-    pub(super) fn new(user: ExternalUserId, known: UserRecord, devices: Vec<Device>) -> Self {
-        Self {
+    pub(super) async fn new(
+        users: &Users,
+        tenant: &TenantId,
+        user: ExternalUserId,
+        known: UserRecord,
+        devices: Vec<Device>,
+    ) -> Result<Self, Unavailable> {
+        let (devices, to): (Vec<_>, Vec<_>) = devices
+            .into_iter()
+            .filter_map(|device| {
+                let to = device.to.clone()?;
+                Some((device, to))
+            })
+            .unzip();
+        let mut reasons = users.suppressed_of(tenant, &to).await?.into_iter();
+        Ok(Self {
             user,
             id: known.id,
             created_at: known.created_at,
@@ -62,10 +86,12 @@ impl UserAnswer {
             attributes: known.attributes,
             addresses: devices
                 .into_iter()
-                .filter(|device| device.to.is_some())
-                .map(DeviceAnswer::from)
+                .map(|device| AddressAnswer {
+                    device: DeviceAnswer::from(device),
+                    suppressed: reasons.next().flatten(),
+                })
                 .collect(),
-        }
+        })
     }
 }
 
@@ -92,7 +118,8 @@ pub(crate) async fn show(
     let known = known.map_err(Unavailable::from)?.ok_or_else(Problem::not_found)?;
     let devices = users.store.devices(&principal.tenant, known.id).await;
     let devices = devices.map_err(Unavailable::from)?;
-    Ok(Json(UserAnswer::new(user, known, devices)))
+    let answer = UserAnswer::new(&users, &principal.tenant, user, known, devices).await?;
+    Ok(Json(answer))
 }
 
 /// Erases a person everywhere: inbox, receipts, tokens, connections. Needs the scope `users:write`. The answer means that

@@ -51,13 +51,14 @@ pub(in crate::store) struct CandidateColumns {
 }
 
 /// Where a settlement finds its delivery: its place in the batch, the delivery's state, what stands while it is sent again, news that
-/// came early, the endpoint's state and since when it fails.
+/// came early, the endpoint's state, since when it fails, and when it last did.
 pub(in crate::store) type FoundRow = (
     i64,
     String,
     Option<String>,
     Option<String>,
     Option<String>,
+    Option<i64>,
     Option<i64>,
 );
 

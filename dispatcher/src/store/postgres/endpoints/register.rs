@@ -8,17 +8,19 @@ use super::{
     super::{
         PostgresStore,
         column::column,
-        outside::{hold, refresh},
+        outside::{hold, listeners, refresh, write_events, write_new},
     },
     secrets::insert,
 };
+use crate::events::EventKind;
 use crate::store::{
     endpoints::{
         self, ENDPOINT, EndpointChange, EndpointColumns, EndpointMoved, EndpointQuery, EndpointRow,
-        SecretRow, UserEndpoint,
+        EndpointState, SecretRow, UserEndpoint,
     },
     ledger::encode,
-    outside::LaneKey,
+    listeners::{Listeners, Told},
+    outside::{self, LaneKey},
     rows::stored,
 };
 
@@ -139,7 +141,14 @@ impl PostgresStore {
         };
         // Lanes are locked before their endpoints are.
         let to = change.apply(now, &seen).lane_key();
-        hold(&mut tx, now, &BTreeSet::from([seen.lane_key(), to])).await?;
+        let mut lanes = BTreeSet::from([seen.lane_key(), to]);
+        let listeners = if change.state == Some(EndpointState::Disabled) {
+            listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?
+        } else {
+            Listeners::default()
+        };
+        lanes.extend(listeners.lanes(&[EventKind::EndpointDisabled]));
+        hold(&mut tx, now, &lanes).await?;
         let Some(before) = endpoint(&mut tx, tenant, id, "FOR UPDATE").await? else {
             return Ok(None);
         };
@@ -161,6 +170,9 @@ impl PostgresStore {
         .bind(row.updated_at.as_micros())
         .execute(&mut *tx)
         .await?;
+        if before.state == EndpointState::Enabled {
+            tell(&mut tx, now, &listeners, (tenant, id), row.reason.as_deref()).await?;
+        }
         let from = before.lane_key();
         let more = from != row.lane_key() && relocate(&mut tx, now, &row, &from, page).await?;
         tx.commit().await?;
@@ -198,8 +210,14 @@ impl PostgresStore {
         id: EndpointId,
     ) -> Result<bool, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+        let listeners = listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?;
+        // Lanes are locked before their endpoints are.
+        hold(&mut tx, now, &listeners.lanes(&[EventKind::EndpointDisabled])).await?;
+        let Some(before) = endpoint(&mut tx, tenant, id, "FOR UPDATE").await? else {
+            return Ok(false);
+        };
         // The row stays until nothing waits for it, without what it said of others.
-        let deleted = sqlx::query(
+        sqlx::query(
             "UPDATE endpoints SET state = 'deleted', reason = 'deleted', url = 'deleted', description = NULL, \
              updated_at = $3 WHERE tenant = $1 AND id = $2 AND state <> 'deleted'",
         )
@@ -207,16 +225,32 @@ impl PostgresStore {
         .bind(id.to_string())
         .bind(now.as_micros())
         .execute(&mut *tx)
-        .await?
-        .rows_affected();
+        .await?;
+        if before.state == EndpointState::Enabled {
+            tell(&mut tx, now, &listeners, (tenant, id), Some("deleted")).await?;
+        }
         sqlx::query("DELETE FROM endpoint_secrets WHERE tenant = $1 AND endpoint = $2")
             .bind(tenant.as_str())
             .bind(id.to_string())
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(deleted > 0)
+        Ok(true)
     }
+}
+
+/// Tells the tenant's other endpoints that this one is told nothing any more.
+async fn tell(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    listeners: &Listeners,
+    endpoint: (&TenantId, EndpointId),
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    let mut told = Told::default();
+    outside::tell_disabled(&mut told, now, listeners, endpoint, reason.unwrap_or_default());
+    write_events(tx, &told.events).await?;
+    write_new(tx, &told.outside, &told.work).await
 }
 
 async fn endpoint(

@@ -184,11 +184,12 @@ pub(super) async fn apply(
         .fetch_all(&mut *tx)
         .await?;
     }
-    for ((tenant, endpoint), since) in &effects.failing {
-        sqlx::query("UPDATE endpoints SET failing_since = $3 WHERE tenant = $1 AND id = $2")
+    for ((tenant, endpoint), failing) in &effects.failing {
+        sqlx::query("UPDATE endpoints SET failing_since = $3, failed_at = $4 WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(endpoint.to_string())
-            .bind(since.map(Timestamp::as_micros))
+            .bind(failing.map(|failing| failing.since.as_micros()))
+            .bind(failing.map(|failing| failing.last.as_micros()))
             .execute(&mut *tx)
             .await?;
     }
@@ -337,9 +338,11 @@ async fn queue(tx: &mut PgConnection, until: Timestamp, effects: &Effects) -> Re
     }
     let rows = &effects.unsent;
     if !rows.is_empty() {
-        // The number of the next attempt is the sum, and the retry policy sees `lease` alone.
+        // The number of the next attempt is the sum, and the retry policy sees `lease` alone. Each time it waits a tenth of a
+        // second longer: whoever takes and lets go again and again fills no log.
         sqlx::query(
-            "UPDATE delivery_queue q SET earlier = q.earlier + 1, lease = q.lease - 1, due_at = $3 \
+            "UPDATE delivery_queue q SET earlier = q.earlier + 1, lease = q.lease - 1, \
+             due_at = $3 + LEAST(q.earlier, 600) * 100000 \
              FROM UNNEST($1::text[], $2::text[]) AS v(tenant, delivery) \
              WHERE q.tenant = v.tenant AND q.delivery = v.delivery",
         )

@@ -133,7 +133,8 @@ impl PostgresStore {
         let Some(row) = row else { return Ok(None) };
         let rows: Vec<outside::AttemptColumns> = sqlx::query_as(
             "SELECT number, operation, started_at, ended_at, outcome, status, reason, excerpt, next_at \
-             FROM attempts WHERE tenant = $1 AND delivery = $2 ORDER BY number",
+             FROM (SELECT * FROM attempts WHERE tenant = $1 AND delivery = $2 \
+             ORDER BY number DESC LIMIT 1000) a ORDER BY number",
         )
         .bind(tenant.as_str())
         .bind(id.to_string())
@@ -185,6 +186,11 @@ pub(super) fn matching(
     }
     if let Some(user) = filter.user {
         statement.push(" AND d.user_id = ").push_bind(user.to_string());
+    }
+    if let Some(address) = &filter.address {
+        statement
+            .push(" AND d.address = ")
+            .push_bind(address.as_str().to_owned());
     }
     if let Some(since) = filter.since {
         statement.push(" AND d.ended_at >= ").push_bind(since.as_micros());

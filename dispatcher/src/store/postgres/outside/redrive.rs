@@ -59,6 +59,21 @@ impl PostgresStore {
         id: RedriveId,
         limit: usize,
     ) -> Result<bool, StoreError> {
+        loop {
+            if let Some(more) = self.redrive_once(now, tenant, id, limit).await? {
+                return Ok(more);
+            }
+        }
+    }
+
+    /// None where it is to be begun anew.
+    async fn redrive_once(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: RedriveId,
+        limit: usize,
+    ) -> Result<Option<bool>, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
         let row: Option<(String, Option<String>, i64)> = sqlx::query_as(
             "SELECT filter, cursor, created_at FROM redrives \
@@ -69,7 +84,7 @@ impl PostgresStore {
         .fetch_optional(&mut *tx)
         .await?;
         let Some((filter, cursor, created)) = row else {
-            return Ok(false);
+            return Ok(Some(false));
         };
         let filter: DeadFilter = json(&filter)?;
         let mut select = QueryBuilder::<Postgres>::new("SELECT d.id FROM deliveries d WHERE ");
@@ -87,9 +102,13 @@ impl PostgresStore {
         let last = ids.last().map(|(id,)| id.clone()).or(cursor);
         // What another redrive or a resend opened, and what its sender took back, is left out.
         let done = if ids.is_empty() {
-            0
+            Some(0)
         } else {
             revive(&mut tx, now, tenant, column!(ids, (id,) => id.as_str())).await?
+        };
+        let Some(done) = done else {
+            tx.rollback().await?;
+            return Ok(None);
         };
         sqlx::query(
             "UPDATE redrives SET cursor = $3, done = done + $4, state = $5, updated_at = $6 \
@@ -104,7 +123,7 @@ impl PostgresStore {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(more)
+        Ok(Some(more))
     }
 
     pub(super) async fn resend(
@@ -113,6 +132,20 @@ impl PostgresStore {
         tenant: &TenantId,
         id: DeliveryId,
     ) -> Result<Resent, StoreError> {
+        loop {
+            if let Some(resent) = self.resend_once(now, tenant, id).await? {
+                return Ok(resent);
+            }
+        }
+    }
+
+    /// None where it is to be begun anew.
+    async fn resend_once(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        id: DeliveryId,
+    ) -> Result<Option<Resent>, StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
         let row: Option<(String, Option<String>, Option<String>, i64)> = sqlx::query_as(
             "SELECT d.state, q.operation, n.state, CASE WHEN n.answered IS NOT NULL OR r.state = 'acknowledged' \
@@ -127,22 +160,25 @@ impl PostgresStore {
         .fetch_optional(&mut *tx)
         .await?;
         let Some((state, open, notification, answered)) = row else {
-            return Ok(Resent::NotFound);
+            return Ok(Some(Resent::NotFound));
         };
         let state = outside::delivery_state(&state)?;
         if let Some(bar) =
             outside::not_resendable(state, open.as_deref(), notification.as_deref(), answered == 1)
         {
-            return Ok(Resent::Conflict(bar));
+            return Ok(Some(Resent::Conflict(bar)));
         }
-        let revived = revive(&mut tx, now, tenant, vec![id.to_string()]).await?;
+        let Some(revived) = revive(&mut tx, now, tenant, vec![id.to_string()]).await? else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
         tx.commit().await?;
-        Ok(if revived > 0 {
+        Ok(Some(if revived > 0 {
             Resent::Done
         } else {
             // Somebody else was first.
             Resent::Conflict(NotResendable::State(DeliveryState::Pending))
-        })
+        }))
     }
 
     pub(super) async fn running_redrives(
@@ -219,25 +255,40 @@ impl PostgresStore {
 }
 
 /// Makes what ended pending again: last in its strand, due now, with as much time to live as it had at first, an hour at
-/// the least. What is open stays as it is, but for a recall of what never arrived. Answers how many.
+/// the least. What is open stays as it is, but for a recall of what never arrived. Answers how many; none where an endpoint
+/// moved meanwhile, and it is to be begun anew.
 async fn revive(
     tx: &mut PgConnection,
     now: Timestamp,
     tenant: &TenantId,
     ids: Vec<impl AsRef<str>>,
-) -> Result<i64, StoreError> {
+) -> Result<Option<i64>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(AsRef::as_ref).collect();
-    sqlx::query(LANES)
+    let held: Vec<LaneRow> = sqlx::query_as(LANES)
         .bind(tenant.as_str())
         .bind(&ids)
         .bind(now.as_micros())
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
     sqlx::query(LOCKED)
         .bind(tenant.as_str())
         .bind(&ids)
         .execute(&mut *tx)
         .await?;
+    // An endpoint that moved meanwhile has its work where nobody holds the lane.
+    sqlx::query(ENDPOINTS)
+        .bind(tenant.as_str())
+        .bind(&ids)
+        .execute(&mut *tx)
+        .await?;
+    let wanted: Vec<LaneRow> = sqlx::query_as(WANTED)
+        .bind(tenant.as_str())
+        .bind(&ids)
+        .fetch_all(&mut *tx)
+        .await?;
+    if wanted.iter().any(|lane| !held.contains(lane)) {
+        return Ok(None);
+    }
     let revived: Vec<(String,)> = sqlx::query_as(REVIVE)
         .bind(tenant.as_str())
         .bind(&ids)
@@ -253,18 +304,32 @@ async fn revive(
             .execute(&mut *tx)
             .await?;
     }
-    Ok(revived.len() as i64)
+    Ok(Some(revived.len() as i64))
 }
+
+/// Channel, lane, strand.
+type LaneRow = (String, String, String);
 
 /// Lanes are locked before their work is.
 const LANES: &str = "INSERT INTO lanes (tenant, channel, lane, strand, due_at) \
     SELECT v.tenant, v.channel, v.lane, v.strand, $3 FROM \
     (SELECT DISTINCT d.tenant, d.channel, COALESCE(e.lane, d.lane, '') AS lane, \
     CASE WHEN e.fifo = 1 THEN e.id ELSE '' END AS strand FROM deliveries d \
-    LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
+    LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
     WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' AND d.state IN ('dead', 'accepted', 'delivered')) v \
     ORDER BY v.tenant, v.channel, v.lane, v.strand \
-    ON CONFLICT (tenant, channel, lane, strand) DO UPDATE SET due_at = LEAST(lanes.due_at, excluded.due_at)";
+    ON CONFLICT (tenant, channel, lane, strand) DO UPDATE SET due_at = LEAST(lanes.due_at, excluded.due_at) \
+    RETURNING channel, lane, strand";
+
+/// Where the work will be.
+const WANTED: &str = "SELECT DISTINCT d.channel, COALESCE(e.lane, d.lane, ''), \
+    CASE WHEN e.fifo = 1 THEN e.id ELSE '' END FROM deliveries d \
+    LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
+    WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' AND d.state IN ('dead', 'accepted', 'delivered')";
+
+/// Endpoints stay where they are, after lanes and deliveries are locked.
+const ENDPOINTS: &str = "SELECT 1 FROM endpoints e WHERE e.tenant = $1 AND e.id IN (SELECT d.address FROM deliveries d \
+    WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel = 'webhook') ORDER BY e.id FOR SHARE";
 
 /// Then deliveries, in their order.
 const LOCKED: &str = "SELECT d.id FROM deliveries d WHERE d.tenant = $1 AND d.id = ANY($2) \
@@ -281,7 +346,7 @@ const REVIVE: &str = "INSERT INTO delivery_queue (tenant, delivery, channel, lan
     $3 + GREATEST(COALESCE(d.expires_at, 0) - COALESCE(d.revived_at, d.created_at), 3600000000), \
     GREATEST(d.attempts, COALESCE((SELECT MAX(a.number) FROM attempts a WHERE a.tenant = d.tenant \
     AND a.delivery = d.id), 0)), CASE WHEN d.state = 'dead' THEN NULL ELSE d.state END FROM deliveries d \
-    LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
+    LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
     LEFT JOIN notifications n ON n.tenant = d.tenant AND n.id = d.notification \
     WHERE d.tenant = $1 AND d.id = ANY($2) AND d.channel <> 'in_app' \
     AND d.state IN ('dead', 'accepted', 'delivered') AND COALESCE(n.state, '') <> 'cancelled' AND n.answered IS NULL \

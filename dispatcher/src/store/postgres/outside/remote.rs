@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use carillon_domain::{ChannelKind, DeliveryId, TenantId, Timestamp};
@@ -15,7 +15,7 @@ use crate::events::EventKind;
 use crate::store::{
     ledger::encode,
     outside::{
-        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LeaseKey,
+        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
         LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
     },
     rows::word,
@@ -68,6 +68,16 @@ impl RemoteStore for PostgresStore {
         .fetch_all(&mut *read)
         .await?;
         rows.into_iter().map(outside::remote_channel).collect()
+    }
+
+    async fn announcers(&self, kind: &ChannelKind) -> Result<Vec<TenantId>, StoreError> {
+        let mut read = self.postgres.read_system(WORKERS).await?;
+        let tenants: Vec<String> =
+            sqlx::query_scalar("SELECT tenant FROM remote_channels WHERE kind = $1 AND tenant <> ''")
+                .bind(kind.as_str())
+                .fetch_all(&mut *read)
+                .await?;
+        tenants.iter().map(|tenant| word(tenant)).collect()
     }
 
     async fn channel_seen(
@@ -147,7 +157,11 @@ impl RemoteStore for PostgresStore {
                  AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
                  AND a.delivery = delivery_queue.delivery \
                  AND a.number = delivery_queue.earlier + delivery_queue.lease \
-                 AND a.outcome IS NULL AND a.started_at >= $5)",
+                 AND a.outcome IS NULL AND a.started_at >= $5) \
+                 AND EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = delivery_queue.tenant \
+                 AND d.id = delivery_queue.delivery AND d.channel <> 'in_app' \
+                 AND CASE WHEN delivery_queue.operation = 'recall' THEN d.state IN ('accepted', 'delivered') \
+                 ELSE d.state = 'pending' END)",
             )
             .bind(lease.key.tenant.as_str())
             .bind(lease.id.to_string())
@@ -165,6 +179,16 @@ impl RemoteStore for PostgresStore {
         refresh(&mut tx, oldest, &lanes, None).await?;
         tx.commit().await?;
         Ok(extended)
+    }
+
+    async fn email_tenant(&self, id: DeliveryId) -> Result<Option<TenantId>, StoreError> {
+        let mut read = self.postgres.read_system("a bounce names no tenant").await?;
+        let tenant: Option<String> =
+            sqlx::query_scalar("SELECT tenant FROM deliveries WHERE id = $1 AND channel = 'email'")
+                .bind(id.to_string())
+                .fetch_optional(&mut *read)
+                .await?;
+        tenant.as_deref().map(word).transpose()
     }
 
     async fn receive_news(
@@ -193,13 +217,16 @@ impl PostgresStore {
             EventKind::DeliveryBounced,
             EventKind::DeliveryDead,
         ];
-        hold(&mut tx, now, &listeners.lanes(&kinds)).await?;
         let mut found = Vec::with_capacity(news.len());
         for item in news {
             let key = about(&mut tx, channel, item, false).await?.map(|row| row.1);
             let id: Option<DeliveryId> = key.as_deref().map(word).transpose()?;
             found.push(id.map(|id| (item.tenant.clone(), id)));
         }
+        let lanes = waiting_in(&mut tx, channel, &found.iter().flatten().collect::<Vec<_>>()).await?;
+        let mut held = listeners.lanes(&kinds);
+        held.extend(lanes.iter().cloned());
+        hold(&mut tx, now, &held).await?;
         lock_deliveries(&mut tx, &found.iter().flatten().collect::<Vec<_>>()).await?;
         let mut noted = NewsNoted::default();
         for item in news {
@@ -212,12 +239,46 @@ impl PostgresStore {
                 outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?)?;
             outside::follow(&mut effects, now, &listeners);
             apply(&mut tx, now, now, &effects).await?;
+            if !lanes.is_empty() {
+                sqlx::query(outside::SOONER)
+                    .bind(item.tenant.as_str())
+                    .bind(delivery.id.to_string())
+                    .bind(now.as_micros())
+                    .execute(&mut *tx)
+                    .await?;
+            }
             noted.noted.push(Some(delivery));
             noted.ended.append(&mut effects.ended);
         }
+        refresh(&mut tx, now, &lanes, None).await?;
         tx.commit().await?;
         Ok(noted)
     }
+}
+
+/// The lanes in which these deliveries have work.
+async fn waiting_in(
+    tx: &mut PgConnection,
+    channel: &ChannelKind,
+    found: &[&(TenantId, DeliveryId)],
+) -> Result<BTreeSet<LaneKey>, StoreError> {
+    let rows: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT DISTINCT q.tenant, q.lane, q.strand FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+         JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id",
+    )
+    .bind(column!(found, (tenant, _) => tenant.as_str()))
+    .bind(column!(found, (_, id) => id.to_string()))
+    .fetch_all(tx)
+    .await?;
+    let key = |(tenant, lane, strand): (String, String, String)| {
+        Ok(LaneKey {
+            tenant: word(&tenant)?,
+            channel: channel.clone(),
+            lane: Arc::from(lane),
+            strand: Arc::from(strand),
+        })
+    };
+    rows.into_iter().map(key).collect()
 }
 
 /// The delivery that news is about; its row is locked where that is asked for.
@@ -229,7 +290,7 @@ async fn about(
 ) -> Result<Option<outside::ReceiptColumns>, StoreError> {
     let (which, key) = match &news.about {
         About::Delivery(id) => ("id = $3", id.to_string()),
-        About::Provider(id) => ("provider_id = $3 ORDER BY id DESC LIMIT 1", id.clone()),
+        About::Provider(id) => (outside::BY_PROVIDER, id.clone()),
     };
     let statement = format!(
         "SELECT {} FROM deliveries WHERE tenant = $1 AND channel = $2 AND channel <> 'in_app' AND {which}{}",

@@ -5,7 +5,7 @@ use carillon_sql::StoreError;
 use sqlx::PgConnection;
 
 use super::{
-    super::{PostgresStore, column::column},
+    super::{PostgresStore, column::column, outbox::write_accepted},
     apply::apply,
     lanes::{hold_with, not_held, refresh},
     listeners::listeners,
@@ -55,6 +55,9 @@ impl PostgresStore {
                 continue;
             }
             apply(&mut tx, now, now, &effects).await?;
+            let notices = outside::disabled_notices(now, self.limits.event_ttl, &effects)?;
+            let notices: Vec<_> = notices.iter().map(|(tenant, row)| (tenant, row)).collect();
+            write_accepted(&mut tx, now, &notices, None).await?;
             // Lanes that were made for what was not told go again.
             effects.lanes.extend(told);
             refresh(&mut tx, now, &effects.lanes, None).await?;
@@ -76,7 +79,7 @@ impl PostgresStore {
 /// Where the deliveries stand whose leases still hold; such rows are locked.
 async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<Option<Found>>, StoreError> {
     let rows: Vec<FoundRow> = sqlx::query_as(
-        "SELECT j.place, d.state, q.stands, d.news, e.state, e.failing_since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
+        "SELECT j.place, d.state, q.stands, d.news, e.state, e.failing_since, e.failed_at FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
          AS j(tenant, id, number, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
          JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
@@ -88,7 +91,7 @@ async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (place, state, stands, news, endpoint, failing) in rows {
+    for (place, state, stands, news, endpoint, failing, failed) in rows {
         let state = outside::delivery_state(&state)?;
         if let Some(slot) = usize::try_from(place - 1)
             .ok()
@@ -98,7 +101,7 @@ async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<
                 state,
                 stands: stands.as_deref().map(outside::delivery_state).transpose()?,
                 news: news.as_deref().and_then(Early::from_stored),
-                endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing),
+                endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing.zip(failed)),
             });
         }
     }

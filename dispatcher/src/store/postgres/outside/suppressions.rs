@@ -1,8 +1,11 @@
-use carillon_domain::{Address, ChannelKind, TenantId};
+use carillon_domain::{Address, ChannelKind, PlainAddress, TenantId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{Postgres, QueryBuilder};
 
-use super::{super::PostgresStore, apply::write_suppressions};
+use super::{
+    super::{PostgresStore, column::column},
+    apply::write_suppressions,
+};
 use crate::store::outside::{self, SuppressionQuery, SuppressionRow};
 
 /// The columns of a suppression.
@@ -49,6 +52,39 @@ impl PostgresStore {
             .push_bind(i64::from(query.limit));
         let rows: Vec<outside::SuppressionColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
         rows.into_iter().map(outside::suppression).collect()
+    }
+
+    pub(super) async fn suppressed(
+        &self,
+        tenant: &TenantId,
+        addresses: &[PlainAddress],
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
+        let print = |to: &PlainAddress| {
+            self.prints
+                .of(tenant.as_str(), to.channel.as_str(), to.to.as_str())
+        };
+        let rows: Vec<(i64, String)> = sqlx::query_as(
+            "SELECT j.place - 1, s.reason FROM UNNEST($2::text[], $3::text[], $4::text[]) WITH ORDINALITY \
+             AS j(channel, address, print, place) JOIN suppressions s ON s.tenant = $1 AND s.channel = j.channel \
+             AND s.address IN (j.address, j.print)",
+        )
+        .bind(tenant.as_str())
+        .bind(column!(addresses, to => to.channel.as_str()))
+        .bind(column!(addresses, to => to.to.as_str()))
+        .bind(column!(addresses, to => print(to)))
+        .fetch_all(&mut *read)
+        .await?;
+        let mut reasons = vec![None; addresses.len()];
+        for (place, reason) in rows {
+            if let Some(slot) = usize::try_from(place)
+                .ok()
+                .and_then(|place| reasons.get_mut(place))
+            {
+                *slot = Some(reason);
+            }
+        }
+        Ok(reasons)
     }
 
     pub(super) async fn lift_suppression(

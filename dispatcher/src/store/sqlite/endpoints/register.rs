@@ -5,16 +5,21 @@ use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
-    super::{SqliteStore, keys::json_list, outside::refresh},
+    super::{
+        SqliteStore,
+        keys::json_list,
+        outside::{listeners, refresh, write_events, write_new},
+    },
     secrets::insert,
 };
 use crate::store::{
     endpoints::{
         self, ENDPOINT, EndpointChange, EndpointColumns, EndpointMoved, EndpointQuery, EndpointRow,
-        SecretRow, UserEndpoint,
+        EndpointState, SecretRow, UserEndpoint,
     },
     ledger::encode,
-    outside::LaneKey,
+    listeners::{Listeners, Told},
+    outside::{self, LaneKey},
     rows::stored,
 };
 
@@ -128,6 +133,11 @@ impl SqliteStore {
         let Some(before) = endpoint(&mut tx, tenant, id, "").await? else {
             return Ok(None);
         };
+        let listeners = if change.state == Some(EndpointState::Disabled) {
+            listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?
+        } else {
+            Listeners::default()
+        };
         let row = change.apply(now, &before);
         sqlx::query(
             "UPDATE endpoints SET url = $3, lane = $4, events = $5, fifo = $6, description = $7, state = $8, \
@@ -146,6 +156,9 @@ impl SqliteStore {
         .bind(row.updated_at.as_micros())
         .execute(&mut *tx)
         .await?;
+        if before.state == EndpointState::Enabled {
+            tell(&mut tx, now, &listeners, (tenant, id), row.reason.as_deref()).await?;
+        }
         let from = before.lane_key();
         let more = from != row.lane_key() && relocate(&mut tx, now, &row, &from, page).await?;
         tx.commit().await?;
@@ -177,8 +190,12 @@ impl SqliteStore {
         id: EndpointId,
     ) -> Result<bool, StoreError> {
         let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        let listeners = listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?;
+        let Some(before) = endpoint(&mut tx, tenant, id, "").await? else {
+            return Ok(false);
+        };
         // The row stays until nothing waits for it, without what it said of others.
-        let deleted = sqlx::query(
+        sqlx::query(
             "UPDATE endpoints SET state = 'deleted', reason = 'deleted', url = 'deleted', description = NULL, \
              updated_at = $3 WHERE tenant = $1 AND id = $2 AND state <> 'deleted'",
         )
@@ -186,16 +203,32 @@ impl SqliteStore {
         .bind(id.to_string())
         .bind(now.as_micros())
         .execute(&mut *tx)
-        .await?
-        .rows_affected();
+        .await?;
+        if before.state == EndpointState::Enabled {
+            tell(&mut tx, now, &listeners, (tenant, id), Some("deleted")).await?;
+        }
         sqlx::query("DELETE FROM endpoint_secrets WHERE tenant = $1 AND endpoint = $2")
             .bind(tenant.as_str())
             .bind(id.to_string())
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(deleted > 0)
+        Ok(true)
     }
+}
+
+/// Tells the tenant's other endpoints that this one is told nothing any more.
+async fn tell(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    listeners: &Listeners,
+    endpoint: (&TenantId, EndpointId),
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    let mut told = Told::default();
+    outside::tell_disabled(&mut told, now, listeners, endpoint, reason.unwrap_or_default());
+    write_events(tx, &told.events).await?;
+    write_new(tx, &told.outside, &told.work).await
 }
 
 async fn endpoint(

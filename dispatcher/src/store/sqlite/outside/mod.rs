@@ -16,7 +16,7 @@ mod withdrawn;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use carillon_domain::{Address, ChannelKind, DeliveryId, RedriveId, TenantId, Timestamp};
+use carillon_domain::{Address, ChannelKind, DeliveryId, PlainAddress, RedriveId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
 pub(super) use apply::{write_events, write_new};
@@ -183,6 +183,14 @@ impl OutsideStore for SqliteStore {
         query: &SuppressionQuery,
     ) -> Result<Vec<SuppressionRow>, StoreError> {
         Self::suppressions(self, tenant, query).await
+    }
+
+    async fn suppressed(
+        &self,
+        tenant: &TenantId,
+        addresses: &[PlainAddress],
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        Self::suppressed(self, tenant, addresses).await
     }
 
     async fn lift_suppression(

@@ -256,7 +256,7 @@ const REVIVE: &str = "INSERT INTO delivery_queue (tenant, delivery, channel, lan
     MAX(d.attempts, COALESCE((SELECT MAX(a.number) FROM attempts a WHERE a.tenant = d.tenant \
     AND a.delivery = d.id), 0)), CASE WHEN d.state = 'dead' THEN NULL ELSE d.state END \
     FROM json_each($2) j CROSS JOIN deliveries d ON d.tenant = $1 AND d.id = j.value AND d.channel <> 'in_app' \
-    LEFT JOIN endpoints e ON e.tenant = d.tenant AND e.id = d.address \
+    LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
     LEFT JOIN notifications n ON n.tenant = d.tenant AND n.id = d.notification \
     WHERE d.state IN ('dead', 'accepted', 'delivered') AND COALESCE(n.state, '') <> 'cancelled' AND n.answered IS NULL \
     AND NOT EXISTS (SELECT 1 FROM recipients r WHERE r.tenant = d.tenant AND r.notification = d.notification \

@@ -14,9 +14,10 @@ use super::{
 use crate::store::{
     ledger::encode,
     outside::{
-        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LeaseKey,
+        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
         LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
     },
+    rows::word,
 };
 
 /// Why the tenant is not the only one that is looked at.
@@ -66,6 +67,16 @@ impl RemoteStore for SqliteStore {
         .fetch_all(&mut *read)
         .await?;
         rows.into_iter().map(outside::remote_channel).collect()
+    }
+
+    async fn announcers(&self, kind: &ChannelKind) -> Result<Vec<TenantId>, StoreError> {
+        let mut read = self.sqlite.read_system(WORKERS).await?;
+        let tenants: Vec<String> =
+            sqlx::query_scalar("SELECT tenant FROM remote_channels WHERE kind = $1 AND tenant <> ''")
+                .bind(kind.as_str())
+                .fetch_all(&mut *read)
+                .await?;
+        tenants.iter().map(|tenant| word(tenant)).collect()
     }
 
     async fn channel_seen(
@@ -145,7 +156,11 @@ impl RemoteStore for SqliteStore {
                  AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = delivery_queue.tenant \
                  AND a.delivery = delivery_queue.delivery \
                  AND a.number = delivery_queue.earlier + delivery_queue.lease \
-                 AND a.outcome IS NULL AND a.started_at >= $5)",
+                 AND a.outcome IS NULL AND a.started_at >= $5) \
+                 AND EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = delivery_queue.tenant \
+                 AND d.id = delivery_queue.delivery AND d.channel <> 'in_app' \
+                 AND CASE WHEN delivery_queue.operation = 'recall' THEN d.state IN ('accepted', 'delivered') \
+                 ELSE d.state = 'pending' END)",
             )
             .bind(lease.key.tenant.as_str())
             .bind(lease.id.to_string())
@@ -164,6 +179,16 @@ impl RemoteStore for SqliteStore {
         Ok(extended)
     }
 
+    async fn email_tenant(&self, id: DeliveryId) -> Result<Option<TenantId>, StoreError> {
+        let mut read = self.sqlite.read_system("a bounce names no tenant").await?;
+        let tenant: Option<String> =
+            sqlx::query_scalar("SELECT tenant FROM deliveries WHERE id = $1 AND channel = 'email'")
+                .bind(id.to_string())
+                .fetch_optional(&mut *read)
+                .await?;
+        tenant.as_deref().map(word).transpose()
+    }
+
     async fn receive_news(
         &self,
         now: Timestamp,
@@ -172,6 +197,7 @@ impl RemoteStore for SqliteStore {
     ) -> Result<NewsNoted, StoreError> {
         let mut tx = self.sqlite.begin_system(WORKERS).await?;
         let mut noted = NewsNoted::default();
+        let mut lanes = std::collections::BTreeSet::new();
         for item in news {
             let Some(row) = about(&mut tx, channel, item).await? else {
                 noted.noted.push(None);
@@ -185,9 +211,30 @@ impl RemoteStore for SqliteStore {
             outside::follow(&mut effects, now, &told);
             // One by one: the next item may be about the same delivery.
             apply(&mut tx, now, now, &effects).await?;
+            let lane: Option<(String, String)> =
+                sqlx::query_as("SELECT lane, strand FROM delivery_queue WHERE tenant = $1 AND delivery = $2")
+                    .bind(item.tenant.as_str())
+                    .bind(delivery.id.to_string())
+                    .fetch_optional(&mut *tx)
+                    .await?;
+            if let Some((lane, strand)) = lane {
+                sqlx::query(outside::SOONER)
+                    .bind(item.tenant.as_str())
+                    .bind(delivery.id.to_string())
+                    .bind(now.as_micros())
+                    .execute(&mut *tx)
+                    .await?;
+                lanes.insert(LaneKey {
+                    tenant: item.tenant.clone(),
+                    channel: channel.clone(),
+                    lane: Arc::from(lane),
+                    strand: Arc::from(strand),
+                });
+            }
             noted.noted.push(Some(delivery));
             noted.ended.append(&mut effects.ended);
         }
+        refresh(&mut tx, now, &lanes, None).await?;
         tx.commit().await?;
         Ok(noted)
     }
@@ -201,7 +248,7 @@ async fn about(
 ) -> Result<Option<outside::ReceiptColumns>, StoreError> {
     let (which, key) = match &news.about {
         About::Delivery(id) => ("id = $3", id.to_string()),
-        About::Provider(id) => ("provider_id = $3 ORDER BY id DESC LIMIT 1", id.clone()),
+        About::Provider(id) => (outside::BY_PROVIDER, id.clone()),
     };
     let statement = format!(
         "SELECT {} FROM deliveries WHERE tenant = $1 AND channel = $2 AND channel <> 'in_app' AND {which}",

@@ -3,7 +3,7 @@ use carillon_sql::StoreError;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{SqliteStore, keys::json_list},
+    super::{SqliteStore, keys::json_list, outbox::write_accepted},
     apply::apply,
     lanes::refresh,
     listeners::listeners,
@@ -36,6 +36,9 @@ impl SqliteStore {
         effects.spare_the_well();
         outside::follow(&mut effects, now, &listeners);
         apply(&mut tx, now, now, &effects).await?;
+        let notices = outside::disabled_notices(now, self.limits.event_ttl, &effects)?;
+        let notices: Vec<_> = notices.iter().map(|(tenant, row)| (tenant, row)).collect();
+        write_accepted(&mut tx, now, &notices, None).await?;
         refresh(&mut tx, now, &effects.lanes, None).await?;
         tx.commit().await?;
         Ok(Settled {
@@ -61,7 +64,7 @@ async fn found(
         (leased.key.tenant.as_str(), leased.id, leased.number())
     }))?;
     let rows: Vec<FoundRow> = sqlx::query_as(
-        "SELECT j.key, d.state, q.stands, d.news, e.state, e.failing_since FROM json_each($1) j \
+        "SELECT j.key, d.state, q.stands, d.news, e.state, e.failing_since, e.failed_at FROM json_each($1) j \
          CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
          CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
@@ -71,14 +74,14 @@ async fn found(
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (index, state, stands, news, endpoint, failing) in rows {
+    for (index, state, stands, news, endpoint, failing, failed) in rows {
         let state = outside::delivery_state(&state)?;
         if let Some(place) = usize::try_from(index).ok().and_then(|index| found.get_mut(index)) {
             *place = Some(Found {
                 state,
                 stands: stands.as_deref().map(outside::delivery_state).transpose()?,
                 news: news.as_deref().and_then(Early::from_stored),
-                endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing),
+                endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing.zip(failed)),
             });
         }
     }

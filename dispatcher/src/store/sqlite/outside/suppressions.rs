@@ -1,8 +1,11 @@
-use carillon_domain::{Address, ChannelKind, TenantId};
+use carillon_domain::{Address, ChannelKind, PlainAddress, TenantId};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{super::SqliteStore, apply::write_suppressions};
+use super::{
+    super::{SqliteStore, keys::json_list},
+    apply::write_suppressions,
+};
 use crate::store::outside::{self, SuppressionQuery, SuppressionRow};
 
 /// The columns of a suppression.
@@ -49,6 +52,36 @@ impl SqliteStore {
             .push_bind(i64::from(query.limit));
         let rows: Vec<outside::SuppressionColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
         rows.into_iter().map(outside::suppression).collect()
+    }
+
+    pub(super) async fn suppressed(
+        &self,
+        tenant: &TenantId,
+        addresses: &[PlainAddress],
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
+        let keys = addresses.iter().map(|PlainAddress { channel, to }| {
+            let print = self.prints.of(tenant.as_str(), channel.as_str(), to.as_str());
+            (channel.as_str(), to.as_str(), print)
+        });
+        let rows: Vec<(i64, String)> = sqlx::query_as(
+            "SELECT j.key, s.reason FROM json_each($2) j CROSS JOIN suppressions s ON s.tenant = $1 \
+             AND s.channel = j.value ->> 0 AND s.address IN (j.value ->> 1, j.value ->> 2)",
+        )
+        .bind(tenant.as_str())
+        .bind(json_list(keys)?)
+        .fetch_all(&mut *read)
+        .await?;
+        let mut reasons = vec![None; addresses.len()];
+        for (place, reason) in rows {
+            if let Some(slot) = usize::try_from(place)
+                .ok()
+                .and_then(|place| reasons.get_mut(place))
+            {
+                *slot = Some(reason);
+            }
+        }
+        Ok(reasons)
     }
 
     pub(super) async fn lift_suppression(

@@ -1,0 +1,27 @@
+//! Which addresses are not written to, for the other rooms.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use carillon_domain::{
+    PlainAddress, TenantId,
+    ports::{Suppressed, Unavailable},
+};
+
+use crate::store::Store;
+
+/// Answers from the store.
+pub(crate) struct SuppressedHere {
+    pub(crate) store: Arc<dyn Store>,
+}
+
+#[async_trait]
+impl Suppressed for SuppressedHere {
+    async fn reasons(
+        &self,
+        tenant: &TenantId,
+        addresses: &[PlainAddress],
+    ) -> Result<Vec<Option<String>>, Unavailable> {
+        Ok(self.store.suppressed(tenant, addresses).await?)
+    }
+}
