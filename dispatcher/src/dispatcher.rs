@@ -29,6 +29,7 @@ use crate::{
         redrives::Redriver,
         schedule::Schedule,
     },
+    digests::Digester,
     domain_events::EventIntake,
     endpoints::{Closer, Endpoints},
     erasure::Eraser,
@@ -143,6 +144,8 @@ pub struct Dispatcher {
     pub(crate) scheduler: Wake,
     /// Wakes who moves recipients on.
     pub(crate) ladder: Arc<Wake>,
+    /// Wakes who closes digests.
+    pub(crate) digester: Arc<Wake>,
     /// Where nodes share a database, and the time of the world is told.
     one_clock: Option<Arc<OneClock>>,
 }
@@ -282,6 +285,7 @@ impl Dispatcher {
             handover,
             scheduler: Wake::default(),
             ladder: Arc::default(),
+            digester: Arc::default(),
             one_clock,
         }))
     }
@@ -326,7 +330,7 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, ladder, rules, deliverer, redrives, withdrawals, snoozes, janitor,
+    /// What the role `dispatcher` does: relay, planner, ladder, digests, rules, deliverer, redrives, withdrawals, snoozes, janitor,
     /// schedules, tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
@@ -344,6 +348,9 @@ impl Dispatcher {
                 "ladder",
                 |this, stop| async move { this.new_ladder().run(stop).await },
             ),
+            self.worker("digests", |this, stop| async move {
+                this.new_digester().run(stop).await
+            }),
             self.worker("snoozes", |this, stop| async move {
                 this.mailboxes.run_snoozes(stop).await
             }),
@@ -449,6 +456,17 @@ impl Dispatcher {
             wake: self.ladder.clone(),
             deliverer: self.deliverer.clone(),
             config: self.config.ladder.clone(),
+        }
+    }
+
+    pub(crate) fn new_digester(&self) -> Digester {
+        Digester {
+            store: self.store.clone(),
+            audience: self.audience(),
+            clock: self.ports.clock.clone(),
+            wake: self.digester.clone(),
+            relay: self.relay.clone(),
+            config: self.config.digests.clone(),
         }
     }
 
