@@ -144,8 +144,6 @@ pub struct Dispatcher {
     pub(crate) scheduler: Wake,
     /// Wakes who moves recipients on.
     pub(crate) ladder: Arc<Wake>,
-    /// Wakes who closes digests.
-    pub(crate) digester: Arc<Wake>,
     /// Where nodes share a database, and the time of the world is told.
     one_clock: Option<Arc<OneClock>>,
 }
@@ -285,7 +283,6 @@ impl Dispatcher {
             handover,
             scheduler: Wake::default(),
             ladder: Arc::default(),
-            digester: Arc::default(),
             one_clock,
         }))
     }
@@ -349,7 +346,7 @@ impl Dispatcher {
                 |this, stop| async move { this.new_ladder().run(stop).await },
             ),
             self.worker("digests", |this, stop| async move {
-                this.new_digester().run(stop).await
+                Digester::new(&this).run(stop).await
             }),
             self.worker("snoozes", |this, stop| async move {
                 this.mailboxes.run_snoozes(stop).await
@@ -456,17 +453,6 @@ impl Dispatcher {
             wake: self.ladder.clone(),
             deliverer: self.deliverer.clone(),
             config: self.config.ladder.clone(),
-        }
-    }
-
-    pub(crate) fn new_digester(&self) -> Digester {
-        Digester {
-            store: self.store.clone(),
-            audience: self.audience(),
-            clock: self.ports.clock.clone(),
-            wake: self.digester.clone(),
-            relay: self.relay.clone(),
-            config: self.config.digests.clone(),
         }
     }
 

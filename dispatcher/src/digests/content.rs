@@ -147,7 +147,11 @@ mod tests {
     #[test]
     fn a_line_for_each_and_how_many_more() {
         let members = vec![
-            member("Shipped", Some("Your parcel\nleft"), Some("https://shop.example/1")),
+            member(
+                "Shipped",
+                Some("Your parcel\nleft"),
+                Some("https://shop.example/1"),
+            ),
             member("Liked", None, None),
         ];
         let content = gathered(5, members).content();

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::content::{Gathered, Member};
 use crate::{
+    Dispatcher,
     audience::{Audience, Reached},
     config::DigestsConfig,
     planner::PlanError,
@@ -29,17 +30,28 @@ const NOBODY: &str = "a digest's recipient is gone; what waits in it ends";
 
 /// Closes digests.
 pub(crate) struct Digester {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) audience: Audience,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// Wakes this one.
-    pub(crate) wake: Arc<Wake>,
+    store: Arc<dyn Store>,
+    audience: Audience,
+    clock: Arc<dyn Clock>,
+    /// Nobody wakes it: a digest is open for a second at least, and looking costs nothing.
+    wake: Wake,
     /// Wakes who hands the new notification to the planner.
-    pub(crate) relay: Arc<Wake>,
-    pub(crate) config: DigestsConfig,
+    relay: Arc<Wake>,
+    config: DigestsConfig,
 }
 
 impl Digester {
+    pub(crate) fn new(dispatcher: &Dispatcher) -> Self {
+        Self {
+            store: dispatcher.store.clone(),
+            audience: dispatcher.audience(),
+            clock: dispatcher.ports.clock.clone(),
+            wake: Wake::default(),
+            relay: dispatcher.relay.clone(),
+            config: dispatcher.config.digests.clone(),
+        }
+    }
+
     /// Closes them until `stop`.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         loop {
@@ -107,7 +119,9 @@ impl Digester {
     /// What goes out in the place of its members; none where nobody is left to get it.
     async fn notification(&self, digest: &DueDigest) -> Result<Option<NewNotification>, PlanError> {
         let corrupt = |error: serde_json::Error| {
-            PlanError::from(StoreError::Corrupt(format!("a digest cannot be written: {error}")))
+            PlanError::from(StoreError::Corrupt(format!(
+                "a digest cannot be written: {error}"
+            )))
         };
         let key = &digest.key;
         let target = match &digest.plain {
@@ -120,7 +134,12 @@ impl Digester {
                 }
             },
         };
-        let gathered = Gathered::new(&key.category, &key.name, digest.members.len(), self.first(digest).await?);
+        let gathered = Gathered::new(
+            &key.category,
+            &key.name,
+            digest.members.len(),
+            self.first(digest).await?,
+        );
         let data = gathered.data();
         let (content, template) = match self.rendered(digest, &data).await {
             Some((content, template)) => (content, Some(template)),
@@ -191,7 +210,10 @@ impl Digester {
         let content = match rendered {
             Ok(Ok(rendered)) => serde_json::to_string(&*rendered.content).ok()?,
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn Error, "a digest's template does not render");
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "a digest's template does not render"
+                );
                 return None;
             }
             Err(_) => return None,

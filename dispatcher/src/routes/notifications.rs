@@ -61,6 +61,10 @@ pub(super) struct NotificationAnswer {
     plan: Option<Box<RawValue>>,
     /// Whether the request says that it passes preferences, quiet hours, holds and caps.
     critical: bool,
+    /// Where it is a digest: the name of its period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    digest: Option<Arc<str>>,
     created_at: Timestamp,
     send_at: Timestamp,
     expires_at: Timestamp,
@@ -487,6 +491,7 @@ fn answer(row: NotificationRow, more: More) -> Result<NotificationAnswer, Proble
             .transpose()
             .map_err(unreadable)?,
         critical: row.critical,
+        digest: row.digest,
         created_at: row.created_at,
         send_at: row.send_at,
         expires_at: row.expires_at,

@@ -143,12 +143,14 @@ fn every_minute() -> Look {
     gathering(json!({"fixed": {"every": 60}}))
 }
 
-/// Accepts and plans so many notifications for ada.
+/// Accepts and plans so many notifications for ada; answers them in the order in which they are planned.
 async fn send(f: &Fixture, look: &Look, count: usize) -> Vec<NotificationId> {
     let rows: Vec<NewNotification> = (0..count).map(|_| f.notification(&["ada"])).collect();
     f.accept(&rows).await;
     plan(f, look).await;
-    rows.iter().map(|row| row.id).collect()
+    let mut ids: Vec<NotificationId> = rows.iter().map(|row| row.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 async fn due(f: &Fixture) -> Vec<DueDigest> {
@@ -159,7 +161,9 @@ async fn due(f: &Fixture) -> Vec<DueDigest> {
 fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
     let now = f.now();
     let notification = NewNotification {
-        targets: Arc::from(serde_json::to_string(&[Target::User("ada".parse().expect("a name"))]).expect("JSON")),
+        targets: Arc::from(
+            serde_json::to_string(&[Target::User("ada".parse().expect("a name"))]).expect("JSON"),
+        ),
         channels: Some(Arc::from(r#"["push"]"#)),
         expires_at: digest.expires_at,
         ..f.notification(&[])
@@ -265,7 +269,10 @@ pub(super) async fn what_is_over_before_it_closes_drops_out(f: Fixture) {
     ] {
         assert_eq!(outside(&f, id).await, [(state.to_owned(), of)]);
     }
-    assert_eq!(f.recipient(ids[0], "ada").await.state, RecipientState::Acknowledged);
+    assert_eq!(
+        f.recipient(ids[0], "ada").await.state,
+        RecipientState::Acknowledged
+    );
 }
 
 pub(super) async fn an_empty_digest_sends_nothing(f: Fixture) {
@@ -299,21 +306,31 @@ pub(super) async fn answering_a_digest_answers_its_members(f: Fixture) {
         assert_eq!(f.recipient(*id, "ada").await.state, RecipientState::Acknowledged);
     }
     assert_eq!(f.counts("ada").await, (2, 0, 0), "their entries are read");
-    assert_eq!(outside(&f, digest).await[0].0, "cancelled", "and nothing is sent any more");
+    assert_eq!(
+        outside(&f, digest).await[0].0,
+        "cancelled",
+        "and nothing is sent any more"
+    );
     f.log("ada").await;
 }
 
 pub(super) async fn where_a_digest_comes_to_nothing_its_members_go_on(f: Fixture) {
     let look = every_minute();
     let row = NewNotification {
-        plan: Some(Arc::from(r#"{"steps":[{"channels":["push"],"deadline":600},{"channels":["in_app"]}]}"#)),
+        plan: Some(Arc::from(
+            r#"{"steps":[{"channels":["push"],"deadline":600},{"channels":["in_app"]}]}"#,
+        )),
         ..f.notification(&["ada"])
     };
     f.accept(std::slice::from_ref(&row)).await;
     plan(&f, &look).await;
     f.advance(MINUTE);
     let digest = close_one(&f).await;
-    assert_eq!(tick(&f, &look).await, 0, "it counts as under way until the digest came to something");
+    assert_eq!(
+        tick(&f, &look).await,
+        0,
+        "it counts as under way until the digest came to something"
+    );
     f.store
         .cancel(f.now(), &f.tenant, digest, &[])
         .await

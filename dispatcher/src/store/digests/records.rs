@@ -119,8 +119,6 @@ pub(crate) struct Closing {
 impl Closing {
     /// Whether the row that is there, with when it opened and when it closes, is the one that was read, and still due.
     pub(in crate::store) fn is_of(&self, row: Option<(i64, i64)>, now: Timestamp) -> bool {
-        row.is_some_and(|(opened, closes)| {
-            opened == self.opened_at.as_micros() && closes <= now.as_micros()
-        })
+        row.is_some_and(|(opened, closes)| opened == self.opened_at.as_micros() && closes <= now.as_micros())
     }
 }

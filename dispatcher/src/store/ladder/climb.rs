@@ -82,7 +82,10 @@ pub(in crate::store) fn decide<'a>(
         .map(|outgoing| AddressFacts {
             open_digest: wishes
                 .digest(&about, &outgoing.channel)
-                .and_then(|name| bars.digests.get(&digest_key(job, addressee, &outgoing.channel, name)))
+                .and_then(|name| {
+                    bars.digests
+                        .get(&digest_key(job, addressee, &outgoing.channel, name))
+                })
                 .map(DigestRow::open),
             ..address(bars, &job.lease.tenant, outgoing)
         })
@@ -370,7 +373,10 @@ impl Climb<'_> {
                 Verdict::Digest { name, closes_at } => {
                     let key = digest_key(self.job, self.addressee, &way.channel, name);
                     // Several addresses of a channel join once.
-                    if !sendings.iter().any(|sending| sending.digest.as_ref() == Some(&key)) {
+                    if !sendings
+                        .iter()
+                        .any(|sending| sending.digest.as_ref() == Some(&key))
+                    {
                         self.join(ledger, known, step, &key, *closes_at)?;
                     }
                     (None, Some(key))

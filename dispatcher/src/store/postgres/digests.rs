@@ -279,10 +279,7 @@ async fn end(tx: &mut PgConnection, now: Timestamp, key: &DigestKey) -> Result<(
 }
 
 /// Digests that jobs may join.
-pub(super) async fn open_digests(
-    tx: &mut PgConnection,
-    jobs: &[PlanJob],
-) -> Result<OpenDigests, StoreError> {
+pub(super) async fn open_digests(tx: &mut PgConnection, jobs: &[PlanJob]) -> Result<OpenDigests, StoreError> {
     let users = digests::joiners(jobs);
     if users.is_empty() {
         return Ok(OpenDigests::new());

@@ -58,8 +58,9 @@ impl PlanJob {
 
     /// Users whose digests it may join: their turn is held while it is decided.
     pub(crate) fn gathered(&self) -> impl Iterator<Item = UserKey> + '_ {
-        let gathers =
-            !self.critical && self.notification.digest.is_none() && !self.policies.category.digests.is_empty();
+        let gathers = !self.critical
+            && self.notification.digest.is_none()
+            && !self.policies.category.digests.is_empty();
         self.users
             .iter()
             .filter(move |addressee| gathers && !addressee.outside.is_empty())

@@ -90,7 +90,8 @@ impl DigestStore for SqliteStore {
         .bind(&*key.name)
         .fetch_optional(&mut *tx)
         .await?;
-        if !closing.is_of(row, now) || digests::member_ids(&waiting(&mut tx, now, key).await?)? != closing.members
+        if !closing.is_of(row, now)
+            || digests::member_ids(&waiting(&mut tx, now, key).await?)? != closing.members
         {
             return Ok(false);
         }
@@ -273,7 +274,12 @@ pub(super) async fn write_digests(
 ) -> Result<(), StoreError> {
     if !writes.open.is_empty() {
         let open = writes.open.iter().map(|(key, row)| {
-            let named = (key.tenant.as_str(), key.user, key.category.as_str(), key.channel.as_str());
+            let named = (
+                key.tenant.as_str(),
+                key.user,
+                key.category.as_str(),
+                key.channel.as_str(),
+            );
             let times = [row.opened_at, row.last_at, row.closes_at].map(Timestamp::as_micros);
             (named, &*key.name, times)
         });
@@ -289,7 +295,12 @@ pub(super) async fn write_digests(
         .await?;
         let members = writes.members.iter().map(|member| {
             let key = &member.key;
-            let named = (key.tenant.as_str(), key.user, key.category.as_str(), key.channel.as_str());
+            let named = (
+                key.tenant.as_str(),
+                key.user,
+                key.category.as_str(),
+                key.channel.as_str(),
+            );
             (named, &*key.name, member.notification, member.delivery)
         });
         sqlx::query(

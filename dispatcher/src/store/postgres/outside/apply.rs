@@ -9,9 +9,7 @@ use super::{
     lanes::lanes_of_new_work,
 };
 use crate::store::endpoints::EventRow;
-use crate::store::outside::{
-    Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
-};
+use crate::store::outside::{Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow};
 
 impl PostgresStore {
     pub(super) async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError> {

@@ -6,8 +6,8 @@ use sqlx::SqliteConnection;
 
 use super::super::{
     SqliteStore,
-    keys::{json_list, pairs},
     digests::open_digests,
+    keys::{json_list, pairs},
     policy::choices,
 };
 use crate::store::{
