@@ -34,6 +34,8 @@ pub struct DispatcherConfig {
     pub schedules: SchedulesConfig,
     /// How withdrawn notifications end for many recipients.
     pub withdrawals: WithdrawalsConfig,
+    /// Alerts that waited together go out as one notification.
+    pub digests: DigestsConfig,
     /// Topics.
     pub topics: TopicsConfig,
     /// What is kept, and how long.
@@ -131,6 +133,28 @@ impl Default for LadderConfig {
             poll: Span::from_millis(500),
             retry_first: Span::from_secs(1),
             retry_longest: Span::from_secs(300),
+        }
+    }
+}
+
+/// Section `dispatcher.digests`: alerts that waited together go out as one notification.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DigestsConfig {
+    /// Digests that are read at once, at the most.
+    pub batch: usize,
+    /// How often it is looked for digests that close, at least.
+    pub poll: Span,
+    /// How long one that could not be closed waits.
+    pub retry: Span,
+}
+
+impl Default for DigestsConfig {
+    fn default() -> Self {
+        Self {
+            batch: 100,
+            poll: Span::from_millis(500),
+            retry: Span::from_secs(10),
         }
     }
 }
@@ -264,6 +288,7 @@ impl DispatcherConfig {
             ("events.batch", self.events.batch, 1, 10_000),
             ("planner.batch_recipients", planner.batch_recipients, 1, 100_000),
             ("ladder.batch", self.ladder.batch, 1, 10_000),
+            ("digests.batch", self.digests.batch, 1, 10_000),
             (
                 "retention.devices_per_user",
                 retention.devices_per_user,
@@ -301,6 +326,8 @@ impl DispatcherConfig {
             ("ladder.push_deadline", self.ladder.push_deadline),
             ("ladder.lease", self.ladder.lease),
             ("ladder.poll", self.ladder.poll),
+            ("digests.poll", self.digests.poll),
+            ("digests.retry", self.digests.retry),
             ("ladder.retry_first", self.ladder.retry_first),
             ("webhooks.event_ttl", self.webhooks.event_ttl),
             ("webhooks.disable_after", self.webhooks.disable_after),

@@ -29,6 +29,7 @@ use crate::{
         redrives::Redriver,
         schedule::Schedule,
     },
+    digests::Digester,
     domain_events::EventIntake,
     endpoints::{Closer, Endpoints},
     erasure::Eraser,
@@ -328,7 +329,7 @@ impl Dispatcher {
         ]
     }
 
-    /// What the role `dispatcher` does: relay, planner, ladder, rules, deliverer, redrives, withdrawals, snoozes, janitor,
+    /// What the role `dispatcher` does: relay, planner, ladder, digests, rules, deliverer, redrives, withdrawals, snoozes, janitor,
     /// schedules, tally. Needs [`Self::commit_workers`] too.
     pub fn upkeep_workers(self: &Arc<Self>) -> Vec<Arc<dyn Worker>> {
         vec![
@@ -346,6 +347,9 @@ impl Dispatcher {
                 "ladder",
                 |this, stop| async move { this.new_ladder().run(stop).await },
             ),
+            self.worker("digests", |this, stop| async move {
+                Digester::new(&this).run(stop).await
+            }),
             self.worker("snoozes", |this, stop| async move {
                 this.mailboxes.run_snoozes(stop).await
             }),

@@ -95,6 +95,7 @@ fn accepted(tenant: TenantId, row: NewNotification) -> Result<NotificationRow, S
         created_at: row.created_at,
         send_at: row.send_at,
         expires_at: row.expires_at,
+        digest: None,
         topics: None,
     })
 }

@@ -52,6 +52,7 @@ mod channels;
 mod config;
 mod deliverer;
 mod digest;
+mod digests;
 mod dispatcher;
 mod domain_events;
 mod endpoints;

@@ -167,6 +167,7 @@ mod tests {
                 created_at: now,
                 send_at: now,
                 expires_at: now,
+                digest: None,
                 topics: None,
             }),
             plan: in_app(),

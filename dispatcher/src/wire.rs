@@ -32,6 +32,8 @@ pub(crate) struct EntryBody<'a> {
     snoozed_until: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     acknowledgement: Option<&'a Acknowledgement>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    silent: bool,
 }
 
 impl<'a> EntryBody<'a> {
@@ -51,6 +53,7 @@ impl<'a> EntryBody<'a> {
             archived_at: row.archived_at,
             snoozed_until: row.snoozed_until,
             acknowledgement: row.acknowledgement.as_ref(),
+            silent: row.silent,
         }
     }
 }
@@ -163,6 +166,7 @@ mod tests {
             acknowledgement: Some(acknowledgement.clone()),
             seq: 3,
             gone_at: None,
+            silent: true,
         };
         let counts = Counts {
             total: 3,
@@ -184,6 +188,7 @@ mod tests {
             archived_at: Some(at),
             snoozed_until: None,
             acknowledgement: Some(acknowledgement.clone()),
+            silent: true,
         };
         let reference = EntryRef {
             id: row.id,

@@ -148,7 +148,7 @@ async fn the_examples_about_broadcasts_work_as_they_stand() {
 
 #[tokio::test]
 async fn the_examples_about_preferences_work_as_they_stand() {
-    run("docs/preferences.md", 4).await;
+    run("docs/preferences.md", 5).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod cli;
 mod cli_outside;
 mod config;
 mod credentials;
+mod digests;
 mod docs;
 mod edge;
 mod erasure;

@@ -41,6 +41,9 @@ pub struct Entry {
     /// Who answered first, and how; never undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledgement: Option<Acknowledgement>,
+    /// Whether it came while the user's alerts were held or turned off: it is shown without a sound. Left out where not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
 }
 
 /// How many entries stand in an inbox: those neither archived, deleted, recalled nor snoozed.

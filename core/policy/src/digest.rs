@@ -7,11 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Cron, PolicyFault, Zone};
 
-/// From a minute to 31 days, in seconds.
-const LASTS: std::ops::RangeInclusive<u32> = 60..=31 * 24 * 60 * 60;
+/// From a second to 31 days, in seconds.
+const LASTS: std::ops::RangeInclusive<u32> = 1..=31 * 24 * 60 * 60;
 /// The longest that a digest stays open, whatever its window says.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
-const BOUNDS: &str = "must be from 60 seconds to 31 days";
+const BOUNDS: &str = "must be from 1 second to 31 days";
 
 /// When an open digest closes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -29,7 +29,7 @@ pub enum DigestWindow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FixedWindow {
-    /// How long after, in seconds: a minute to 31 days.
+    /// How long after, in seconds: 1 to 31 days.
     pub every: u32,
 }
 
@@ -37,7 +37,7 @@ pub struct FixedWindow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlidingWindow {
-    /// How long nothing must have joined, in seconds: a minute to 31 days.
+    /// How long nothing must have joined, in seconds: 1 to 31 days.
     pub idle: u32,
     /// How long after the first member it closes in any case, in seconds: `idle` to 31 days.
     pub max: u32,
@@ -274,14 +274,14 @@ mod tests {
     #[test]
     fn windows_have_bounds() {
         for (json, pointers) in [
-            (serde_json::json!({"fixed": {"every": 60}}), &[][..]),
-            (serde_json::json!({"fixed": {"every": 59}}), &["/fixed/every"]),
+            (serde_json::json!({"fixed": {"every": 1}}), &[][..]),
+            (serde_json::json!({"fixed": {"every": 0}}), &["/fixed/every"]),
             (
                 serde_json::json!({"fixed": {"every": 2_678_401}}),
                 &["/fixed/every"],
             ),
             (
-                serde_json::json!({"sliding": {"idle": 1, "max": 1}}),
+                serde_json::json!({"sliding": {"idle": 0, "max": 0}}),
                 &["/sliding/idle", "/sliding/max"],
             ),
             (

@@ -155,7 +155,10 @@ impl Dispatcher {
             .await
             .map_err(Unavailable::from)?;
         match done {
-            PreferencesWritten::Done => Ok(()),
+            PreferencesWritten::Done => {
+                self.ladder.wake();
+                Ok(())
+            }
             PreferencesWritten::TooMany => Err(ChoiceError::TooMany),
             PreferencesWritten::Erased => Err(ChoiceError::Erased),
         }
@@ -190,6 +193,7 @@ impl Dispatcher {
         if body.is_some() {
             self.policies.somebody_is_quiet(tenant).await;
         }
+        self.ladder.wake();
         Ok(())
     }
 }

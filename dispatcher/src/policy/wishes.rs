@@ -2,9 +2,10 @@
 
 use std::{error::Error, time::Duration};
 
-use carillon_domain::{Category, Timestamp};
+use carillon_domain::{Category, ChannelKind, Timestamp};
 use carillon_policy::{
-    AddressFacts, Cap, CategoryPolicy, Facts, Preference, QuietHours, TenantPolicy, Throttle, Zone,
+    AddressFacts, Cap, CategoryPolicy, DigestName, Facts, Preference, QuietHours, TenantPolicy, Throttle,
+    Zone, resolve,
 };
 
 use super::user::{UserPolicy, preference};
@@ -51,6 +52,21 @@ impl Wishes {
             zone,
             taken: choices.alerts.clone(),
         }
+    }
+
+    /// The digest that alerts over a channel join, if they join one.
+    pub(crate) fn digest<'a>(&'a self, about: &About<'a>, channel: &ChannelKind) -> Option<&'a DigestName> {
+        if about.is_digest || about.critical {
+            return None;
+        }
+        let resolved = resolve(
+            &self.preferences,
+            about.category,
+            channel,
+            about.category_policy,
+            about.tenant,
+        );
+        resolved.digest.map(|period| &period.name)
     }
 
     /// What the deciders ask for.

@@ -85,11 +85,17 @@ struct DryStep {
 struct DryDelivery {
     channel: ChannelKind,
     address: String,
-    /// `pending`, `skipped`, or `later`: its step does not start now.
+    /// `pending`, `skipped`; `gathered`: it would wait in a digest; or `later`: its step does not start now.
     state: &'static str,
     /// Why it is skipped.
     #[schema(required)]
     reason: Option<String>,
+    /// The name of the digest that it would wait in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    /// When that would close.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
 }
 
 /// What it says in one language.
@@ -127,6 +133,7 @@ pub(super) async fn dry_run(
         created_at: notification.created_at,
         send_at: notification.send_at,
         expires_at: notification.expires_at,
+        digest: None,
         topics: None,
     };
     let mut users = HashMap::new();
@@ -202,11 +209,16 @@ pub(super) async fn dry_run(
             deliveries: foreseen
                 .deliveries
                 .into_iter()
-                .map(|delivery| DryDelivery {
-                    channel: delivery.channel,
-                    address: delivery.address,
-                    state: delivery.state,
-                    reason: delivery.reason,
+                .map(|delivery| {
+                    let (digest, until) = delivery.digest.unzip();
+                    DryDelivery {
+                        channel: delivery.channel,
+                        address: delivery.address,
+                        state: delivery.state,
+                        reason: delivery.reason,
+                        digest: digest.map(|name| name.to_string()),
+                        until,
+                    }
                 })
                 .collect(),
         });

@@ -61,6 +61,10 @@ pub(super) struct NotificationAnswer {
     plan: Option<Box<RawValue>>,
     /// Whether the request says that it passes preferences, quiet hours, holds and caps.
     critical: bool,
+    /// Where it is a digest: the name of its period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    digest: Option<Arc<str>>,
     created_at: Timestamp,
     send_at: Timestamp,
     expires_at: Timestamp,
@@ -102,7 +106,7 @@ struct DecisionAnswer {
     /// The step of the plan that it is about, from 0.
     #[schema(required)]
     step: Option<u32>,
-    /// `held`, `released`, `passed`, `escalated`, `skipped`, `capped`, `ended`.
+    /// `held`, `released`, `passed`, `escalated`, `skipped`, `capped`, `gathered`, `digested`, `ended`.
     kind: String,
     /// Why, and what belongs to it: `reason` says which.
     #[schema(value_type = Object)]
@@ -235,7 +239,8 @@ struct DeliveryAnswer {
     #[schema(required)]
     device: Option<DeviceId>,
     /// `pending`; `accepted`: the channel took it; `delivered`: the receiver has it, or a device of the inbox confirmed
-    /// it; `recalled`, `dead`, `skipped`, `cancelled` or `superseded`.
+    /// it; `recalled`, `dead`, `skipped`, `cancelled` or `superseded`; `gathered`: it waits in a digest; `digested`: it
+    /// went out with one.
     state: String,
     #[schema(required)]
     reason: Option<String>,
@@ -246,6 +251,9 @@ struct DeliveryAnswer {
     attempts: Vec<OutsideAttemptAnswer>,
     /// What the far end told of it outside the inbox, the first of each kind.
     receipts: Vec<FarReceiptAnswer>,
+    /// The notification that it went out with, of one that is `digested`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<NotificationId>,
 }
 
 /// News from the far end of one delivery.
@@ -483,6 +491,7 @@ fn answer(row: NotificationRow, more: More) -> Result<NotificationAnswer, Proble
             .transpose()
             .map_err(unreadable)?,
         critical: row.critical,
+        digest: row.digest,
         created_at: row.created_at,
         send_at: row.send_at,
         expires_at: row.expires_at,
@@ -566,6 +575,7 @@ fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -
                 next_at: delivery.next_at,
                 attempts: attempts.collect(),
                 receipts: receipts.collect(),
+                digest: delivery.digest,
             }
         })
         .collect();

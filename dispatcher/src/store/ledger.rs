@@ -13,6 +13,7 @@ use carillon_domain::{
 use carillon_sql::StoreError;
 
 use super::broadcasts::BroadcastWrite;
+use super::digests::DigestWrites;
 use super::endpoints::EventRow;
 use super::ladder::{ClimbLease, ClimbRow, Decision, DecisionRow, RecipientKey, RecipientMove};
 use super::listeners::{Listeners, Told};
@@ -76,6 +77,8 @@ pub(super) struct Writes {
     pub(super) overtaken: BTreeMap<(TenantId, DeliveryId), bool>,
     /// What endpoints are told; its deliveries are among those outside.
     pub(super) events: Vec<EventRow>,
+    /// Digests that were opened or joined, and who waits in them.
+    pub(super) digests: DigestWrites,
     /// Alerts that count against caps.
     pub(super) alerts: Vec<AlertRow>,
     /// What was decided about recipients, in order.

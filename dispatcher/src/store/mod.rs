@@ -8,6 +8,7 @@ pub(crate) mod broadcasts;
 pub(crate) mod catalog;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod digests;
 pub(crate) mod domain_events;
 pub(crate) mod endpoints;
 mod fingerprint;
@@ -37,6 +38,7 @@ use carillon_sql::{Database, MigrationText, StoreError};
 
 pub(crate) use broadcasts::BroadcastStore;
 pub(crate) use catalog::CatalogStore;
+pub(crate) use digests::DigestStore;
 pub(crate) use domain_events::DomainEventStore;
 pub(crate) use endpoints::EndpointStore;
 pub(crate) use fingerprint::Fingerprints;
@@ -82,6 +84,12 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
         sqlite: include_str!("../../migrations/sqlite/005_schedules.sql"),
         postgres: include_str!("../../migrations/postgres/005_schedules.sql"),
     },
+    MigrationText {
+        version: 7,
+        description: "digests",
+        sqlite: include_str!("../../migrations/sqlite/007_digests.sql"),
+        postgres: include_str!("../../migrations/postgres/007_digests.sql"),
+    },
 ];
 
 /// The dispatcher's durable state.
@@ -94,6 +102,7 @@ pub(crate) trait Store:
     + CatalogStore
     + PolicyStore
     + LadderStore
+    + DigestStore
     + WithdrawalStore
     + RuleStore
     + DomainEventStore

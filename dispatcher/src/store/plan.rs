@@ -232,6 +232,16 @@ fn start_answered(ledger: &mut Ledger, job: &PlanJob, addressee: &Addressee, ans
     });
 }
 
+/// How a notification comes into a mailbox.
+pub(super) struct Shown<'a> {
+    /// The step of the plan that brings it.
+    pub(super) step: u32,
+    /// Whether alerts are held or turned off.
+    pub(super) silent: bool,
+    /// What the notification says, unless the addressee has a text of his own.
+    pub(super) content: &'a RawValue,
+}
+
 /// Adds the notification to one mailbox, or lets it take the place of the open entry with its collapse key. Answers the
 /// entry and its change.
 pub(super) fn deliver(
@@ -240,9 +250,13 @@ pub(super) fn deliver(
     entries: &mut Entries,
     job: &PlanJob,
     addressee: &Addressee,
-    step: u32,
-    content: &RawValue,
+    shown: Shown<'_>,
 ) -> Result<(EntryId, u64), StoreError> {
+    let Shown {
+        step,
+        silent,
+        content,
+    } = shown;
     let notification = &job.notification;
     let now = ledger.now;
     let user = addressee.user;
@@ -278,6 +292,7 @@ pub(super) fn deliver(
         acknowledgement: None,
         seq: ledger.next_seq(&key)?,
         gone_at: None,
+        silent,
     };
     let before = replaced.as_ref().map(EntryRow::counted).unwrap_or_default();
     ledger.recount(&key, before, entry.counted())?;

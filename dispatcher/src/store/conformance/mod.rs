@@ -3,7 +3,9 @@
 mod acknowledgements;
 mod again;
 mod broadcasts;
+mod caps;
 mod catalog;
+mod digests;
 mod disabled;
 mod domain_events;
 mod endpoints;
@@ -105,6 +107,22 @@ on_both!(
     ladder::nodes_share_what_is_due_and_start_each_step_once,
     ladder::what_cannot_be_read_stands_in_nobodys_way,
     ladder::what_still_climbs_gives_way_to_the_newest_of_its_collapse_key,
+    caps::a_cap_holds_over_any_stretch_of_time_however_alerts_are_planned,
+    caps::planners_at_once_never_exceed_a_cap,
+    caps::what_a_throttle_holds_goes_out_later_within_it,
+    caps::what_is_held_is_silent_in_the_inbox_and_pushed_once,
+    caps::whoever_changes_what_he_wants_is_looked_at_anew,
+    caps::of_what_is_held_the_newest_goes_out_and_the_late_expires,
+    digests::alerts_that_wait_together_go_out_as_one,
+    digests::what_is_over_before_it_closes_drops_out,
+    digests::an_empty_digest_sends_nothing,
+    digests::answering_a_digest_answers_its_members,
+    digests::where_a_digest_comes_to_nothing_its_members_go_on,
+    digests::a_sliding_window_moves_on_and_no_further_than_its_maximum,
+    digests::a_digest_closes_once_however_many_try,
+    digests::whoever_joins_while_it_closes_is_in_one_digest,
+    digests::more_than_a_digest_holds_goes_out_with_another,
+    digests::an_erased_user_waits_in_none,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,

@@ -1,26 +1,29 @@
 //! What a recipient's climb writes. What happens is decided by [`carillon_policy::climb`]; here the rows become its facts,
 //! and its moves become rows. Pure: rows in, rows out.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
-use carillon_domain::{EntryId, TenantId, Timestamp};
+use carillon_domain::{ChannelKind, EntryId, TenantId, Timestamp};
 use carillon_policy::{
-    AddressFacts, Alert, Came, End, InApp, Move, Plan, Reason, Stand, Start, StepStand, Verdict,
+    AddressFacts, Alert, Came, DigestName, End, InApp, Move, Plan, Reason, Stand, Start, StepStand, Verdict,
 };
 use carillon_sql::StoreError;
 use serde_json::value::RawValue;
 
 use super::{
-    records::{ClimbLease, ClimbRow, Decision, Ending, Escalation, RecipientKey, RecipientMove, Why},
+    records::{
+        ClimbLease, ClimbRow, Decision, Ending, Escalation, Gathered, RecipientKey, RecipientMove, Why,
+    },
     rows::LATE,
     standing::Standing,
 };
 use crate::{
     policy::{About, Wishes},
     store::{
+        digests::{DigestKey, DigestRow},
         ledger::Ledger,
         outside::{Bars, Sending, send},
-        plan::{Entries, Known, deliver},
+        plan::{Entries, Known, Shown, deliver},
         policy::{AlertRow, Choices},
         records::{
             Addressee, NO_ADDRESS, Outgoing, PlanJob, RecipientPhase, RecipientRow, RecipientState,
@@ -62,10 +65,6 @@ pub(in crate::store) fn decide<'a>(
         .iter()
         .filter(|outgoing| !outgoing.leads_nowhere())
         .collect();
-    let addresses: Vec<AddressFacts> = ways
-        .iter()
-        .map(|outgoing| address(bars, &job.lease.tenant, outgoing))
-        .collect();
     let tenant = &job.policies.tenant;
     let nothing = Choices::default();
     let chosen = bars.choices.get(&(job.lease.tenant.clone(), addressee.user));
@@ -75,12 +74,36 @@ pub(in crate::store) fn decide<'a>(
         category_policy: &job.policies.category,
         tenant,
         critical: job.critical,
-        is_digest: false,
+        is_digest: notification.digest.is_some(),
         closes_at: notification.expires_at,
     };
+    let addresses: Vec<AddressFacts> = ways
+        .iter()
+        .map(|outgoing| AddressFacts {
+            open_digest: wishes
+                .digest(&about, &outgoing.channel)
+                .and_then(|name| {
+                    bars.digests
+                        .get(&digest_key(job, addressee, &outgoing.channel, name))
+                })
+                .map(DigestRow::open),
+            ..address(bars, &job.lease.tenant, outgoing)
+        })
+        .collect();
     let facts = wishes.facts(&about, &addresses, addressee.active_until);
     let moves = carillon_policy::climb(&plan, stand, &facts, now);
     Decided { plan, ways, moves }
+}
+
+/// The digest of that name that a recipient's alerts over a channel join.
+fn digest_key(job: &PlanJob, addressee: &Addressee, channel: &ChannelKind, name: &DigestName) -> DigestKey {
+    DigestKey {
+        tenant: job.lease.tenant.clone(),
+        user: addressee.user,
+        category: job.notification.category.clone(),
+        channel: channel.clone(),
+        name: Arc::from(name.as_str()),
+    }
 }
 
 /// Looks at a recipient, new or as it stands, and writes what follows.
@@ -187,7 +210,7 @@ impl Climb<'_> {
                 skipped,
             } => {
                 let step = number(step);
-                self.alerts(ledger, known, step, &skipped);
+                self.alerts(ledger, known, step, &skipped)?;
                 if self
                     .standing
                     .is_none_or(|standing| !standing.passed.contains(&step))
@@ -265,7 +288,7 @@ impl Climb<'_> {
         if let Some(in_app) = start.in_app {
             self.inbox(ledger, known, entries, step, in_app)?;
         }
-        self.alerts(ledger, known, step, &start.alerts);
+        self.alerts(ledger, known, step, &start.alerts)?;
         let capped = start.alerts.iter().find_map(|alert| match &alert.verdict {
             Verdict::Skip(reason @ Reason::Cap { .. }) => Some(reason.clone()),
             _ => None,
@@ -311,17 +334,14 @@ impl Climb<'_> {
         in_app: InApp,
     ) -> Result<(), StoreError> {
         match in_app {
-            InApp::Write { .. } if self.addressee.in_app => {
+            InApp::Write { silent } if self.addressee.in_app => {
                 let (job, addressee) = (self.job, self.addressee);
-                self.entry = Some(deliver(
-                    ledger,
-                    known,
-                    entries,
-                    job,
-                    addressee,
+                let shown = Shown {
                     step,
-                    self.content,
-                )?);
+                    silent,
+                    content: self.content,
+                };
+                self.entry = Some(deliver(ledger, known, entries, job, addressee, shown)?);
             }
             InApp::Write { .. } => {}
             InApp::Skip(reason) => {
@@ -332,21 +352,37 @@ impl Climb<'_> {
     }
 
     /// Writes a step's deliveries outside the inbox, and those that are skipped.
-    fn alerts(&self, ledger: &mut Ledger, known: &mut Known, step: u32, alerts: &[Alert]) {
+    fn alerts(
+        &self,
+        ledger: &mut Ledger,
+        known: &mut Known,
+        step: u32,
+        alerts: &[Alert],
+    ) -> Result<(), StoreError> {
         let Some(of) = self.plan.steps.get(step as usize) else {
-            return;
+            return Ok(());
         };
         let mut sendings: Vec<Sending<'_>> = Vec::with_capacity(alerts.len());
         for alert in alerts {
             let Some(way) = self.ways.get(alert.address) else {
                 continue;
             };
-            let skip = match &alert.verdict {
-                Verdict::Send => None,
-                Verdict::Skip(reason) => Some(said(reason)),
-                Verdict::Digest { .. } => Some(Cow::Borrowed("digest")),
+            let (skip, digest) = match &alert.verdict {
+                Verdict::Send => (None, None),
+                Verdict::Skip(reason) => (Some(said(reason)), None),
+                Verdict::Digest { name, closes_at } => {
+                    let key = digest_key(self.job, self.addressee, &way.channel, name);
+                    // Several addresses of a channel join once.
+                    if !sendings
+                        .iter()
+                        .any(|sending| sending.digest.as_ref() == Some(&key))
+                    {
+                        self.join(ledger, known, step, &key, *closes_at)?;
+                    }
+                    (None, Some(key))
+                }
             };
-            sendings.push(Sending { way, skip });
+            sendings.push(Sending { way, skip, digest });
         }
         let nowhere = self
             .addressee
@@ -356,6 +392,7 @@ impl Climb<'_> {
         sendings.extend(nowhere.map(|way| Sending {
             way,
             skip: Some(Cow::Borrowed(way.skip.unwrap_or(NO_ADDRESS))),
+            digest: None,
         }));
         if let Some(standing) = self.standing {
             sendings.retain(|sending| {
@@ -371,6 +408,28 @@ impl Climb<'_> {
             step,
             sendings,
         );
+        Ok(())
+    }
+
+    /// Joins a digest, which this transaction's later decisions find as it is then.
+    fn join(
+        &self,
+        ledger: &mut Ledger,
+        known: &mut Known,
+        step: u32,
+        key: &DigestKey,
+        closes_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let digests = &mut known.bars.digests;
+        let row = DigestRow::joined(digests.get(key), ledger.now, closes_at);
+        digests.insert(key.clone(), row);
+        ledger.writes.digests.open.insert(key.clone(), row);
+        let gathered = Gathered {
+            channel: key.channel.clone(),
+            name: key.name.clone(),
+            until: row.closes_at,
+        };
+        ledger.decide(&self.key, Some(step), &Decision::Gathered(gathered))
     }
 
     fn write(self, ledger: &mut Ledger) -> Result<(), StoreError> {
@@ -378,6 +437,9 @@ impl Climb<'_> {
             Rest::Open(phase, due) => (RecipientState::Open, None, Some(phase), due),
             Rest::Over(state, reason) => (state, Some(reason), None, None),
         };
+        if reason.is_some() && state != RecipientState::Completed && self.job.notification.digest.is_some() {
+            ledger.writes.digests.failed.push(self.key.clone());
+        }
         if self.standing.is_none() {
             let (tenant, notification, user) = self.key.clone();
             ledger.writes.recipients.push(RecipientRow {

@@ -1,7 +1,7 @@
 //! What a notification would do now for somebody, without writing anything.
 
 use carillon_domain::{ChannelKind, Timestamp};
-use carillon_policy::{Alert, InApp, Move, Reason, Stand, Verdict};
+use carillon_policy::{Alert, DigestName, InApp, Move, Reason, Stand, Verdict};
 
 use super::climb::{Decided, decide, said};
 use crate::store::{
@@ -31,9 +31,11 @@ pub(crate) struct ForeseenStep {
 pub(crate) struct ForeseenDelivery {
     pub(crate) channel: ChannelKind,
     pub(crate) address: String,
-    /// `pending`, `skipped` or `later`.
+    /// `pending`, `gathered`, `skipped` or `later`.
     pub(crate) state: &'static str,
     pub(crate) reason: Option<String>,
+    /// The digest that it would wait in, and until when.
+    pub(crate) digest: Option<(DigestName, Timestamp)>,
 }
 
 /// What a job would do now for one of its recipients.
@@ -88,6 +90,7 @@ pub(crate) fn foresee(now: Timestamp, bars: &Bars, job: &PlanJob, addressee: &Ad
             address: "inbox".to_owned(),
             state,
             reason,
+            digest: None,
         });
     }
     for outgoing in &addressee.outside {
@@ -101,14 +104,20 @@ pub(crate) fn foresee(now: Timestamp, bars: &Bars, job: &PlanJob, addressee: &Ad
                 ("skipped", Some(outgoing.skip.unwrap_or(NO_ADDRESS).to_owned()))
             }
             None => ("later", None),
-            Some(Verdict::Send | Verdict::Digest { .. }) => ("pending", None),
+            Some(Verdict::Send) => ("pending", None),
+            Some(Verdict::Digest { .. }) => ("gathered", None),
             Some(Verdict::Skip(reason)) => ("skipped", Some(said(reason).into_owned())),
+        };
+        let digest = match verdict {
+            Some(Verdict::Digest { name, closes_at }) => Some((name.clone(), *closes_at)),
+            _ => None,
         };
         foreseen.deliveries.push(ForeseenDelivery {
             channel: outgoing.channel.clone(),
             address: outgoing.address.to_string(),
             state,
             reason,
+            digest,
         });
     }
     foreseen

@@ -1,6 +1,6 @@
 use std::{borrow::Cow, sync::Arc};
 
-use carillon_domain::{EntryId, NotificationId, PlainAddress, TenantId, Timestamp, UserId};
+use carillon_domain::{ChannelKind, EntryId, NotificationId, PlainAddress, TenantId, Timestamp, UserId};
 use carillon_policy::Reason;
 
 use crate::store::records::{NotificationRow, RecipientPhase, RecipientState};
@@ -65,8 +65,32 @@ pub(crate) enum Decision {
     Skipped(Why),
     /// A frequency cap left no room for it.
     Capped(Why),
+    /// An alert waits in a digest.
+    Gathered(Gathered),
+    /// The alert went out with a digest.
+    Digested(Digested),
     /// The recipient came to its end.
     Ended(Ending),
+}
+
+/// The digest in which an alert waits.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Gathered {
+    pub(crate) channel: ChannelKind,
+    /// The period's.
+    pub(crate) name: Arc<str>,
+    /// When it closes, unless others that join move that on.
+    pub(crate) until: Timestamp,
+}
+
+/// The digest with which an alert went out.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Digested {
+    pub(crate) channel: ChannelKind,
+    /// The period's.
+    pub(crate) name: Arc<str>,
+    /// The notification that it is.
+    pub(crate) digest: NotificationId,
 }
 
 /// Why, typed.
@@ -105,6 +129,8 @@ impl Decision {
             Self::Escalated(_) => "escalated",
             Self::Skipped(_) => "skipped",
             Self::Capped(_) => "capped",
+            Self::Gathered(_) => "gathered",
+            Self::Digested(_) => "digested",
             Self::Ended(_) => "ended",
         }
     }

@@ -15,6 +15,7 @@ use carillon_domain::{
 use super::records::{Brings, DeliveryState, LaneKey, OutsideRow, WorkRow};
 use crate::store::policy::ChoicesOf;
 use crate::store::{
+    digests::{DigestKey, DigestMember, OpenDigests},
     ledger::Ledger,
     records::{Addressee, Outgoing, PlanJob, UserKey},
 };
@@ -35,6 +36,8 @@ pub(crate) struct Bars {
     pub(crate) suppressed: HashSet<(TenantId, ChannelKind, Address)>,
     /// What recipients want.
     pub(crate) choices: ChoicesOf,
+    /// Digests that recipients' alerts may join.
+    pub(crate) digests: OpenDigests,
 }
 
 impl Bars {
@@ -66,6 +69,8 @@ pub(in crate::store) type EarlierOnes = HashMap<CollapseName, Vec<Earlier>>;
 pub(in crate::store) struct Sending<'a> {
     pub(in crate::store) way: &'a Outgoing,
     pub(in crate::store) skip: Option<Cow<'static, str>>,
+    /// The digest that it waits in, if it does.
+    pub(in crate::store) digest: Option<DigestKey>,
 }
 
 /// What an earlier notification with the same collapse key has not sent to a recipient yet gives way to this one.
@@ -105,8 +110,8 @@ pub(in crate::store) fn send(
         .as_ref()
         .and_then(|name| earlier.remove(name))
         .unwrap_or_default();
-    for Sending { way, skip } in sendings {
-        let is_sent = skip.is_none();
+    for Sending { way, skip, digest } in sendings {
+        let is_sent = skip.is_none() && digest.is_none();
         let same = |older: &Earlier| {
             older.notification != Some(notification)
                 && older.channel == way.channel
@@ -122,10 +127,10 @@ pub(in crate::store) fn send(
             }
             known.retain(|older| !same(older));
         }
-        let state = if is_sent {
-            DeliveryState::Pending
-        } else {
-            DeliveryState::Skipped
+        let state = match (&skip, &digest) {
+            (None, None) => DeliveryState::Pending,
+            (None, Some(_)) => DeliveryState::Gathered,
+            (Some(_), _) => DeliveryState::Skipped,
         };
         let row = OutsideRow {
             tenant: tenant.clone(),
@@ -142,7 +147,7 @@ pub(in crate::store) fn send(
             state,
             reason: skip,
             provider_id: replaced,
-            collapse: collapse.clone().filter(|_| is_sent),
+            collapse: collapse.clone().filter(|_| state.waits()),
             created_at: ledger.now,
             expires_at: job.notification.expires_at,
         };
@@ -158,6 +163,15 @@ pub(in crate::store) fn send(
                 .ord
                 .saturating_add(i64::try_from(ledger.writes.work.len()).unwrap_or(i64::MAX));
             ledger.writes.work.push(work);
+        }
+        if let Some(key) = digest {
+            ledger.writes.digests.members.push(DigestMember {
+                key,
+                notification,
+                delivery: row.id,
+            });
+        }
+        if state.waits() {
             known.push(Earlier {
                 id: row.id,
                 notification: Some(notification),

@@ -90,10 +90,14 @@ pub(crate) enum DeliveryState {
     Cancelled,
     /// A newer notification took its place first.
     Superseded,
+    /// Waits in a digest.
+    Gathered,
+    /// It went out with a digest.
+    Digested,
 }
 
 impl DeliveryState {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Pending,
         Self::Accepted,
         Self::Delivered,
@@ -102,6 +106,8 @@ impl DeliveryState {
         Self::Skipped,
         Self::Cancelled,
         Self::Superseded,
+        Self::Gathered,
+        Self::Digested,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -114,7 +120,14 @@ impl DeliveryState {
             Self::Skipped => "skipped",
             Self::Cancelled => "cancelled",
             Self::Superseded => "superseded",
+            Self::Gathered => "gathered",
+            Self::Digested => "digested",
         }
+    }
+
+    /// Whether it is still to be sent.
+    pub(crate) const fn waits(self) -> bool {
+        matches!(self, Self::Pending | Self::Gathered)
     }
 
     pub(crate) fn from_stored(text: &str) -> Option<Self> {

@@ -13,6 +13,7 @@ use super::{
     write::write,
 };
 use crate::store::{
+    digests::{ARRIVED, CAME},
     ladder::{
         self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
         RecipientKey,
@@ -186,7 +187,7 @@ impl PostgresStore {
         .await?;
         let inboxes: HashSet<UserKey> = jobs
             .iter()
-            .flat_map(|job| job.mailboxes().chain(job.counted()))
+            .flat_map(|job| job.mailboxes().chain(job.counted()).chain(job.gathered()))
             .collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &inboxes).await?;
         let rows: Vec<ladder::StandingColumns> = sqlx::query_as(
@@ -208,11 +209,11 @@ impl PostgresStore {
         .fetch_all(&mut *tx)
         .await?;
         outside::hold_lanes(&mut tx, now, jobs, &Listeners::default()).await?;
-        let deliveries: Vec<ladder::StandingDelivery> = sqlx::query_as(
-            "SELECT j.place - 1, d.step, d.channel, d.address, d.state FROM UNNEST($1::text[], $2::text[], $3::text[]) \
+        let deliveries: Vec<ladder::StandingDelivery> = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT j.place - 1, d.step, d.channel, d.address, {CAME} FROM UNNEST($1::text[], $2::text[], $3::text[]) \
              WITH ORDINALITY AS j(tenant, notification, user_id, place) JOIN deliveries d ON d.tenant = j.tenant \
              AND d.notification = j.notification AND d.user_id = j.user_id",
-        )
+        )))
         .bind(&tenants)
         .bind(&notifications)
         .bind(&users)
@@ -330,15 +331,15 @@ async fn end_late(
     if users.is_empty() {
         return Ok(());
     }
-    sqlx::query(
+    sqlx::query(AssertSqlSafe(format!(
         "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
          SELECT r.tenant, r.notification, r.user_id, 1 + COALESCE((SELECT MAX(d.number) FROM decisions d \
          WHERE d.tenant = r.tenant AND d.notification = r.notification AND d.user_id = r.user_id), 0), \
          $4, 'ended', r.step, CASE WHEN EXISTS (SELECT 1 FROM deliveries o WHERE o.tenant = r.tenant \
          AND o.notification = r.notification AND o.user_id = r.user_id \
-         AND o.state IN ('accepted', 'delivered')) THEN $5 ELSE $6 END FROM recipients r \
+         AND {ARRIVED}) THEN $5 ELSE $6 END FROM recipients r \
          WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id = ANY($3)",
-    )
+    )))
     .bind(tenant)
     .bind(id)
     .bind(users)
@@ -347,12 +348,12 @@ async fn end_late(
     .bind(LATE_EXPIRED)
     .execute(&mut *tx)
     .await?;
-    sqlx::query(
+    sqlx::query(AssertSqlSafe(format!(
         "UPDATE recipients r SET phase = NULL, reason = $4, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries o \
          WHERE o.tenant = r.tenant AND o.notification = r.notification AND o.user_id = r.user_id \
-         AND o.state IN ('accepted', 'delivered')) THEN 'completed' ELSE 'expired' END \
+         AND {ARRIVED}) THEN 'completed' ELSE 'expired' END \
          WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id = ANY($3)",
-    )
+    )))
     .bind(tenant)
     .bind(id)
     .bind(users)

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 use super::{
     PostgresStore,
     column::column,
+    digests::answered_members,
     outside::{self, listeners},
     plan::mailboxes,
     withdrawals::{self, lock_answerable},
@@ -17,6 +18,7 @@ use super::{
 use crate::events::EventKind;
 use crate::store::{
     apply::{Found, MAX_REFERENCES, Shown, apply},
+    digests::with_members,
     ledger::Ledger,
     records::{
         Committed, EntryAction, EntryQuery, EntryRow, MailboxCommand, MailboxReply, Operation, UserKey, Which,
@@ -32,7 +34,8 @@ impl PostgresStore {
         commands: &[MailboxCommand],
         recallable: &Recallable,
     ) -> Result<Committed<Vec<MailboxReply>>, StoreError> {
-        let users: HashSet<UserKey> = commands.iter().map(MailboxCommand::key).collect();
+        let asked = commands;
+        let users: HashSet<UserKey> = asked.iter().map(MailboxCommand::key).collect();
         let mut answerable = BTreeSet::new();
         loop {
             let mut tx = self
@@ -41,6 +44,9 @@ impl PostgresStore {
                 .await?;
             lock_answerable(&mut tx, &self.epoch, &answerable).await?;
             let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
+            let members = answered_members(&mut tx, asked).await?;
+            let commands = with_members(asked, &members);
+            let commands = commands.as_deref().unwrap_or(asked);
             let mut found = find(&mut tx, commands).await?;
             let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
             ledger.listeners = listeners(
@@ -52,7 +58,9 @@ impl PostgresStore {
             let told = ledger.listeners.lanes(&[EventKind::NotificationAcknowledged]);
             let mut value = Vec::with_capacity(commands.len());
             for (index, command) in commands.iter().enumerate() {
-                value.push(apply(&mut ledger, &mut found, index, command)?);
+                let mut reply = apply(&mut ledger, &mut found, index, command)?;
+                reply.results.truncate(asked[index].operations.len());
+                value.push(reply);
             }
             let mut writes = ledger.finish();
             let answers = writes.answers();

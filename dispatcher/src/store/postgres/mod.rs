@@ -5,6 +5,7 @@
 mod broadcasts;
 mod catalog;
 mod column;
+mod digests;
 mod domain_events;
 mod endpoints;
 mod ladder;

@@ -32,7 +32,7 @@ impl PostgresStore {
         let live = live(&mut tx, jobs).await?;
         let users: HashSet<UserKey> = jobs
             .iter()
-            .flat_map(|job| job.mailboxes().chain(job.counted()))
+            .flat_map(|job| job.mailboxes().chain(job.counted()).chain(job.gathered()))
             .collect();
         let recipients: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::recipients).collect();
         let topics: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();

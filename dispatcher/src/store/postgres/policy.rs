@@ -82,6 +82,7 @@ impl PolicyStore for PostgresStore {
         if count > stored(most) {
             return Ok(PreferencesWritten::TooMany);
         }
+        wake_held(&mut tx, now, tenant.as_str(), &user).await?;
         tx.commit().await?;
         Ok(PreferencesWritten::Done)
     }
@@ -132,6 +133,7 @@ impl PolicyStore for PostgresStore {
                 .bind(user.to_string()),
         };
         query.execute(&mut *tx).await?;
+        wake_held(&mut tx, now, tenant.as_str(), &user.to_string()).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -215,6 +217,28 @@ async fn turn(
         .fetch_optional(tx)
         .await?;
     Ok(erased.is_none())
+}
+
+/// What the user is held from is decided anew, by what he wants now. A look that is under way changes nothing then.
+pub(super) async fn wake_held(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    tenant: &str,
+    user: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE climbs c SET due_at = LEAST(c.due_at, $3), lease = c.lease + 1 FROM (SELECT c.tenant, c.notification, \
+         c.user_id FROM climbs c JOIN recipients r ON r.tenant = c.tenant AND r.notification = c.notification \
+         AND r.user_id = c.user_id AND r.phase = 'held' WHERE c.tenant = $1 AND c.user_id = $2 \
+         ORDER BY c.notification FOR UPDATE OF c) h WHERE c.tenant = h.tenant AND c.notification = h.notification \
+         AND c.user_id = h.user_id",
+    )
+    .bind(tenant)
+    .bind(user)
+    .bind(now.as_micros())
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// What users chose, with their alerts since then, as this transaction finds it.

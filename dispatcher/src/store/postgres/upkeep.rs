@@ -154,6 +154,8 @@ impl PostgresStore {
             "DELETE FROM user_policies WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM alerts WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM climbs WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM digests WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM decisions WHERE (tenant, notification, user_id) IN \
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",
             "DELETE FROM confirmations WHERE tenant = $1 AND user_id = $2",

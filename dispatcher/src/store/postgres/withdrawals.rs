@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{
     PostgresStore,
     column::column,
+    digests::wake_members,
     outside::{self, listeners},
     plan::mailboxes,
     write::{lock_recipients, write},
@@ -202,6 +203,7 @@ impl PostgresStore {
             plan: None,
         };
         let mut page = self.end_page(&mut tx, now, &withdrawn, page, Some(ended)).await?;
+        wake_members(&mut tx, now, tenant, id).await?;
         tx.commit().await?;
         Ok(Committed {
             value: Cancelled::Done {

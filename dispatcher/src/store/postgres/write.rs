@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use super::{
     broadcasts::write_broadcasts,
     column::column,
+    digests::write_digests,
     ladder::write_climbs,
     outside::{write_events, write_new, write_overtaken},
     policy::write_alerts,
@@ -72,7 +73,8 @@ pub(super) async fn write(
     write_new(connection, &writes.outside, &writes.work).await?;
     write_overtaken(connection, now, &writes.overtaken).await?;
     write_alerts(connection, &writes.alerts).await?;
-    write_climbs(connection, writes).await
+    write_climbs(connection, writes).await?;
+    write_digests(connection, now, &writes.digests).await
 }
 
 async fn mailboxes(connection: &mut PgConnection, writes: &Writes) -> Result<(), StoreError> {
@@ -135,13 +137,13 @@ async fn entries(connection: &mut PgConnection, writes: &Writes) -> Result<(), S
     if !rows.is_empty() {
         sqlx::query(
             "INSERT INTO entries (tenant, user_id, id, notification, category, collapse_key, priority, content, \
-             created_at, updated_at, arrived_at, seq) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], \
+             created_at, updated_at, arrived_at, seq, silent) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], \
              $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bigint[], \
-             $11::bigint[], $12::bigint[]) \
+             $11::bigint[], $12::bigint[], $13::bigint[]) \
              ON CONFLICT (tenant, user_id, id) DO UPDATE SET notification = excluded.notification, \
              priority = excluded.priority, content = excluded.content, updated_at = excluded.updated_at, \
              arrived_at = excluded.arrived_at, seen_at = NULL, read_at = NULL, snoozed_until = NULL, \
-             acknowledgement = NULL, seq = excluded.seq",
+             acknowledgement = NULL, seq = excluded.seq, silent = excluded.silent",
         )
         .bind(column!(rows, row => row.tenant.as_str()))
         .bind(column!(rows, row => row.user.to_string()))
@@ -155,6 +157,7 @@ async fn entries(connection: &mut PgConnection, writes: &Writes) -> Result<(), S
         .bind(column!(rows, row => row.updated_at.as_micros()))
         .bind(column!(rows, row => row.arrived_at.as_micros()))
         .bind(column!(rows, row => stored(row.seq)))
+        .bind(column!(rows, row => i64::from(row.silent)))
         .execute(&mut *connection)
         .await?;
     }

@@ -64,6 +64,8 @@ pub(crate) struct EntryRow {
     pub(crate) acknowledgement: Option<Acknowledgement>,
     pub(crate) seq: u64,
     pub(crate) gone_at: Option<Timestamp>,
+    /// Whether it came while alerts were held or turned off.
+    pub(crate) silent: bool,
 }
 
 impl EntryRow {

@@ -129,6 +129,8 @@ pub(crate) struct NotificationRow {
     pub(crate) created_at: Timestamp,
     pub(crate) send_at: Timestamp,
     pub(crate) expires_at: Timestamp,
+    /// The period's name, where it is a digest.
+    pub(crate) digest: Option<Arc<str>>,
     /// JSON of `Vec<PublishedTo>`.
     pub(crate) topics: Option<String>,
 }

@@ -56,6 +56,17 @@ impl PlanJob {
             .map(|addressee| (self.lease.tenant.clone(), addressee.user))
     }
 
+    /// Users whose digests it may join: their turn is held while it is decided.
+    pub(crate) fn gathered(&self) -> impl Iterator<Item = UserKey> + '_ {
+        let gathers = !self.critical
+            && self.notification.digest.is_none()
+            && !self.policies.category.digests.is_empty();
+        self.users
+            .iter()
+            .filter(move |addressee| gathers && !addressee.outside.is_empty())
+            .map(|addressee| (self.lease.tenant.clone(), addressee.user))
+    }
+
     /// Its topics that keep a history.
     pub(crate) fn kept_topics(&self) -> impl Iterator<Item = (TenantId, TopicName)> + '_ {
         self.topics

@@ -192,6 +192,8 @@ pub(crate) struct DeliveryDetail {
     pub(crate) attempts: Vec<AttemptDetail>,
     /// What the far end told, in order.
     pub(crate) receipts: Vec<FarReceipt>,
+    /// The digest that it went out with.
+    pub(crate) digest: Option<NotificationId>,
 }
 
 impl DeliveryDetail {

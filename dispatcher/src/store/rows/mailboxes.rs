@@ -15,12 +15,12 @@ use crate::store::{
 /// The columns of [`EntryColumns`], without the content.
 pub(in crate::store) const ENTRY_STATE: &str = "e.tenant, e.user_id, e.id, e.notification, e.category, e.collapse_key, \
     e.priority, e.created_at, e.updated_at, e.arrived_at, e.seen_at, e.read_at, e.archived_at, \
-    e.snoozed_until, e.acknowledgement, e.seq, e.gone_at, ''";
+    e.snoozed_until, e.acknowledgement, e.seq, e.gone_at, '', e.silent";
 
 /// The columns of [`EntryColumns`].
 pub(in crate::store) const ENTRY: &str = "e.tenant, e.user_id, e.id, e.notification, e.category, e.collapse_key, \
     e.priority, e.created_at, e.updated_at, e.arrived_at, e.seen_at, e.read_at, e.archived_at, \
-    e.snoozed_until, e.acknowledgement, e.seq, e.gone_at, e.content";
+    e.snoozed_until, e.acknowledgement, e.seq, e.gone_at, e.content, e.silent";
 
 /// A row of `entries` as it is read: more columns than sqlx's tuples have.
 pub(in crate::store) struct EntryColumns {
@@ -34,6 +34,7 @@ pub(in crate::store) struct EntryColumns {
     seq: i64,
     gone_at: Option<i64>,
     content: String,
+    silent: i64,
 }
 
 impl<'r, R> FromRow<'r, R> for EntryColumns
@@ -62,6 +63,7 @@ where
             seq: row.try_get(15)?,
             gone_at: row.try_get(16)?,
             content: row.try_get(17)?,
+            silent: row.try_get(18)?,
         })
     }
 }
@@ -93,6 +95,7 @@ impl TryFrom<EntryColumns> for EntryRow {
             acknowledgement: acknowledgement(row.acknowledgement.as_deref())?,
             seq: number(row.seq)?,
             gone_at: row.gone_at.map(Timestamp::from_micros),
+            silent: row.silent != 0,
         })
     }
 }

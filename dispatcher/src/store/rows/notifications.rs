@@ -15,7 +15,7 @@ use crate::store::{
 /// The columns of [`notification`].
 pub(in crate::store) const NOTIFICATION: &str = "n.tenant, n.id, n.state, n.category, n.priority, n.content, n.targets, \
     n.collapse_key, n.topics, n.channels, n.template, n.data, n.plan, n.created_at, n.send_at, n.expires_at, \
-    n.critical, n.template_version";
+    n.critical, n.template_version, n.digest";
 
 /// The columns of [`NOTIFICATION`], grouped by what they can be.
 pub(in crate::store) struct NotificationColumns {
@@ -25,6 +25,7 @@ pub(in crate::store) struct NotificationColumns {
     /// When it was made, is sent and expires; whether it is critical.
     numbers: [i64; 4],
     version: Option<i64>,
+    digest: Option<String>,
 }
 
 impl<'r, R> FromRow<'r, R> for NotificationColumns
@@ -62,6 +63,7 @@ where
                 row.try_get(16)?,
             ],
             version: row.try_get(17)?,
+            digest: row.try_get(18)?,
         })
     }
 }
@@ -93,6 +95,7 @@ pub(in crate::store) fn notification(row: NotificationColumns) -> Result<Notific
         created_at: Timestamp::from_micros(created),
         send_at: Timestamp::from_micros(send),
         expires_at: Timestamp::from_micros(expires),
+        digest: row.digest.map(Arc::from),
         topics,
     })
 }

@@ -144,7 +144,7 @@ pub(in crate::store) const SHOWN_ATTEMPTS: i64 = 20;
 
 /// The columns of [`delivery`]: of a delivery `d` and its work `q`.
 pub(in crate::store) const DELIVERY: &str = "d.user_id, d.id, d.channel, d.address, d.state, d.reason, d.created_at, d.device, q.due_at, d.step, \
-     d.receipts";
+     d.receipts, d.digest";
 
 pub(in crate::store) type DeliveryColumns = (
     String,
@@ -158,10 +158,11 @@ pub(in crate::store) type DeliveryColumns = (
     Option<i64>,
     i64,
     Option<String>,
+    Option<String>,
 );
 
 pub(in crate::store) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail, StoreError> {
-    let (_, id, channel, address, state, reason, created, device, due, step, receipts) = row;
+    let (_, id, channel, address, state, reason, created, device, due, step, receipts, digest) = row;
     let created_at = Timestamp::from_micros(created);
     Ok(DeliveryDetail {
         id: word(&id)?,
@@ -175,6 +176,7 @@ pub(in crate::store) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail,
         next_at: due.map(Timestamp::from_micros),
         attempts: Vec::new(),
         receipts: far_receipts(receipts.as_deref())?,
+        digest: digest.as_deref().map(word).transpose()?,
     })
 }
 

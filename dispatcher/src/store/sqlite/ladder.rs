@@ -14,6 +14,7 @@ use super::{
     write::write,
 };
 use crate::store::{
+    digests::{ARRIVED, CAME},
     ladder::{
         self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
         RecipientKey,
@@ -148,10 +149,10 @@ impl LadderStore for SqliteStore {
         .bind(keys.as_str())
         .fetch_all(&mut *tx)
         .await?;
-        let deliveries: Vec<ladder::StandingDelivery> = sqlx::query_as(
-            "SELECT j.key, d.step, d.channel, d.address, d.state FROM json_each($1) j CROSS JOIN deliveries d \
+        let deliveries: Vec<ladder::StandingDelivery> = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT j.key, d.step, d.channel, d.address, {CAME} FROM json_each($1) j CROSS JOIN deliveries d \
              ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 AND d.user_id = j.value ->> 2",
-        )
+        )))
         .bind(keys.as_str())
         .fetch_all(&mut *tx)
         .await?;
@@ -293,15 +294,15 @@ async fn end_late(
     id: &str,
     users: &str,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    sqlx::query(AssertSqlSafe(format!(
         "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
          SELECT r.tenant, r.notification, r.user_id, 1 + COALESCE((SELECT MAX(d.number) FROM decisions d \
          WHERE d.tenant = r.tenant AND d.notification = r.notification AND d.user_id = r.user_id), 0), \
          $4, 'ended', r.step, CASE WHEN EXISTS (SELECT 1 FROM deliveries o WHERE o.tenant = r.tenant \
          AND o.notification = r.notification AND o.user_id = r.user_id \
-         AND o.state IN ('accepted', 'delivered')) THEN $5 ELSE $6 END FROM recipients r \
+         AND {ARRIVED}) THEN $5 ELSE $6 END FROM recipients r \
          WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id IN (SELECT value FROM json_each($3))",
-    )
+    )))
     .bind(tenant)
     .bind(id)
     .bind(users)
@@ -310,13 +311,13 @@ async fn end_late(
     .bind(LATE_EXPIRED)
     .execute(&mut *tx)
     .await?;
-    sqlx::query(
+    sqlx::query(AssertSqlSafe(format!(
         "UPDATE recipients SET phase = NULL, reason = $4, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries o \
          WHERE o.tenant = recipients.tenant AND o.notification = recipients.notification \
-         AND o.user_id = recipients.user_id AND o.state IN ('accepted', 'delivered')) \
+         AND o.user_id = recipients.user_id AND {ARRIVED}) \
          THEN 'completed' ELSE 'expired' END \
          WHERE tenant = $1 AND notification = $2 AND user_id IN (SELECT value FROM json_each($3))",
-    )
+    )))
     .bind(tenant)
     .bind(id)
     .bind(users)

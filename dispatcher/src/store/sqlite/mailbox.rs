@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
     SqliteStore,
+    digests::answered_members,
     keys::json_list,
     outside::{self, listeners},
     plan::mailboxes,
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::store::{
     apply::{Found, MAX_REFERENCES, Shown, apply},
+    digests::with_members,
     ledger::Ledger,
     records::{
         Committed, EntryAction, EntryQuery, EntryRow, MailboxCommand, MailboxReply, Operation, UserKey, Which,
@@ -35,6 +37,10 @@ impl SqliteStore {
             .sqlite
             .begin_system("changes mailboxes of several tenants in one commit")
             .await?;
+        let asked = commands;
+        let members = answered_members(&mut tx, commands).await?;
+        let commands = with_members(commands, &members);
+        let commands = commands.as_deref().unwrap_or(asked);
         let users: HashSet<UserKey> = commands.iter().map(MailboxCommand::key).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
         let mut found = find(&mut tx, commands).await?;
@@ -47,7 +53,9 @@ impl SqliteStore {
         .await?;
         let mut value = Vec::with_capacity(commands.len());
         for (index, command) in commands.iter().enumerate() {
-            value.push(apply(&mut ledger, &mut found, index, command)?);
+            let mut reply = apply(&mut ledger, &mut found, index, command)?;
+            reply.results.truncate(asked[index].operations.len());
+            value.push(reply);
         }
         let mut writes = ledger.finish();
         write(&mut tx, now, self.limits.devices, &writes).await?;

@@ -3,6 +3,7 @@
 mod broadcasts;
 mod bulk;
 mod catalog;
+mod digests;
 mod domain_events;
 mod endpoints;
 mod keys;

@@ -83,6 +83,7 @@ impl PolicyStore for SqliteStore {
         if count > stored(most) {
             return Ok(PreferencesWritten::TooMany);
         }
+        wake_held(&mut tx, now, tenant.as_str(), &user).await?;
         tx.commit().await?;
         Ok(PreferencesWritten::Done)
     }
@@ -133,6 +134,7 @@ impl PolicyStore for SqliteStore {
                 .bind(user.to_string()),
         };
         query.execute(&mut *tx).await?;
+        wake_held(&mut tx, now, tenant.as_str(), &user.to_string()).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -209,6 +211,26 @@ async fn turn(tx: &mut SqliteConnection, tenant: &TenantId, user: UserId) -> Res
         .fetch_optional(tx)
         .await?;
     Ok(erased.is_none())
+}
+
+/// What the user is held from is decided anew, by what he wants now. A look that is under way changes nothing then.
+pub(super) async fn wake_held(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    tenant: &str,
+    user: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE climbs SET due_at = MIN(due_at, $3), lease = lease + 1 WHERE tenant = $1 AND user_id = $2 \
+         AND EXISTS (SELECT 1 FROM recipients r WHERE r.tenant = climbs.tenant \
+         AND r.notification = climbs.notification AND r.user_id = climbs.user_id AND r.phase = 'held')",
+    )
+    .bind(tenant)
+    .bind(user)
+    .bind(now.as_micros())
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// What users chose, with their alerts since then, as this transaction finds it.

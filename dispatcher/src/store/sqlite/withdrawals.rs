@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
+    digests::wake_members,
     keys::json_list,
     outside::{self, listeners},
     plan::mailboxes,
@@ -190,6 +191,7 @@ impl SqliteStore {
             plan: None,
         };
         let mut page = self.end_page(&mut tx, now, &withdrawn, page, Some(ended)).await?;
+        wake_members(&mut tx, now, tenant, id).await?;
         tx.commit().await?;
         Ok(Committed {
             value: Cancelled::Done {

@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use super::{
     broadcasts::write_broadcasts,
     bulk::Bulk,
+    digests::write_digests,
     keys::{json_list, pairs},
     ladder::write_climbs,
     outside::{write_events, write_new, write_overtaken},
@@ -29,12 +30,12 @@ static LOG: Bulk = Bulk::new(
 );
 static ENTRIES: Bulk = Bulk::new(
     "INSERT INTO entries (tenant, user_id, id, notification, category, collapse_key, priority, content, \
-     created_at, updated_at, arrived_at, seq) VALUES ",
-    12,
+     created_at, updated_at, arrived_at, seq, silent) VALUES ",
+    13,
     " ON CONFLICT (tenant, user_id, id) DO UPDATE SET notification = excluded.notification, \
      priority = excluded.priority, content = excluded.content, updated_at = excluded.updated_at, \
      arrived_at = excluded.arrived_at, seen_at = NULL, read_at = NULL, snoozed_until = NULL, \
-     acknowledgement = NULL, seq = excluded.seq",
+     acknowledgement = NULL, seq = excluded.seq, silent = excluded.silent",
 );
 static ENTRY_STATES: Bulk = Bulk::new(
     "UPDATE entries SET updated_at = v.column4, seen_at = v.column5, read_at = v.column6, \
@@ -148,7 +149,8 @@ pub(super) async fn write(
     write_new(connection, &writes.outside, &writes.work).await?;
     write_overtaken(connection, now, &writes.overtaken).await?;
     write_alerts(connection, &writes.alerts).await?;
-    write_climbs(connection, writes).await
+    write_climbs(connection, writes).await?;
+    write_digests(connection, now, &writes.digests).await
 }
 
 async fn mailboxes(connection: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
@@ -214,6 +216,7 @@ async fn entries(connection: &mut SqliteConnection, writes: &Writes) -> Result<(
                 .bind(row.updated_at.as_micros())
                 .bind(row.arrived_at.as_micros())
                 .bind(stored(row.seq))
+                .bind(i64::from(row.silent))
         })
         .await?;
     let states: Vec<_> = writes

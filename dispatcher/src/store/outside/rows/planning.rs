@@ -13,6 +13,7 @@ use crate::{
     policy::counted_since,
     store::{
         Fingerprints,
+        digests::OpenDigests,
         outside::planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
         plan::OpenKey,
         policy::ChoicesOf,
@@ -129,9 +130,11 @@ pub(in crate::store) fn bars(
     sought: &[Sought<'_>],
     suppressed: Vec<SuppressedColumns>,
     choices: ChoicesOf,
+    digests: OpenDigests,
 ) -> Result<Bars, StoreError> {
     let mut bars = Bars {
         choices,
+        digests,
         ..Bars::default()
     };
     let suppressed: HashSet<SuppressedColumns> = suppressed.into_iter().collect();

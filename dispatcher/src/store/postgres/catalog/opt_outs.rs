@@ -1,7 +1,7 @@
 use carillon_domain::Timestamp;
 use carillon_sql::{StoreError, TenantScope};
 
-use super::super::PostgresStore;
+use super::super::{PostgresStore, policy::wake_held};
 use crate::store::catalog::OptOut;
 
 impl PostgresStore {
@@ -27,6 +27,8 @@ impl PostgresStore {
             .bind(now.as_micros())
             .execute(&mut *tx)
             .await?;
+        let (tenant, user) = (opt_out.tenant.as_str(), opt_out.user.to_string());
+        wake_held(&mut tx, now, tenant, &user).await?;
         Ok(tx.commit().await?)
     }
 

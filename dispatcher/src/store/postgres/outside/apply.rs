@@ -9,9 +9,7 @@ use super::{
     lanes::lanes_of_new_work,
 };
 use crate::store::endpoints::EventRow;
-use crate::store::outside::{
-    DeliveryState, Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
-};
+use crate::store::outside::{Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow};
 
 impl PostgresStore {
     pub(super) async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError> {
@@ -58,7 +56,7 @@ pub(in crate::store::postgres) async fn write_new(
         .bind(column!(outside, row => row.expires_at.as_micros()))
         .bind(column!(outside, row => row.provider_id.as_deref()))
         .bind(
-            column!(outside, row => (row.state != DeliveryState::Pending).then_some(row.created_at.as_micros())),
+            column!(outside, row => (!row.state.waits()).then_some(row.created_at.as_micros())),
         )
         .bind(column!(outside, row => row.collapse.as_deref()))
         .bind(column!(outside, row => i64::from(row.step)))

@@ -27,7 +27,7 @@ pub(in crate::store::postgres) async fn hold_ends(
          JOIN deliveries d ON d.tenant = j.tenant AND d.notification = j.notification AND d.user_id = j.user_id \
          LEFT JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id \
          WHERE d.channel <> 'in_app' AND d.lane IS NOT NULL \
-         AND d.state IN ('pending', 'accepted', 'delivered', 'dead')",
+         AND d.state IN ('pending', 'gathered', 'accepted', 'delivered', 'dead')",
     )
     .bind(column!(keys, (tenant, _, _) => tenant.as_str()))
     .bind(column!(keys, (_, id, _) => id.to_string()))
@@ -69,7 +69,7 @@ pub(in crate::store::postgres) async fn end_outside(
          AND a.delivery = d.id AND a.outcome IS NULL) THEN 1::bigint ELSE 0 END FROM \
          UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, notification, user_id) \
          JOIN deliveries d ON d.tenant = j.tenant AND d.notification = j.notification AND d.user_id = j.user_id \
-         WHERE d.channel <> 'in_app' AND d.state = 'pending'",
+         WHERE d.channel <> 'in_app' AND d.state IN ('pending', 'gathered')",
     )
     .bind(column!(keys, (tenant, _, _) => tenant.as_str()))
     .bind(column!(keys, (_, id, _) => id.to_string()))
@@ -98,9 +98,9 @@ pub(in crate::store::postgres) async fn end_outside(
     write_new(tx, &[], &taken.work).await?;
     if !waiting.is_empty() {
         sqlx::query(
-            "UPDATE deliveries d SET collapse = NULL, reason = CASE WHEN d.state = 'pending' THEN $3 ELSE d.reason END, \
-             ended_at = CASE WHEN d.state = 'pending' THEN $4 ELSE d.ended_at END, \
-             state = CASE WHEN d.state = 'pending' THEN 'cancelled' ELSE d.state END \
+            "UPDATE deliveries d SET collapse = NULL, reason = CASE WHEN d.state IN ('pending', 'gathered') THEN $3 ELSE d.reason END, \
+             ended_at = CASE WHEN d.state IN ('pending', 'gathered') THEN $4 ELSE d.ended_at END, \
+             state = CASE WHEN d.state IN ('pending', 'gathered') THEN 'cancelled' ELSE d.state END \
              FROM UNNEST($1::text[], $2::text[]) AS v(tenant, id) \
              WHERE d.tenant = v.tenant AND d.id = v.id AND d.channel <> 'in_app'",
         )

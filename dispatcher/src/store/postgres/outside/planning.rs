@@ -5,7 +5,7 @@ use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
-    super::{PostgresStore, column::column, policy::choices},
+    super::{PostgresStore, column::column, digests::open_digests, policy::choices},
     lanes::{hold, lock},
 };
 use crate::events::EventKind;
@@ -35,9 +35,10 @@ pub(in crate::store::postgres) async fn bars(
 ) -> Result<Bars, StoreError> {
     let (users, since) = outside::choosers(now, jobs);
     let choices = choices(tx, &users, since).await?;
+    let digests = open_digests(tx, jobs).await?;
     let addresses = outside::addresses(jobs, prints);
     if addresses.is_empty() {
-        return outside::bars(&addresses, Vec::new(), choices);
+        return outside::bars(&addresses, Vec::new(), choices, digests);
     }
     let suppressed: Vec<outside::SuppressedColumns> = sqlx::query_as(
         "SELECT s.tenant, s.channel, s.address FROM UNNEST($1::text[], $2::text[], $3::text[]) \
@@ -49,7 +50,7 @@ pub(in crate::store::postgres) async fn bars(
     .bind(column!(addresses, sought => &*sought.spelled))
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(&addresses, suppressed, choices)
+    outside::bars(&addresses, suppressed, choices, digests)
 }
 
 /// Holds the lanes that jobs with a collapse key write to, so that two planners never both find the same older delivery;
@@ -115,10 +116,10 @@ pub(in crate::store::postgres) async fn write_overtaken(
     let ids = column!(overtaken, ((_, id), _) => id.to_string());
     withdraw(tx, now, &tenants, &ids).await?;
     sqlx::query(
-        "UPDATE deliveries SET collapse = CASE WHEN v.forgotten OR state = 'pending' THEN NULL ELSE collapse END, \
-         reason = CASE WHEN state = 'pending' THEN $3 ELSE reason END, \
-         ended_at = CASE WHEN state = 'pending' THEN $4 ELSE ended_at END, \
-         state = CASE WHEN state = 'pending' THEN 'superseded' ELSE state END \
+        "UPDATE deliveries SET collapse = CASE WHEN v.forgotten OR state IN ('pending', 'gathered') THEN NULL ELSE collapse END, \
+         reason = CASE WHEN state IN ('pending', 'gathered') THEN $3 ELSE reason END, \
+         ended_at = CASE WHEN state IN ('pending', 'gathered') THEN $4 ELSE ended_at END, \
+         state = CASE WHEN state IN ('pending', 'gathered') THEN 'superseded' ELSE state END \
          FROM UNNEST($1::text[], $2::text[], $5::bool[]) AS v(tenant, id, forgotten) \
          WHERE deliveries.tenant = v.tenant AND deliveries.id = v.id AND deliveries.channel <> 'in_app'",
     )

@@ -69,8 +69,7 @@ pub(in crate::store::sqlite) async fn write_new(
 ) -> Result<(), StoreError> {
     OUTSIDE
         .run(tx, outside, |query, row| {
-            let ended =
-                (row.state != crate::store::outside::DeliveryState::Pending).then_some(row.created_at);
+            let ended = (!row.state.waits()).then_some(row.created_at);
             query
                 .bind(row.tenant.as_str())
                 .bind(row.brings.to_string())

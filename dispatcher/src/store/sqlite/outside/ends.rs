@@ -32,7 +32,7 @@ pub(in crate::store::sqlite) async fn end_outside(
          AND a.delivery = d.id AND a.outcome IS NULL) THEN 1 ELSE 0 END FROM json_each($1) j \
          CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 \
          AND d.user_id = j.value ->> 2 \
-         WHERE d.channel <> 'in_app' AND d.state = 'pending'",
+         WHERE d.channel <> 'in_app' AND d.state IN ('pending', 'gathered')",
     )
     .bind(keys.as_str())
     .fetch_all(&mut *tx)
@@ -56,9 +56,9 @@ pub(in crate::store::sqlite) async fn end_outside(
     write_new(tx, &[], &taken.work).await?;
     if !waiting.is_empty() {
         sqlx::query(
-            "UPDATE deliveries SET collapse = NULL, reason = CASE WHEN state = 'pending' THEN $2 ELSE reason END, \
-             ended_at = CASE WHEN state = 'pending' THEN $3 ELSE ended_at END, \
-             state = CASE WHEN state = 'pending' THEN 'cancelled' ELSE state END \
+            "UPDATE deliveries SET collapse = NULL, reason = CASE WHEN state IN ('pending', 'gathered') THEN $2 ELSE reason END, \
+             ended_at = CASE WHEN state IN ('pending', 'gathered') THEN $3 ELSE ended_at END, \
+             state = CASE WHEN state IN ('pending', 'gathered') THEN 'cancelled' ELSE state END \
              WHERE channel <> 'in_app' AND (tenant, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
         )
         .bind(ids)

@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::super::{
     SqliteStore,
+    digests::open_digests,
     keys::{json_list, pairs},
     policy::choices,
 };
@@ -31,9 +32,10 @@ pub(in crate::store::sqlite) async fn bars(
 ) -> Result<Bars, StoreError> {
     let (users, since) = outside::choosers(now, jobs);
     let choices = choices(tx, &users, since).await?;
+    let digests = open_digests(tx, jobs).await?;
     let addresses = outside::addresses(jobs, prints);
     if addresses.is_empty() {
-        return outside::bars(&addresses, Vec::new(), choices);
+        return outside::bars(&addresses, Vec::new(), choices, digests);
     }
     let suppressed: Vec<outside::SuppressedColumns> = sqlx::query_as(
         "SELECT s.tenant, s.channel, s.address FROM json_each($1) j CROSS JOIN suppressions s \
@@ -46,7 +48,7 @@ pub(in crate::store::sqlite) async fn bars(
     )?)
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(&addresses, suppressed, choices)
+    outside::bars(&addresses, suppressed, choices, digests)
 }
 
 /// What newer deliveries of these jobs take the place of.
@@ -90,10 +92,10 @@ pub(in crate::store::sqlite) async fn write_overtaken(
     .execute(&mut *tx)
     .await?;
     sqlx::query(
-        "UPDATE deliveries SET collapse = CASE WHEN state = 'pending' THEN NULL ELSE collapse END, \
-         reason = CASE WHEN state = 'pending' THEN $2 ELSE reason END, \
-         ended_at = CASE WHEN state = 'pending' THEN $3 ELSE ended_at END, \
-         state = CASE WHEN state = 'pending' THEN 'superseded' ELSE state END \
+        "UPDATE deliveries SET collapse = CASE WHEN state IN ('pending', 'gathered') THEN NULL ELSE collapse END, \
+         reason = CASE WHEN state IN ('pending', 'gathered') THEN $2 ELSE reason END, \
+         ended_at = CASE WHEN state IN ('pending', 'gathered') THEN $3 ELSE ended_at END, \
+         state = CASE WHEN state IN ('pending', 'gathered') THEN 'superseded' ELSE state END \
          WHERE channel <> 'in_app' AND (tenant, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
     )
     .bind(keys)

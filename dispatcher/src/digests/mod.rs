@@ -1,0 +1,245 @@
+//! Digests: alerts that waited together go out as one notification when their window closes.
+
+mod content;
+
+use std::{collections::HashMap, error::Error, sync::Arc};
+
+use carillon_domain::{Clock, ExternalUserId, NotificationId, Priority, Target, Timestamp};
+use carillon_sql::StoreError;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use self::content::{Gathered, Member};
+use crate::{
+    Dispatcher,
+    audience::{Audience, Reached},
+    config::DigestsConfig,
+    planner::PlanError,
+    store::{
+        NewNotification, Store, TemplateUse,
+        digests::{Closing, DueDigest},
+    },
+    wake::Wake,
+};
+
+/// A tenant's template of this name says its digests. Its data are `category`, `name` (the period's), `count`, `more` and
+/// `members`, each with `notification_id`, `title`, `body` and `url`.
+pub(crate) const TEMPLATE: &str = "carillon.digest";
+/// What names its recipient is gone.
+const NOBODY: &str = "a digest's recipient is gone; what waits in it ends";
+
+/// Closes digests.
+pub(crate) struct Digester {
+    store: Arc<dyn Store>,
+    audience: Audience,
+    clock: Arc<dyn Clock>,
+    /// Nobody wakes it: a digest is open for a second at least, and looking costs nothing.
+    wake: Wake,
+    /// Wakes who hands the new notification to the planner.
+    relay: Arc<Wake>,
+    config: DigestsConfig,
+}
+
+impl Digester {
+    pub(crate) fn new(dispatcher: &Dispatcher) -> Self {
+        Self {
+            store: dispatcher.store.clone(),
+            audience: dispatcher.audience(),
+            clock: dispatcher.ports.clock.clone(),
+            wake: Wake::default(),
+            relay: dispatcher.relay.clone(),
+            config: dispatcher.config.digests.clone(),
+        }
+    }
+
+    /// Closes them until `stop`.
+    pub(crate) async fn run(&self, stop: CancellationToken) {
+        loop {
+            let due = match self.turn(&stop).await {
+                Ok(due) => due,
+                Err(error) => {
+                    failed(&error);
+                    None
+                }
+            };
+            let poll = self.config.poll.duration();
+            if !self.wake.wait(&stop, &*self.clock, due, poll).await {
+                return;
+            }
+        }
+    }
+
+    /// Closes everything that is due; answers when the next will be.
+    pub(crate) async fn turn(&self, stop: &CancellationToken) -> Result<Option<Timestamp>, PlanError> {
+        loop {
+            let now = self.clock.now();
+            let due = self.store.next_digest().await?;
+            if stop.is_cancelled() || due.is_none_or(|due| due > now) {
+                return Ok(due);
+            }
+            for digest in self.store.due_digests(now, self.config.batch).await? {
+                match self.close(&digest).await {
+                    Ok(()) => {}
+                    Err(error) if error.is_away() => return Err(error),
+                    // It comes again later: the others have their turn.
+                    Err(error) => {
+                        failed(&error);
+                        let until = self.clock.now().after(self.config.retry.duration());
+                        self.store.postpone_digest(&digest.key, until).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes one, unless it is not any more as it was read: then it is read anew.
+    async fn close(&self, digest: &DueDigest) -> Result<(), PlanError> {
+        let notification = if digest.members.is_empty() {
+            None
+        } else {
+            self.notification(digest).await?
+        };
+        let sent = notification.is_some();
+        let closing = Closing {
+            key: digest.key.clone(),
+            opened_at: digest.opened_at,
+            members: digest.members.clone(),
+            notification,
+        };
+        if self.store.close_digest(self.clock.now(), &closing).await? {
+            let came = if sent { "sent" } else { "empty" };
+            metrics::counter!("carillon_digests_closed_total", "came" => came).increment(1);
+            if sent {
+                self.relay.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes out in the place of its members; none where nobody is left to get it.
+    async fn notification(&self, digest: &DueDigest) -> Result<Option<NewNotification>, PlanError> {
+        let corrupt = |error: serde_json::Error| {
+            PlanError::from(StoreError::Corrupt(format!(
+                "a digest cannot be written: {error}"
+            )))
+        };
+        let key = &digest.key;
+        let target = match &digest.plain {
+            Some(plain) => Target::Address(plain.clone()),
+            None => match self.name(digest).await? {
+                Some(name) => Target::User(name),
+                None => {
+                    tracing::warn!(tenant = %key.tenant, NOBODY);
+                    return Ok(None);
+                }
+            },
+        };
+        let gathered = Gathered::new(
+            &key.category,
+            &key.name,
+            digest.members.len(),
+            self.first(digest).await?,
+        );
+        let data = gathered.data();
+        let (content, template) = match self.rendered(digest, &data).await {
+            Some((content, template)) => (content, Some(template)),
+            None => (serde_json::to_string(&gathered.content()).map_err(corrupt)?, None),
+        };
+        let now = self.clock.now();
+        Ok(Some(NewNotification {
+            id: NotificationId::at(now),
+            category: key.category.clone(),
+            priority: priority(digest),
+            collapse_key: None,
+            content: Arc::from(content),
+            targets: Arc::from(serde_json::to_string(&[target]).map_err(corrupt)?),
+            channels: Some(Arc::from(
+                serde_json::to_string(&[&key.channel]).map_err(corrupt)?,
+            )),
+            template,
+            plan: None,
+            critical: false,
+            created_at: now,
+            send_at: now,
+            expires_at: digest.expires_at,
+        }))
+    }
+
+    async fn name(&self, digest: &DueDigest) -> Result<Option<ExternalUserId>, PlanError> {
+        let key = &digest.key;
+        let names = self.audience.directory.names(&key.tenant, &[key.user]).await?;
+        Ok(names.into_iter().next().flatten())
+    }
+
+    /// What the first members say, in the recipient's language.
+    async fn first(&self, digest: &DueDigest) -> Result<Vec<Member>, PlanError> {
+        let users = if digest.plain.is_some() {
+            Vec::new()
+        } else {
+            vec![digest.key.user]
+        };
+        let reached: Vec<Reached<'_>> = digest.first.iter().map(|row| (&**row, users.clone())).collect();
+        let around = self.audience.around(&reached).await?;
+        let mut said = HashMap::new();
+        for row in &digest.first {
+            let addressees = around.addressees(row, &users, digest.plain.as_slice());
+            let own = addressees.into_iter().find_map(|addressee| addressee.content);
+            said.insert(row.id, own.unwrap_or_else(|| Arc::clone(&row.content)));
+        }
+        let members = digest.first.iter().filter_map(|row| {
+            let content = serde_json::from_str(said.get(&row.id)?).ok()?;
+            Some(Member::new(row.id, content))
+        });
+        Ok(members.collect())
+    }
+
+    /// By the tenant's own template, where there is one and it renders.
+    async fn rendered(&self, digest: &DueDigest, data: &Value) -> Option<(String, TemplateUse)> {
+        let name = TEMPLATE.parse().ok()?;
+        let book = &self.audience.templates;
+        let template = match book.get(&digest.key.tenant, &name, None).await {
+            Ok(template) => template?,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "a digest's template cannot be read");
+                return None;
+            }
+        };
+        let (template_, data_) = (Arc::clone(&template), data.clone());
+        let book = Arc::clone(book);
+        let rendered = tokio::task::spawn_blocking(move || book.render(&template_, None, &data_)).await;
+        let content = match rendered {
+            Ok(Ok(rendered)) => serde_json::to_string(&*rendered.content).ok()?,
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "a digest's template does not render"
+                );
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let used = TemplateUse {
+            name,
+            version: template.version,
+            data: Arc::from(data.to_string()),
+        };
+        Some((content, used))
+    }
+}
+
+/// As much as the first of its members hurries.
+fn priority(digest: &DueDigest) -> Priority {
+    let has = |priority| digest.first.iter().any(|row| row.priority == priority);
+    [Priority::High, Priority::Normal]
+        .into_iter()
+        .find(|priority| has(*priority))
+        .unwrap_or(Priority::Low)
+}
+
+fn failed(error: &PlanError) {
+    metrics::counter!("carillon_digest_failures_total").increment(1);
+    tracing::error!(
+        error = error as &dyn Error,
+        "a digest could not be closed; it is tried again"
+    );
+}

@@ -1,0 +1,158 @@
+//! Rows as the databases give them, the same columns on both, made into records. Statements that both share.
+
+use std::collections::{BTreeSet, HashMap};
+
+use carillon_domain::{NotificationId, Timestamp, UserId};
+use carillon_sql::StoreError;
+
+use super::records::{DigestKey, DigestRow, OpenDigests};
+use crate::store::{
+    ladder::{Decision, Digested},
+    ledger::encode,
+    records::{EntryAction, MailboxCommand, Operation, PlanJob, UserKey, Which},
+    rows::word,
+};
+
+/// What a delivery came to, as its recipient's ladder asks: one that went out with a digest came to what the digest did.
+/// Of a row `d` of deliveries.
+pub(in crate::store) const CAME: &str = "CASE d.state WHEN 'gathered' THEN 'pending' WHEN 'digested' THEN COALESCE(\
+    (SELECT o.state FROM deliveries o WHERE o.tenant = d.tenant AND o.notification = d.digest AND o.user_id = d.user_id \
+    AND o.state IN ('accepted', 'delivered', 'pending') ORDER BY o.state LIMIT 1), \
+    (SELECT CASE r.state WHEN 'open' THEN 'pending' WHEN 'dead' THEN 'dead' ELSE 'skipped' END FROM recipients r \
+    WHERE r.tenant = d.tenant AND r.notification = d.digest AND r.user_id = d.user_id), \
+    (SELECT CASE WHEN n.state IN ('accepted', 'planned') THEN 'pending' ELSE 'skipped' END FROM notifications n \
+    WHERE n.tenant = d.tenant AND n.id = d.digest), 'skipped') ELSE d.state END";
+
+/// Whether a delivery arrived, by itself or with a digest. Of a row `o` of deliveries.
+pub(in crate::store) const ARRIVED: &str = "(o.state IN ('accepted', 'delivered') OR o.state = 'digested' AND EXISTS \
+    (SELECT 1 FROM deliveries g WHERE g.tenant = o.tenant AND g.notification = o.digest AND g.user_id = o.user_id \
+    AND g.state IN ('accepted', 'delivered')))";
+
+/// Whether a member `m` with its delivery `d`, recipient `r` and notification `n` still waits, at `$7`.
+pub(in crate::store) const WAITS: &str = "d.state = 'gathered' AND r.state = 'open' AND n.expires_at > $7 \
+    AND n.state IN ('accepted', 'planned') AND n.answered IS NULL";
+
+/// Said of what waited in a digest and was over before that closed.
+pub(in crate::store) const DROPPED_OUT: &str = "it was over before its digest closed";
+
+/// Whose digests jobs may join.
+pub(in crate::store) fn joiners(jobs: &[PlanJob]) -> Vec<UserKey> {
+    let mut users: Vec<UserKey> = jobs.iter().flat_map(PlanJob::gathered).collect();
+    users.sort_unstable();
+    users.dedup();
+    users
+}
+
+/// Tenant, user, category, channel, name; when it opened, when the latest joined, when it closes.
+pub(in crate::store) type DigestColumns = (String, String, String, String, String, i64, i64, i64);
+
+pub(in crate::store) fn digest(row: DigestColumns) -> Result<(DigestKey, DigestRow), StoreError> {
+    let (tenant, user, category, channel, name, opened, last, closes) = row;
+    let key = DigestKey {
+        tenant: word(&tenant)?,
+        user: word(&user)?,
+        category: word(&category)?,
+        channel: word(&channel)?,
+        name: name.into(),
+    };
+    let row = DigestRow {
+        opened_at: Timestamp::from_micros(opened),
+        last_at: Timestamp::from_micros(last),
+        closes_at: Timestamp::from_micros(closes),
+    };
+    Ok((key, row))
+}
+
+pub(in crate::store) fn open_digests(rows: Vec<DigestColumns>) -> Result<OpenDigests, StoreError> {
+    rows.into_iter().map(digest).collect()
+}
+
+/// Notification, channel and address of a plain address, end of its time to live.
+pub(in crate::store) type MemberColumns = (String, Option<String>, Option<String>, i64);
+
+/// The ids of members.
+pub(in crate::store) fn member_ids(rows: &[MemberColumns]) -> Result<Vec<NotificationId>, StoreError> {
+    rows.iter().map(|(id, ..)| word(id)).collect()
+}
+
+/// The decision that a member's alert went out with a digest, as it is kept.
+pub(in crate::store) fn digested(key: &DigestKey, digest: NotificationId) -> Result<String, StoreError> {
+    encode(&Decision::Digested(Digested {
+        channel: key.channel.clone(),
+        name: key.name.clone(),
+        digest,
+    }))
+}
+
+/// Tenant, user, digest, member.
+pub(in crate::store) type DigestedColumns = (String, String, String, String);
+
+/// Members of digests, by the digest.
+pub(in crate::store) type MembersOf = HashMap<(UserKey, NotificationId), Vec<NotificationId>>;
+
+pub(in crate::store) fn members_of(rows: Vec<DigestedColumns>) -> Result<MembersOf, StoreError> {
+    let mut members = MembersOf::new();
+    for (tenant, user, digest, member) in rows {
+        let user: UserId = word(&user)?;
+        let of = members
+            .entry(((word(&tenant)?, user), word(&digest)?))
+            .or_default();
+        of.push(word(&member)?);
+    }
+    Ok(members)
+}
+
+/// When the last of the members' times to live ends.
+pub(in crate::store) fn latest(rows: &[MemberColumns], now: Timestamp) -> Timestamp {
+    let ends = rows.iter().map(|(.., expires)| Timestamp::from_micros(*expires));
+    ends.max().unwrap_or(now)
+}
+
+/// Notifications that commands answer: one of them may be a digest.
+pub(in crate::store) fn answered(commands: &[MailboxCommand]) -> BTreeSet<(UserKey, NotificationId)> {
+    let answers = commands.iter().flat_map(|command| {
+        let operations = command.operations.iter();
+        operations.filter_map(|operation| match operation {
+            Operation::Entry(Which::Notification(id), action) => {
+                to_members(action).map(|_| (command.key(), *id))
+            }
+            _ => None,
+        })
+    });
+    answers.collect()
+}
+
+/// What answering a digest does to its members. One that is put away is not deleted with all that it held.
+fn to_members(action: &EntryAction) -> Option<EntryAction> {
+    match action {
+        EntryAction::Read | EntryAction::Archive | EntryAction::Acted { .. } => Some(action.clone()),
+        EntryAction::Delete => Some(EntryAction::Archive),
+        _ => None,
+    }
+}
+
+/// The commands with what follows for members of digests, behind what was asked for. None where nothing does.
+pub(in crate::store) fn with_members(
+    commands: &[MailboxCommand],
+    members: &MembersOf,
+) -> Option<Vec<MailboxCommand>> {
+    if members.is_empty() {
+        return None;
+    }
+    let mut commands = commands.to_vec();
+    for command in &mut commands {
+        let key = command.key();
+        let mut more = Vec::new();
+        for operation in &command.operations {
+            let Operation::Entry(Which::Notification(id), action) = operation else {
+                continue;
+            };
+            let of = members.get(&(key.clone(), *id)).into_iter().flatten();
+            if let Some(action) = to_members(action) {
+                more.extend(of.map(|id| Operation::Entry(Which::Notification(*id), action.clone())));
+            }
+        }
+        command.operations.append(&mut more);
+    }
+    Some(commands)
+}

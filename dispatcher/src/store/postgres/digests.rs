@@ -1,0 +1,390 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use carillon_domain::{NotificationId, TenantId, Timestamp};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{PostgresStore, column::column, outbox::write_accepted, plan::mailboxes};
+use crate::store::{
+    digests::{
+        self, Closing, DROPPED_OUT, DigestKey, DigestStore, DigestWrites, DueDigest, FIRST_MEMBERS,
+        MOST_MEMBERS, MembersOf, OpenDigests, WAITS,
+    },
+    records::{MailboxCommand, NotificationRow, PlanJob},
+    rows::{self, plain_address},
+};
+
+#[async_trait]
+impl DigestStore for PostgresStore {
+    async fn next_digest(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = self.postgres.read_system("digests are of all tenants").await?;
+        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(closes_at) FROM digests")
+            .fetch_one(&mut *read)
+            .await?;
+        Ok(due.map(Timestamp::from_micros))
+    }
+
+    async fn due_digests(&self, now: Timestamp, limit: usize) -> Result<Vec<DueDigest>, StoreError> {
+        let mut read = self.postgres.read_system("digests are of all tenants").await?;
+        let rows: Vec<digests::DigestColumns> = sqlx::query_as(
+            "SELECT tenant, user_id, category, channel, name, opened_at, last_at, closes_at FROM digests \
+             WHERE closes_at <= $1 ORDER BY closes_at LIMIT $2",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        let mut due = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (key, row) = digests::digest(row)?;
+            let waiting = waiting(&mut read, now, &key).await?;
+            let members = digests::member_ids(&waiting)?;
+            let plain = waiting.first().cloned();
+            due.push(DueDigest {
+                first: first(&mut read, &key.tenant, &members).await?,
+                plain: plain.map_or(Ok(None), |(_, channel, address, _)| {
+                    plain_address(channel, address)
+                })?,
+                expires_at: digests::latest(&waiting, now),
+                opened_at: row.opened_at,
+                members,
+                key,
+            });
+        }
+        Ok(due)
+    }
+
+    async fn postpone_digest(&self, key: &DigestKey, until: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.postgres.begin(TenantScope::new(&key.tenant)).await?;
+        sqlx::query(
+            "UPDATE digests SET closes_at = $6 \
+             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        )
+        .bind(key.tenant.as_str())
+        .bind(key.user.to_string())
+        .bind(key.category.as_str())
+        .bind(key.channel.as_str())
+        .bind(&*key.name)
+        .bind(until.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn close_digest(&self, now: Timestamp, closing: &Closing) -> Result<bool, StoreError> {
+        self.anew(|| self.close_once(now, closing)).await
+    }
+}
+
+impl PostgresStore {
+    async fn close_once(&self, now: Timestamp, closing: &Closing) -> Result<bool, StoreError> {
+        let key = &closing.key;
+        let mut tx = self.postgres.begin(TenantScope::new(&key.tenant)).await?;
+        // Whoever joins holds it as well.
+        let turn = HashSet::from([(key.tenant.clone(), key.user)]);
+        mailboxes(&mut tx, &self.epoch, &turn).await?;
+        let row: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT opened_at, closes_at FROM digests \
+             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        )
+        .bind(key.tenant.as_str())
+        .bind(key.user.to_string())
+        .bind(key.category.as_str())
+        .bind(key.channel.as_str())
+        .bind(&*key.name)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if !closing.is_of(row, now) {
+            return Ok(false);
+        }
+        let members = column!(closing.members, id => id.to_string());
+        // Whoever ends one of them waits, or was first.
+        sqlx::query(
+            "SELECT 1 FROM recipients WHERE tenant = $1 AND user_id = $2 AND notification = ANY($3) \
+             ORDER BY notification FOR UPDATE",
+        )
+        .bind(key.tenant.as_str())
+        .bind(key.user.to_string())
+        .bind(&members)
+        .fetch_all(&mut *tx)
+        .await?;
+        if digests::member_ids(&waiting(&mut tx, now, key).await?)? != closing.members {
+            return Ok(false);
+        }
+        sqlx::query(
+            "SELECT 1 FROM digest_members m JOIN deliveries d ON d.tenant = m.tenant AND d.id = m.delivery \
+             AND d.channel <> 'in_app' WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
+             AND m.name = $5 ORDER BY d.tenant, d.id FOR UPDATE OF d",
+        )
+        .bind(key.tenant.as_str())
+        .bind(key.user.to_string())
+        .bind(key.category.as_str())
+        .bind(key.channel.as_str())
+        .bind(&*key.name)
+        .fetch_all(&mut *tx)
+        .await?;
+        if let Some(digest) = &closing.notification {
+            write_accepted(&mut tx, now, &[(&key.tenant, digest)], None).await?;
+            send(&mut tx, now, key, digest.id, &members).await?;
+        }
+        if closing.members.len() < MOST_MEMBERS {
+            end(&mut tx, now, key).await?;
+        } else {
+            sqlx::query(
+                "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
+                 AND name = $5 AND notification = ANY($6)",
+            )
+            .bind(key.tenant.as_str())
+            .bind(key.user.to_string())
+            .bind(key.category.as_str())
+            .bind(key.channel.as_str())
+            .bind(&*key.name)
+            .bind(members)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+/// The first members that still wait.
+async fn waiting(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    key: &DigestKey,
+) -> Result<Vec<digests::MemberColumns>, StoreError> {
+    let statement = format!(
+        "SELECT DISTINCT m.notification, r.channel, r.address, n.expires_at FROM digest_members m \
+         JOIN deliveries d ON d.tenant = m.tenant AND d.id = m.delivery AND d.channel <> 'in_app' \
+         JOIN recipients r ON r.tenant = m.tenant AND r.notification = m.notification AND r.user_id = m.user_id \
+         JOIN notifications n ON n.tenant = m.tenant AND n.id = m.notification \
+         WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 AND m.name = $5 \
+         AND {WAITS} ORDER BY m.notification LIMIT $6"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(statement))
+        .bind(key.tenant.as_str())
+        .bind(key.user.to_string())
+        .bind(key.category.as_str())
+        .bind(key.channel.as_str())
+        .bind(&*key.name)
+        .bind(MOST_MEMBERS as i64)
+        .bind(now.as_micros())
+        .fetch_all(tx)
+        .await?)
+}
+
+/// What the first members say.
+async fn first(
+    tx: &mut PgConnection,
+    tenant: &TenantId,
+    members: &[NotificationId],
+) -> Result<Vec<Arc<NotificationRow>>, StoreError> {
+    let statement = format!(
+        "SELECT {} FROM notifications n WHERE n.tenant = $1 AND n.id = ANY($2) ORDER BY n.id",
+        rows::NOTIFICATION
+    );
+    let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(tenant.as_str())
+        .bind(column!(members.iter().take(FIRST_MEMBERS).collect::<Vec<_>>(), id => id.to_string()))
+        .fetch_all(tx)
+        .await?;
+    found
+        .into_iter()
+        .map(|row| rows::notification(row).map(Arc::new))
+        .collect()
+}
+
+/// Its members went out with the digest.
+async fn send(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    key: &DigestKey,
+    digest: NotificationId,
+    members: &[String],
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE notifications SET digest = $3 WHERE tenant = $1 AND id = $2")
+        .bind(key.tenant.as_str())
+        .bind(digest.to_string())
+        .bind(&*key.name)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(
+        "UPDATE deliveries SET state = 'digested', digest = $7, reason = NULL, collapse = NULL, ended_at = $8 \
+         WHERE channel <> 'in_app' AND state = 'gathered' AND (tenant, id) IN (SELECT m.tenant, m.delivery \
+         FROM digest_members m WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
+         AND m.name = $5 AND m.notification = ANY($6))",
+    )
+    .bind(key.tenant.as_str())
+    .bind(key.user.to_string())
+    .bind(key.category.as_str())
+    .bind(key.channel.as_str())
+    .bind(&*key.name)
+    .bind(members)
+    .bind(digest.to_string())
+    .bind(now.as_micros())
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
+         SELECT o.tenant, o.notification, o.user_id, 1 + COALESCE((SELECT MAX(d.number) FROM decisions d \
+         WHERE d.tenant = o.tenant AND d.notification = o.notification AND d.user_id = o.user_id), 0), $3, 'digested', \
+         MIN(o.step), $4 FROM deliveries o WHERE o.tenant = $1 AND o.digest = $2 AND o.digest IS NOT NULL \
+         GROUP BY o.tenant, o.notification, o.user_id",
+    )
+    .bind(key.tenant.as_str())
+    .bind(digest.to_string())
+    .bind(now.as_micros())
+    .bind(digests::digested(key, digest)?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// It is open no longer, and nothing waits in it.
+async fn end(tx: &mut PgConnection, now: Timestamp, key: &DigestKey) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET state = 'cancelled', reason = $6, collapse = NULL, ended_at = $7 \
+         WHERE channel <> 'in_app' AND state = 'gathered' AND (tenant, id) IN (SELECT m.tenant, m.delivery \
+         FROM digest_members m WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
+         AND m.name = $5)",
+    )
+    .bind(key.tenant.as_str())
+    .bind(key.user.to_string())
+    .bind(key.category.as_str())
+    .bind(key.channel.as_str())
+    .bind(&*key.name)
+    .bind(DROPPED_OUT)
+    .bind(now.as_micros())
+    .execute(&mut *tx)
+    .await?;
+    for statement in [
+        "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        "DELETE FROM digests WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+    ] {
+        sqlx::query(statement)
+            .bind(key.tenant.as_str())
+            .bind(key.user.to_string())
+            .bind(key.category.as_str())
+            .bind(key.channel.as_str())
+            .bind(&*key.name)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Digests that jobs may join.
+pub(super) async fn open_digests(tx: &mut PgConnection, jobs: &[PlanJob]) -> Result<OpenDigests, StoreError> {
+    let users = digests::joiners(jobs);
+    if users.is_empty() {
+        return Ok(OpenDigests::new());
+    }
+    let rows: Vec<digests::DigestColumns> = sqlx::query_as(
+        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.opened_at, d.last_at, d.closes_at \
+         FROM UNNEST($1::text[], $2::text[]) AS j(tenant, user_id) JOIN digests d ON d.tenant = j.tenant \
+         AND d.user_id = j.user_id",
+    )
+    .bind(column!(users, (tenant, _) => tenant.as_str()))
+    .bind(column!(users, (_, user) => user.to_string()))
+    .fetch_all(tx)
+    .await?;
+    digests::open_digests(rows)
+}
+
+/// Writes who joined which digest, and wakes those whose digest came to nothing.
+pub(super) async fn write_digests(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    writes: &DigestWrites,
+) -> Result<(), StoreError> {
+    if !writes.open.is_empty() {
+        let open: Vec<_> = writes.open.iter().collect();
+        sqlx::query(
+            "INSERT INTO digests (tenant, user_id, category, channel, name, opened_at, last_at, closes_at) \
+             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], \
+             $7::bigint[], $8::bigint[]) \
+             ON CONFLICT (tenant, user_id, category, channel, name) DO UPDATE SET last_at = excluded.last_at, \
+             closes_at = excluded.closes_at",
+        )
+        .bind(column!(open, (key, _) => key.tenant.as_str()))
+        .bind(column!(open, (key, _) => key.user.to_string()))
+        .bind(column!(open, (key, _) => key.category.as_str()))
+        .bind(column!(open, (key, _) => key.channel.as_str()))
+        .bind(column!(open, (key, _) => &*key.name))
+        .bind(column!(open, (_, row) => row.opened_at.as_micros()))
+        .bind(column!(open, (_, row) => row.last_at.as_micros()))
+        .bind(column!(open, (_, row) => row.closes_at.as_micros()))
+        .execute(&mut *tx)
+        .await?;
+        let members = &writes.members;
+        sqlx::query(
+            "INSERT INTO digest_members (tenant, user_id, category, channel, name, notification, delivery) \
+             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])",
+        )
+        .bind(column!(members, row => row.key.tenant.as_str()))
+        .bind(column!(members, row => row.key.user.to_string()))
+        .bind(column!(members, row => row.key.category.as_str()))
+        .bind(column!(members, row => row.key.channel.as_str()))
+        .bind(column!(members, row => &*row.key.name))
+        .bind(column!(members, row => row.notification.to_string()))
+        .bind(column!(members, row => row.delivery.to_string()))
+        .execute(&mut *tx)
+        .await?;
+    }
+    for (tenant, digest, _) in &writes.failed {
+        wake_members(tx, now, tenant, *digest).await?;
+    }
+    Ok(())
+}
+
+/// A digest came to nothing: its members look for their next step.
+pub(super) async fn wake_members(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    tenant: &TenantId,
+    digest: NotificationId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+         SELECT DISTINCT r.tenant, r.notification, r.user_id, $3::bigint FROM deliveries d \
+         JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
+         AND r.user_id = d.user_id AND r.state = 'open' \
+         WHERE d.tenant = $1 AND d.digest = $2 AND d.digest IS NOT NULL \
+         ORDER BY r.tenant, r.notification, r.user_id \
+         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = LEAST(climbs.due_at, excluded.due_at), \
+         lease = climbs.lease + 1",
+    )
+    .bind(tenant.as_str())
+    .bind(digest.to_string())
+    .bind(now.as_micros())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Members of the digests that commands answer.
+pub(super) async fn answered_members(
+    tx: &mut PgConnection,
+    commands: &[MailboxCommand],
+) -> Result<MembersOf, StoreError> {
+    let named = digests::answered(commands);
+    if named.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<digests::DigestedColumns> = sqlx::query_as(
+        "SELECT DISTINCT d.tenant, d.user_id, d.digest, d.notification FROM UNNEST($1::text[], $2::text[], $3::text[]) \
+         AS j(tenant, digest, user_id) JOIN deliveries d ON d.tenant = j.tenant AND d.digest = j.digest \
+         AND d.user_id = j.user_id WHERE d.digest IS NOT NULL ORDER BY d.notification",
+    )
+    .bind(column!(named, ((tenant, _), _) => tenant.as_str()))
+    .bind(column!(named, (_, digest) => digest.to_string()))
+    .bind(column!(named, ((_, user), _) => user.to_string()))
+    .fetch_all(tx)
+    .await?;
+    digests::members_of(rows)
+}

@@ -1,0 +1,367 @@
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use carillon_domain::{NotificationId, TenantId, Timestamp};
+use carillon_sql::{StoreError, TenantScope};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::{
+    SqliteStore,
+    keys::{json_list, pairs},
+    outbox::write_accepted,
+};
+use crate::store::{
+    digests::{
+        self, Closing, DROPPED_OUT, DigestKey, DigestStore, DigestWrites, DueDigest, FIRST_MEMBERS,
+        MOST_MEMBERS, MembersOf, OpenDigests, WAITS,
+    },
+    records::{MailboxCommand, NotificationRow, PlanJob},
+    rows::{self, plain_address},
+};
+
+#[async_trait]
+impl DigestStore for SqliteStore {
+    async fn next_digest(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = self.sqlite.read_system("digests are of all tenants").await?;
+        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(closes_at) FROM digests")
+            .fetch_one(&mut *read)
+            .await?;
+        Ok(due.map(Timestamp::from_micros))
+    }
+
+    async fn due_digests(&self, now: Timestamp, limit: usize) -> Result<Vec<DueDigest>, StoreError> {
+        let mut read = self.sqlite.read_system("digests are of all tenants").await?;
+        let rows: Vec<digests::DigestColumns> = sqlx::query_as(
+            "SELECT tenant, user_id, category, channel, name, opened_at, last_at, closes_at FROM digests \
+             WHERE closes_at <= $1 ORDER BY closes_at LIMIT $2",
+        )
+        .bind(now.as_micros())
+        .bind(limit as i64)
+        .fetch_all(&mut *read)
+        .await?;
+        let mut due = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (key, row) = digests::digest(row)?;
+            let waiting = waiting(&mut read, now, &key).await?;
+            let members = digests::member_ids(&waiting)?;
+            let plain = waiting.first().cloned();
+            due.push(DueDigest {
+                first: first(&mut read, &key.tenant, &members).await?,
+                plain: plain.map_or(Ok(None), |(_, channel, address, _)| {
+                    plain_address(channel, address)
+                })?,
+                expires_at: digests::latest(&waiting, now),
+                opened_at: row.opened_at,
+                members,
+                key,
+            });
+        }
+        Ok(due)
+    }
+
+    async fn postpone_digest(&self, key: &DigestKey, until: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin(TenantScope::new(&key.tenant)).await?;
+        sqlx::query(
+            "UPDATE digests SET closes_at = $6 \
+             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        )
+        .bind(key.tenant.as_str())
+        .bind(key.user.to_string())
+        .bind(key.category.as_str())
+        .bind(key.channel.as_str())
+        .bind(&*key.name)
+        .bind(until.as_micros())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn close_digest(&self, now: Timestamp, closing: &Closing) -> Result<bool, StoreError> {
+        let key = &closing.key;
+        let mut tx = self.sqlite.begin(TenantScope::new(&key.tenant)).await?;
+        let row: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT opened_at, closes_at FROM digests \
+             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        )
+        .bind(key.tenant.as_str())
+        .bind(key.user.to_string())
+        .bind(key.category.as_str())
+        .bind(key.channel.as_str())
+        .bind(&*key.name)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if !closing.is_of(row, now)
+            || digests::member_ids(&waiting(&mut tx, now, key).await?)? != closing.members
+        {
+            return Ok(false);
+        }
+        let members = json_list(closing.members.iter())?;
+        if let Some(digest) = &closing.notification {
+            write_accepted(&mut tx, now, &[(&key.tenant, digest)], None).await?;
+            send(&mut tx, now, key, digest.id, &members).await?;
+        }
+        if closing.members.len() < MOST_MEMBERS {
+            end(&mut tx, now, key).await?;
+        } else {
+            sqlx::query(
+                "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
+                 AND name = $5 AND notification IN (SELECT value FROM json_each($6))",
+            )
+            .bind(key.tenant.as_str())
+            .bind(key.user.to_string())
+            .bind(key.category.as_str())
+            .bind(key.channel.as_str())
+            .bind(&*key.name)
+            .bind(members)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+/// The first members that still wait.
+async fn waiting(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    key: &DigestKey,
+) -> Result<Vec<digests::MemberColumns>, StoreError> {
+    let statement = format!(
+        "SELECT DISTINCT m.notification, r.channel, r.address, n.expires_at FROM digest_members m \
+         CROSS JOIN deliveries d ON d.tenant = m.tenant AND d.id = m.delivery AND d.channel <> 'in_app' \
+         CROSS JOIN recipients r ON r.tenant = m.tenant AND r.notification = m.notification AND r.user_id = m.user_id \
+         CROSS JOIN notifications n ON n.tenant = m.tenant AND n.id = m.notification \
+         WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 AND m.name = $5 \
+         AND {WAITS} ORDER BY m.notification LIMIT $6"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(statement))
+        .bind(key.tenant.as_str())
+        .bind(key.user.to_string())
+        .bind(key.category.as_str())
+        .bind(key.channel.as_str())
+        .bind(&*key.name)
+        .bind(MOST_MEMBERS as i64)
+        .bind(now.as_micros())
+        .fetch_all(tx)
+        .await?)
+}
+
+/// What the first members say.
+async fn first(
+    tx: &mut SqliteConnection,
+    tenant: &TenantId,
+    members: &[NotificationId],
+) -> Result<Vec<Arc<NotificationRow>>, StoreError> {
+    let statement = format!(
+        "SELECT {} FROM json_each($2) j CROSS JOIN notifications n ON n.tenant = $1 AND n.id = j.value ORDER BY n.id",
+        rows::NOTIFICATION
+    );
+    let found: Vec<rows::NotificationColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(tenant.as_str())
+        .bind(json_list(members.iter().take(FIRST_MEMBERS))?)
+        .fetch_all(tx)
+        .await?;
+    found
+        .into_iter()
+        .map(|row| rows::notification(row).map(Arc::new))
+        .collect()
+}
+
+/// Its members went out with the digest.
+async fn send(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    key: &DigestKey,
+    digest: NotificationId,
+    members: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE notifications SET digest = $3 WHERE tenant = $1 AND id = $2")
+        .bind(key.tenant.as_str())
+        .bind(digest.to_string())
+        .bind(&*key.name)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(
+        "UPDATE deliveries SET state = 'digested', digest = $7, reason = NULL, collapse = NULL, ended_at = $8 \
+         WHERE channel <> 'in_app' AND state = 'gathered' AND (tenant, id) IN (SELECT m.tenant, m.delivery \
+         FROM digest_members m WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
+         AND m.name = $5 AND m.notification IN (SELECT value FROM json_each($6)))",
+    )
+    .bind(key.tenant.as_str())
+    .bind(key.user.to_string())
+    .bind(key.category.as_str())
+    .bind(key.channel.as_str())
+    .bind(&*key.name)
+    .bind(members)
+    .bind(digest.to_string())
+    .bind(now.as_micros())
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
+         SELECT o.tenant, o.notification, o.user_id, 1 + COALESCE((SELECT MAX(d.number) FROM decisions d \
+         WHERE d.tenant = o.tenant AND d.notification = o.notification AND d.user_id = o.user_id), 0), $3, 'digested', \
+         MIN(o.step), $4 FROM deliveries o WHERE o.tenant = $1 AND o.digest = $2 AND o.digest IS NOT NULL \
+         GROUP BY o.tenant, o.notification, o.user_id",
+    )
+    .bind(key.tenant.as_str())
+    .bind(digest.to_string())
+    .bind(now.as_micros())
+    .bind(digests::digested(key, digest)?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// It is open no longer, and nothing waits in it.
+async fn end(tx: &mut SqliteConnection, now: Timestamp, key: &DigestKey) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET state = 'cancelled', reason = $6, collapse = NULL, ended_at = $7 \
+         WHERE channel <> 'in_app' AND state = 'gathered' AND (tenant, id) IN (SELECT m.tenant, m.delivery \
+         FROM digest_members m WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
+         AND m.name = $5)",
+    )
+    .bind(key.tenant.as_str())
+    .bind(key.user.to_string())
+    .bind(key.category.as_str())
+    .bind(key.channel.as_str())
+    .bind(&*key.name)
+    .bind(DROPPED_OUT)
+    .bind(now.as_micros())
+    .execute(&mut *tx)
+    .await?;
+    for statement in [
+        "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        "DELETE FROM digests WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+    ] {
+        sqlx::query(statement)
+            .bind(key.tenant.as_str())
+            .bind(key.user.to_string())
+            .bind(key.category.as_str())
+            .bind(key.channel.as_str())
+            .bind(&*key.name)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Digests that jobs may join.
+pub(super) async fn open_digests(
+    tx: &mut SqliteConnection,
+    jobs: &[PlanJob],
+) -> Result<OpenDigests, StoreError> {
+    let users = digests::joiners(jobs);
+    if users.is_empty() {
+        return Ok(OpenDigests::new());
+    }
+    let rows: Vec<digests::DigestColumns> = sqlx::query_as(
+        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.opened_at, d.last_at, d.closes_at \
+         FROM json_each($1) j CROSS JOIN digests d ON d.tenant = j.value ->> 0 AND d.user_id = j.value ->> 1",
+    )
+    .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
+    .fetch_all(tx)
+    .await?;
+    digests::open_digests(rows)
+}
+
+/// Writes who joined which digest, and wakes those whose digest came to nothing.
+pub(super) async fn write_digests(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    writes: &DigestWrites,
+) -> Result<(), StoreError> {
+    if !writes.open.is_empty() {
+        let open = writes.open.iter().map(|(key, row)| {
+            let named = (
+                key.tenant.as_str(),
+                key.user,
+                key.category.as_str(),
+                key.channel.as_str(),
+            );
+            let times = [row.opened_at, row.last_at, row.closes_at].map(Timestamp::as_micros);
+            (named, &*key.name, times)
+        });
+        sqlx::query(
+            "INSERT INTO digests (tenant, user_id, category, channel, name, opened_at, last_at, closes_at) \
+             SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[1]', \
+             value ->> '$[2][0]', value ->> '$[2][1]', value ->> '$[2][2]' FROM json_each($1) WHERE TRUE \
+             ON CONFLICT (tenant, user_id, category, channel, name) DO UPDATE SET last_at = excluded.last_at, \
+             closes_at = excluded.closes_at",
+        )
+        .bind(json_list(open)?)
+        .execute(&mut *tx)
+        .await?;
+        let members = writes.members.iter().map(|member| {
+            let key = &member.key;
+            let named = (
+                key.tenant.as_str(),
+                key.user,
+                key.category.as_str(),
+                key.channel.as_str(),
+            );
+            (named, &*key.name, member.notification, member.delivery)
+        });
+        sqlx::query(
+            "INSERT INTO digest_members (tenant, user_id, category, channel, name, notification, delivery) \
+             SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[1]', \
+             value ->> '$[2]', value ->> '$[3]' FROM json_each($1)",
+        )
+        .bind(json_list(members)?)
+        .execute(&mut *tx)
+        .await?;
+    }
+    for (tenant, digest, _) in &writes.failed {
+        wake_members(tx, now, tenant, *digest).await?;
+    }
+    Ok(())
+}
+
+/// A digest came to nothing: its members look for their next step.
+pub(super) async fn wake_members(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    tenant: &TenantId,
+    digest: NotificationId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+         SELECT DISTINCT r.tenant, r.notification, r.user_id, $3 FROM deliveries d \
+         CROSS JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
+         AND r.user_id = d.user_id AND r.state = 'open' \
+         WHERE d.tenant = $1 AND d.digest = $2 AND d.digest IS NOT NULL \
+         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = MIN(climbs.due_at, excluded.due_at), \
+         lease = climbs.lease + 1",
+    )
+    .bind(tenant.as_str())
+    .bind(digest.to_string())
+    .bind(now.as_micros())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Members of the digests that commands answer.
+pub(super) async fn answered_members(
+    tx: &mut SqliteConnection,
+    commands: &[MailboxCommand],
+) -> Result<MembersOf, StoreError> {
+    let named = digests::answered(commands);
+    if named.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<digests::DigestedColumns> = sqlx::query_as(
+        "SELECT DISTINCT d.tenant, d.user_id, d.digest, d.notification FROM json_each($1) j CROSS JOIN deliveries d \
+         ON d.tenant = j.value ->> 0 AND d.digest = j.value ->> 1 AND d.user_id = j.value ->> 2 \
+         WHERE d.digest IS NOT NULL ORDER BY d.notification",
+    )
+    .bind(json_list(
+        named
+            .iter()
+            .map(|((tenant, user), digest)| (tenant.as_str(), digest, user)),
+    )?)
+    .fetch_all(tx)
+    .await?;
+    digests::members_of(rows)
+}
