@@ -43,6 +43,7 @@
 //! receipts on `(tenant, notification, user, kind)`; domain events on `(tenant, source, id)`, and what rules make of them
 //! on `(event, rule)`.
 
+mod analytics;
 mod announcer;
 mod audience;
 mod batcher;
@@ -88,6 +89,7 @@ mod topics;
 mod validation;
 mod verification;
 mod wake;
+mod why;
 mod wire;
 mod withdrawals;
 mod workshop;

@@ -29,8 +29,10 @@ pub(crate) enum ReceiptKind {
     Delivered,
     /// It was on a screen.
     Seen,
-    /// The person read it, or followed its link.
+    /// The person read it.
     Read,
+    /// The person followed its link.
+    Clicked,
     /// The person put it away.
     Dismissed,
     /// The person did something about it: which button.
@@ -94,6 +96,7 @@ impl Remote {
                     ReceiptKind::Delivered => Says::Delivered,
                     ReceiptKind::Seen => Says::Seen,
                     ReceiptKind::Read => Says::Read,
+                    ReceiptKind::Clicked => Says::Clicked,
                     ReceiptKind::Dismissed => Says::Dismissed,
                     ReceiptKind::Acted(_) => Says::Acted,
                     ReceiptKind::Failed(reason) => Says::Failed(kept(reason.clone())),
@@ -125,6 +128,7 @@ impl Remote {
                 ReceiptKind::Delivered | ReceiptKind::Failed(_) => continue,
                 ReceiptKind::Seen => EntryAction::Seen,
                 ReceiptKind::Read => EntryAction::Read,
+                ReceiptKind::Clicked => EntryAction::Clicked,
                 ReceiptKind::Dismissed => EntryAction::Archive,
                 ReceiptKind::Acted(action) => EntryAction::Acted { action },
             };
@@ -141,6 +145,7 @@ impl Remote {
                     name: told.name,
                     device: None,
                     answering: told.answering,
+                    channel: Some(kind.clone()),
                     operations: told
                         .actions
                         .into_iter()

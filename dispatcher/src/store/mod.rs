@@ -3,6 +3,7 @@
 //! `sqlite/` and `postgres/` stand side by side, method by method; what they write is worked out in `ledger`, `plan`
 //! and `apply` from the rows that they locked, so that both decide alike. `conformance` runs over both.
 
+pub(crate) mod analytics;
 mod apply;
 pub(crate) mod broadcasts;
 pub(crate) mod catalog;
@@ -25,6 +26,7 @@ pub(crate) mod schedules;
 mod sources;
 mod sqlite;
 pub(crate) mod withdrawals;
+pub(crate) mod why;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -35,6 +37,7 @@ use carillon_domain::{
 };
 use carillon_sql::{Database, MigrationText, StoreError};
 
+pub(crate) use analytics::AnalyticsStore;
 pub(crate) use broadcasts::BroadcastStore;
 pub(crate) use catalog::CatalogStore;
 pub(crate) use domain_events::DomainEventStore;
@@ -49,6 +52,7 @@ pub(crate) use rules::RuleStore;
 pub(crate) use schedules::ScheduleStore;
 pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
 pub(crate) use withdrawals::WithdrawalStore;
+pub(crate) use why::WhyStore;
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[
@@ -82,6 +86,12 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
         sqlite: include_str!("../../migrations/sqlite/005_schedules.sql"),
         postgres: include_str!("../../migrations/postgres/005_schedules.sql"),
     },
+    MigrationText {
+        version: 6,
+        description: "receipts of devices, and how well addresses are reached",
+        sqlite: include_str!("../../migrations/sqlite/006_receipts.sql"),
+        postgres: include_str!("../../migrations/postgres/006_receipts.sql"),
+    },
 ];
 
 /// The dispatcher's durable state.
@@ -99,6 +109,8 @@ pub(crate) trait Store:
     + DomainEventStore
     + ScheduleStore
     + BroadcastStore
+    + WhyStore
+    + AnalyticsStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. With `leased`, those whose time has come are
     /// leased until then at once, with the token 1. Answers one reply per request.

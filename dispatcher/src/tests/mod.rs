@@ -21,3 +21,4 @@ mod topics;
 mod verification;
 mod webhooks;
 mod withdrawals;
+mod why;

@@ -2,6 +2,7 @@
 //! and rows are locked in one order everywhere: notifications with their outbox rows and withdrawals, mailboxes, recipients, topics, lanes, deliveries
 //! with their work, suppressions, endpoints, each by key. Who finds out late that it needs another lane begins anew.
 
+mod analytics;
 mod broadcasts;
 mod catalog;
 mod column;
@@ -22,6 +23,7 @@ mod sources;
 mod topics;
 mod upkeep;
 mod withdrawals;
+mod why;
 mod write;
 
 use std::{collections::HashMap, future::Future};

@@ -1,5 +1,6 @@
 //! The store in a SQLite file. One connection writes, so nothing needs a lock of its own.
 
+mod analytics;
 mod broadcasts;
 mod bulk;
 mod catalog;
@@ -21,6 +22,7 @@ mod sources;
 mod topics;
 mod upkeep;
 mod withdrawals;
+mod why;
 mod write;
 
 use std::collections::HashMap;
