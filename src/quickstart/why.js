@@ -84,5 +84,9 @@ function drawEvent({ at, kind, text, why }, index, accepted) {
   return item;
 }
 
-/** Times as they are here. */
-const local = (text) => text.replace(TIMES, (at) => clock(at));
+/** Times as they are here, with their day where that is not today. */
+const local = (text) => text.replace(TIMES, (at) => {
+  const time = new Date(at);
+  if (time.toDateString() === new Date().toDateString()) return clock(at);
+  return `${time.toLocaleDateString(undefined, { day: "numeric", month: "short" })} ${clock(at)}`;
+});

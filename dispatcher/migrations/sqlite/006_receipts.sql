@@ -34,6 +34,8 @@ CREATE TABLE reachability (
 );
 CREATE INDEX reachability_user ON reachability (tenant, user_id, channel, address);
 CREATE INDEX reachability_age ON reachability (at);
+-- Whether a channel tells at all what arrived.
+CREATE INDEX reachability_proved ON reachability (tenant, channel) WHERE came_at IS NOT NULL;
 
 -- How far each tenant's deliveries have been counted into it, by their ids, which go by time.
 CREATE TABLE reachability_cursors (

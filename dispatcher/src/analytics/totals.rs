@@ -82,15 +82,15 @@ pub(crate) struct Totals {
     accepted: u64,
     /// A device or the far end has it.
     delivered: u64,
-    /// Seen by somebody.
+    /// Recipients who saw it there.
     seen: u64,
-    /// Read.
+    /// Recipients who read it.
     read: u64,
-    /// Its link was followed.
+    /// Recipients who followed its link.
     clicked: u64,
-    /// Put away.
+    /// Recipients who put it away.
     dismissed: u64,
-    /// An action was taken.
+    /// Recipients who took an action.
     acted: u64,
     /// Left out: no address, a preference, a cap, suppressed.
     skipped: u64,
@@ -122,13 +122,7 @@ pub(crate) fn add(
             continue;
         };
         let sum = totals.entry(by.key(notification, &row.channel)).or_default();
-        let told = row.receipts;
         sum.deliveries += row.count;
-        sum.seen += told.seen;
-        sum.read += told.read;
-        sum.clicked += told.clicked;
-        sum.dismissed += told.dismissed;
-        sum.acted += told.acted;
         let state = match row.state.as_str() {
             "pending" => &mut sum.pending,
             "skipped" => &mut sum.skipped,
@@ -136,13 +130,13 @@ pub(crate) fn add(
             "superseded" => &mut sum.superseded,
             "recalled" => {
                 sum.recalled += row.count;
-                sum.delivered += told.delivered;
+                sum.delivered += row.delivered;
                 &mut sum.accepted
             }
             "dead" => {
                 // What came back after it was taken was taken.
                 sum.accepted += row.told;
-                sum.delivered += told.delivered;
+                sum.delivered += row.delivered;
                 &mut sum.dead
             }
             "delivered" => {
@@ -153,14 +147,11 @@ pub(crate) fn add(
         };
         *state += row.count;
     }
-    if !wanted("in_app") {
-        return;
-    }
-    for row in &counted.inbox {
+    for row in counted.receipts.iter().filter(|row| wanted(&row.channel)) {
         let Some(notification) = known.get(&row.id) else {
             continue;
         };
-        let sum = totals.entry(by.key(notification, "in_app")).or_default();
+        let sum = totals.entry(by.key(notification, &row.channel)).or_default();
         let of = match row.kind.as_str() {
             "delivered" => &mut sum.delivered,
             "seen" => &mut sum.seen,
@@ -187,7 +178,7 @@ fn hour_of(id: NotificationId) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::analytics::{CountedDeliveries, CountedInbox, CountedReceipts};
+    use crate::store::analytics::{CountedDeliveries, CountedReceipts};
 
     fn notification(at: &str) -> CountedNotification {
         CountedNotification {
@@ -204,7 +195,7 @@ mod tests {
             state: state.to_owned(),
             count,
             told: 0,
-            receipts: CountedReceipts::default(),
+            delivered: 0,
         }
     }
 
@@ -222,11 +213,7 @@ mod tests {
         let mut bounced = of(one.id, "email", "dead", 3);
         bounced.told = 1;
         let mut far = of(one.id, "email", "delivered", 2);
-        far.receipts = CountedReceipts {
-            delivered: 1,
-            read: 1,
-            ..CountedReceipts::default()
-        };
+        far.delivered = 1;
         let counted = Counted {
             deliveries: vec![
                 of(one.id, "in_app", "accepted", 5),
@@ -235,11 +222,18 @@ mod tests {
                 of(one.id, "email", "pending", 4),
                 of(one.id, "email", "skipped", 6),
             ],
-            inbox: vec![CountedInbox {
+            receipts: [
+                ("in_app", "delivered", 3),
+                ("email", "read", 1),
+                ("email", "failed", 1),
+            ]
+            .map(|(channel, kind, recipients)| CountedReceipts {
                 id: one.id,
-                kind: "delivered".to_owned(),
-                recipients: 3,
-            }],
+                channel: channel.to_owned(),
+                kind: kind.to_owned(),
+                recipients,
+            })
+            .to_vec(),
         };
         let mut totals = BTreeMap::new();
         let page = [one];

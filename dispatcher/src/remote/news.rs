@@ -8,6 +8,7 @@ use super::{Remote, RemoteError};
 use crate::{
     deliverer::settlement::{after_ends, kept},
     mailboxes::MailboxError,
+    reach::FADING,
     store::{
         EntryAction, MailboxCommand, Operation, Which,
         outside::{About, News, Says, SuppressionRow},
@@ -114,6 +115,17 @@ impl Remote {
             // Endpoints may be told.
             self.wake.wake();
         }
+        let back: Vec<(TenantId, DeliveryId)> = receipts
+            .iter()
+            .filter(|_| self.probed.contains(kind))
+            .zip(&received.noted)
+            .filter(|(receipt, _)| !matches!(receipt.kind, ReceiptKind::Failed(_)))
+            .filter_map(|(receipt, noted)| Some((receipt.tenant.clone(), noted.as_ref()?.id)))
+            .collect();
+        self.store
+            .came_back(now, &back, FADING)
+            .await
+            .map_err(RemoteError::from)?;
         let mut acks = Acks::new();
         let mut known = Vec::with_capacity(receipts.len());
         for (receipt, noted) in receipts.into_iter().zip(received.noted) {

@@ -87,7 +87,7 @@ struct CountsAnswer {
 }
 
 /// Counts what became of notifications by the hour in which they were accepted, category and channel: from the rows that say
-/// so, so that it is exact at any moment. In the inbox recipients are counted, on other channels deliveries. Needs the scope
+/// so, so that it is exact at any moment. What became of deliveries counts them, what people did counts people. Needs the scope
 /// `notifications:read`.
 #[utoipa::path(
     get,

@@ -16,6 +16,7 @@ mod policy;
 mod preference_page;
 mod preferences;
 mod quiet_hours;
+mod reachability;
 mod remote;
 mod rules;
 mod schedules;
@@ -80,6 +81,7 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
         .routes(routes!(why::of_notification))
         .routes(routes!(why::of_user))
         .routes(routes!(analytics::show))
+        .routes(routes!(reachability::show))
         .routes(routes!(sending::cancel))
         .routes(routes!(categories::list))
         .routes(routes!(categories::put, categories::show, categories::delete))

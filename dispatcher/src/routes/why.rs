@@ -78,6 +78,7 @@ pub(super) async fn of_notification(
         .await
         .map_err(Unavailable::from)?;
     let users: Vec<UserId> = details.iter().map(|detail| detail.user).collect();
+    let told = told.answered(&dispatcher, &principal, &details).await?;
     let mut names = dispatcher
         .ports
         .directory
@@ -137,6 +138,7 @@ pub(super) async fn of_user(
     if detail.is_none() && !told.is_waited_for(&user) {
         return Err(Problem::not_found());
     }
+    let told = told.answered(&dispatcher, &principal, detail.as_slice()).await?;
     Ok(Json(told.answer(Some(user), detail.as_ref())))
 }
 
@@ -144,7 +146,12 @@ pub(super) async fn of_user(
 struct Notified {
     row: NotificationRow,
     ended_at: Option<Timestamp>,
+    /// Who answered for others, where one answer was enough; none once he was erased.
+    answered_by: Option<ExternalUserId>,
 }
+
+/// Said in place of a name that is gone, or never was: a plain address answered.
+const SOMEBODY: &str = "somebody else";
 
 impl Notified {
     async fn read(
@@ -157,6 +164,24 @@ impl Notified {
         Ok(Self {
             row: row.ok_or_else(Problem::not_found)?,
             ended_at: store.ended_at(tenant, id).await.map_err(Unavailable::from)?,
+            answered_by: None,
+        })
+    }
+
+    /// Finds out who answered for these: of one notification it is the same for all.
+    async fn answered(
+        self,
+        dispatcher: &Dispatcher,
+        principal: &Principal,
+        details: &[RecipientDetail],
+    ) -> Result<Self, Problem> {
+        let Some(by) = details.iter().find_map(answerer) else {
+            return Ok(self);
+        };
+        let names = dispatcher.ports.directory.names(&principal.tenant, &[by]).await?;
+        Ok(Self {
+            answered_by: names.into_iter().next().flatten(),
+            ..self
         })
     }
 
@@ -172,7 +197,9 @@ impl Notified {
             notification: &self.row,
             ended_at: self.ended_at,
             recipient: detail,
-            answered_by: None,
+            answered_by: detail
+                .and_then(answerer)
+                .map(|_| self.answered_by.as_ref().map_or(SOMEBODY, ExternalUserId::as_str)),
         };
         let timeline = timeline(&told, MOST_EVENTS);
         let hidden =
@@ -188,4 +215,9 @@ impl Notified {
             truncated: timeline.truncated,
         }
     }
+}
+
+/// Who answered instead of a recipient.
+fn answerer(detail: &RecipientDetail) -> Option<UserId> {
+    detail.acknowledgement.as_ref()?.by
 }

@@ -414,14 +414,20 @@ impl Turn<'_> {
     fn receipt(&mut self, id: EntryId, acknowledges: Option<AckKind>, action: &EntryAction) {
         let entry = &self.found.entries[&(self.key.clone(), id)];
         let device = &self.command.device;
-        let same = |kind: AckKind| {
+        let told_before = |kind: AckKind| {
             let first = entry.acknowledgement.as_ref();
-            first.is_some_and(|first| first.kind == kind && (device.is_none() || first.device == *device))
+            self.command.channel.is_none()
+                && first
+                    .is_some_and(|first| first.kind == kind && (device.is_none() || first.device == *device))
         };
         let clicked = (*action == EntryAction::Clicked).then_some("clicked");
         let other = match (acknowledges, action) {
-            (Some(kind), _) if !same(kind) => Some(kind.as_str()),
-            (None, EntryAction::Seen) if entry.seen_at.is_none() || device.is_some() => Some("seen"),
+            (Some(kind), _) if !told_before(kind) => Some(kind.as_str()),
+            (None, EntryAction::Seen)
+                if entry.seen_at.is_none() || device.is_some() || self.command.channel.is_some() =>
+            {
+                Some("seen")
+            }
             _ => None,
         };
         for kind in clicked.into_iter().chain(other) {

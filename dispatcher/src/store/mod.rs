@@ -19,14 +19,15 @@ pub(crate) mod outside;
 mod plan;
 pub(crate) mod policy;
 mod postgres;
+pub(crate) mod reach;
 mod records;
 mod rows;
 pub(crate) mod rules;
 pub(crate) mod schedules;
 mod sources;
 mod sqlite;
-pub(crate) mod withdrawals;
 pub(crate) mod why;
+pub(crate) mod withdrawals;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -47,12 +48,13 @@ pub(crate) use ladder::LadderStore;
 pub(crate) use ledger::publication;
 pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use policy::PolicyStore;
+pub(crate) use reach::ReachStore;
 pub(crate) use records::*;
 pub(crate) use rules::RuleStore;
 pub(crate) use schedules::ScheduleStore;
 pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
-pub(crate) use withdrawals::WithdrawalStore;
 pub(crate) use why::WhyStore;
+pub(crate) use withdrawals::WithdrawalStore;
 
 /// The schema's steps.
 pub(crate) const MIGRATIONS: &[MigrationText] = &[
@@ -111,6 +113,7 @@ pub(crate) trait Store:
     + BroadcastStore
     + WhyStore
     + AnalyticsStore
+    + ReachStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. With `leased`, those whose time has come are
     /// leased until then at once, with the token 1. Answers one reply per request.

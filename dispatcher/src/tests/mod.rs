@@ -1,5 +1,6 @@
 //! The dispatcher as its users meet it: requests through the real router, workers running, envelopes on a real bus.
 
+mod analytics;
 mod broadcasts;
 mod categories;
 mod inbox;
@@ -20,5 +21,5 @@ mod templates;
 mod topics;
 mod verification;
 mod webhooks;
-mod withdrawals;
 mod why;
+mod withdrawals;

@@ -122,6 +122,7 @@ fn read_on(device: &str, seconds: u64) -> Acknowledgement {
         at: at(seconds),
         device: Some(device.parse().expect("a name")),
         action: None,
+        by: None,
     }
 }
 

@@ -269,11 +269,20 @@ fn receipts(recipient: &RecipientDetail) -> Vec<Event> {
     });
     let told = recipient.receipts.iter().filter_map(|receipt| {
         let kind = Kind::of_receipt(&receipt.kind)?;
-        if receipt.channel != ChannelKind::IN_APP {
+        let outside = receipt.channel != ChannelKind::IN_APP;
+        let of_delivery = recipient.deliveries.iter().any(|delivery| {
+            delivery.channel == receipt.channel
+                && delivery.receipts.iter().any(|told| told.kind == receipt.kind)
+        });
+        if outside && of_delivery {
             return None;
         }
         let place = receipt.device.as_ref();
-        let place = place.map_or_else(|| "in the inbox".to_owned(), |device| format!("on {device}"));
+        let place = match place {
+            Some(device) => format!("on {device}"),
+            None if outside => format!("over {}", receipt.channel),
+            None => "in the inbox".to_owned(),
+        };
         let mut event = Event::new(receipt.at, kind, format!("{} {place}.", done(kind)));
         event.device = receipt.device.clone();
         Some(event)

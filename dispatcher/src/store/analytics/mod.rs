@@ -44,25 +44,15 @@ pub(crate) struct CountedDeliveries {
     pub(crate) count: u64,
     /// How many of them the far end told something of.
     pub(crate) told: u64,
-    /// How many of them the far end told to have arrived, and so on.
-    pub(crate) receipts: CountedReceipts,
-}
-
-/// Receipts by their kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct CountedReceipts {
+    /// How many of them the far end told to have arrived.
     pub(crate) delivered: u64,
-    pub(crate) seen: u64,
-    pub(crate) read: u64,
-    pub(crate) clicked: u64,
-    pub(crate) dismissed: u64,
-    pub(crate) acted: u64,
 }
 
-/// How many recipients told something of a notification in their inbox.
+/// How many recipients told something of a notification over one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CountedInbox {
+pub(crate) struct CountedReceipts {
     pub(crate) id: NotificationId,
+    pub(crate) channel: String,
     pub(crate) kind: String,
     pub(crate) recipients: u64,
 }
@@ -71,7 +61,7 @@ pub(crate) struct CountedInbox {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counted {
     pub(crate) deliveries: Vec<CountedDeliveries>,
-    pub(crate) inbox: Vec<CountedInbox>,
+    pub(crate) receipts: Vec<CountedReceipts>,
 }
 
 /// What is counted of what is durable.
@@ -96,34 +86,22 @@ pub(super) fn from_then(at: Timestamp) -> String {
     NotificationId::from_bytes(bytes).to_string()
 }
 
-/// Of deliveries: what each of them was told, by its kind.
+/// What of deliveries is counted.
 pub(super) const DELIVERIES: &str = "d.notification, d.channel, d.state, COUNT(*), COUNT(d.receipts), \
-    COUNT(*) FILTER (WHERE d.receipts LIKE '%\"kind\":\"delivered\"%'), \
-    COUNT(*) FILTER (WHERE d.receipts LIKE '%\"kind\":\"seen\"%'), \
-    COUNT(*) FILTER (WHERE d.receipts LIKE '%\"kind\":\"read\"%'), \
-    COUNT(*) FILTER (WHERE d.receipts LIKE '%\"kind\":\"clicked\"%'), \
-    COUNT(*) FILTER (WHERE d.receipts LIKE '%\"kind\":\"dismissed\"%'), \
-    COUNT(*) FILTER (WHERE d.receipts LIKE '%\"kind\":\"acted\"%')";
+    COUNT(*) FILTER (WHERE d.receipts LIKE '%\"kind\":\"delivered\"%')";
 
 /// The columns of [`DELIVERIES`].
-pub(super) type DeliveryCounts = (String, String, String, i64, i64, i64, i64, i64, i64, i64, i64);
+pub(super) type DeliveryCounts = (String, String, String, i64, i64, i64);
 
 pub(super) fn deliveries(row: DeliveryCounts) -> Result<CountedDeliveries, StoreError> {
-    let (id, channel, state, count, told, delivered, seen, read, clicked, dismissed, acted) = row;
+    let (id, channel, state, count, told, delivered) = row;
     Ok(CountedDeliveries {
         id: word(&id)?,
         channel,
         state,
         count: number(count)?,
         told: number(told)?,
-        receipts: CountedReceipts {
-            delivered: number(delivered)?,
-            seen: number(seen)?,
-            read: number(read)?,
-            clicked: number(clicked)?,
-            dismissed: number(dismissed)?,
-            acted: number(acted)?,
-        },
+        delivered: number(delivered)?,
     })
 }
 
@@ -139,13 +117,14 @@ pub(super) fn to_count(row: ToCountColumns) -> Result<CountedNotification, Store
     })
 }
 
-/// Id, kind, recipients.
-pub(super) type InboxCounts = (String, String, i64);
+/// Id, channel, kind, recipients.
+pub(super) type ReceiptCounts = (String, String, String, i64);
 
-pub(super) fn inbox(row: InboxCounts) -> Result<CountedInbox, StoreError> {
-    let (id, kind, recipients) = row;
-    Ok(CountedInbox {
+pub(super) fn receipts(row: ReceiptCounts) -> Result<CountedReceipts, StoreError> {
+    let (id, channel, kind, recipients) = row;
+    Ok(CountedReceipts {
         id: word(&id)?,
+        channel,
         kind,
         recipients: number(recipients)?,
     })

@@ -17,13 +17,14 @@ mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod policy;
+mod reach;
 mod rules;
 mod schedules;
 mod sources;
 mod topics;
 mod upkeep;
-mod withdrawals;
 mod why;
+mod withdrawals;
 mod write;
 
 use std::{collections::HashMap, future::Future};

@@ -56,12 +56,12 @@ impl AnalyticsStore for SqliteStore {
             .fetch_all(&mut *read)
             .await?;
         // How far a device confirmed says what arrived in an inbox; everything else has a row.
-        let inbox: Vec<analytics::InboxCounts> = sqlx::query_as(
-            "SELECT r.notification, 'delivered', COUNT(*) FROM recipients r WHERE r.tenant = $1 \
+        let receipts: Vec<analytics::ReceiptCounts> = sqlx::query_as(
+            "SELECT r.notification, 'in_app', 'delivered', COUNT(*) FROM recipients r WHERE r.tenant = $1 \
              AND r.notification IN (SELECT value FROM json_each($2)) AND r.seq IS NOT NULL AND EXISTS (SELECT 1 FROM confirmations c \
              WHERE c.tenant = r.tenant AND c.user_id = r.user_id AND c.seq >= r.seq) GROUP BY r.notification \
-             UNION ALL SELECT r.notification, r.kind, COUNT(DISTINCT r.user_id) FROM receipts r WHERE r.tenant = $1 \
-             AND r.notification IN (SELECT value FROM json_each($2)) AND r.channel = 'in_app' GROUP BY r.notification, r.kind",
+             UNION ALL SELECT r.notification, r.channel, r.kind, COUNT(DISTINCT r.user_id) FROM receipts r WHERE r.tenant = $1 \
+             AND r.notification IN (SELECT value FROM json_each($2)) GROUP BY r.notification, r.channel, r.kind",
         )
         .bind(tenant.as_str())
         .bind(ids.as_str())
@@ -72,9 +72,9 @@ impl AnalyticsStore for SqliteStore {
                 .into_iter()
                 .map(analytics::deliveries)
                 .collect::<Result<_, _>>()?,
-            inbox: inbox
+            receipts: receipts
                 .into_iter()
-                .map(analytics::inbox)
+                .map(analytics::receipts)
                 .collect::<Result<_, _>>()?,
         })
     }

@@ -139,6 +139,7 @@ impl SqliteStore {
             "DELETE FROM preferences WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM user_policies WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM alerts WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM reachability WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM climbs WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM decisions WHERE (tenant, notification, user_id) IN \
              (SELECT tenant, notification, user_id FROM recipients WHERE tenant = $1 AND user_id = $2)",

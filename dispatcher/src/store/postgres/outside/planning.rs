@@ -5,7 +5,7 @@ use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
-    super::{PostgresStore, column::column, policy::choices},
+    super::{PostgresStore, column::column, policy::choices, reach::reach_of_addresses},
     lanes::{hold, lock},
 };
 use crate::events::EventKind;
@@ -49,7 +49,10 @@ pub(in crate::store::postgres) async fn bars(
     .bind(column!(addresses, sought => &*sought.spelled))
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(&addresses, suppressed, choices)
+    let reach = reach_of_addresses(tx, &outside::as_they_are(&addresses)).await?;
+    let mut bars = outside::bars(&addresses, suppressed, choices)?;
+    bars.scores = outside::scores(now, reach)?;
+    Ok(bars)
 }
 
 /// Holds the lanes that jobs with a collapse key write to, so that two planners never both find the same older delivery;

@@ -8,6 +8,7 @@ use super::super::{
     SqliteStore,
     keys::{json_list, pairs},
     policy::choices,
+    reach::reach_of_addresses,
 };
 use crate::store::{
     Fingerprints,
@@ -46,7 +47,10 @@ pub(in crate::store::sqlite) async fn bars(
     )?)
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(&addresses, suppressed, choices)
+    let reach = reach_of_addresses(tx, &outside::as_they_are(&addresses)).await?;
+    let mut bars = outside::bars(&addresses, suppressed, choices)?;
+    bars.scores = outside::scores(now, reach)?;
+    Ok(bars)
 }
 
 /// What newer deliveries of these jobs take the place of.
