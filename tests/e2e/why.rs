@@ -39,7 +39,13 @@ async fn why_is_told_by_the_api_and_by_the_command_line() {
     let path = format!("/v1/users/{user}/notifications/{id}/why");
     let told = api.get(&path).await.expect(200);
     let words = texts(&told);
-    assert_eq!(words[..2], ["Accepted.", "Planned in 2 steps: 1. the inbox for 30 s; 2. email, if unseen."]);
+    assert_eq!(
+        words[..2],
+        [
+            "Accepted.",
+            "Planned in 2 steps: 1. the inbox for 30 s; 2. email, if unseen."
+        ]
+    );
     for text in [
         "Put into the inbox, and pushed to every connected device.",
         "Seen on phone.",
@@ -47,24 +53,49 @@ async fn why_is_told_by_the_api_and_by_the_command_line() {
     ] {
         assert!(words.iter().any(|word| word == text), "{words:?}");
     }
-    let times: Vec<&str> = told["events"].as_array().expect("a list").iter().filter_map(|event| event["at"].as_str()).collect();
+    let times: Vec<&str> = told["events"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|event| event["at"].as_str())
+        .collect();
     assert!(times.is_sorted(), "{times:?}");
-    assert_eq!(ada.get(&path).await.expect(200)["events"], told["events"], "the user may read his own");
+    assert_eq!(
+        ada.get(&path).await.expect(200)["events"],
+        told["events"],
+        "the user may read his own"
+    );
     let eve = api.user(&user_name("eve")).await;
     eve.get(&path).await.problem(403, "forbidden");
-    server.tenant("acme").await.get(&path).await.problem(404, "not_found");
+    server
+        .tenant("acme")
+        .await
+        .get(&path)
+        .await
+        .problem(404, "not_found");
 
     let printed = server.command(&["why", &id, "--user", &user]).await;
     assert_eq!(printed.code, Some(0), "{printed:?}");
     let lines: Vec<&str> = printed.stdout.lines().collect();
-    assert!(lines[0].starts_with(&format!("{user}  acknowledged  {id}")), "{printed:?}");
+    assert!(
+        lines[0].starts_with(&format!("{user}  acknowledged  {id}")),
+        "{printed:?}"
+    );
     assert!(lines[1].ends_with("accepted      Accepted."), "{printed:?}");
-    assert!(lines.last().is_some_and(|line| *line == "now: Acknowledged."), "{printed:?}");
-    assert!(!printed.stdout.contains('\u{1b}'), "no colours where nobody looks");
+    assert!(
+        lines.last().is_some_and(|line| *line == "now: Acknowledged."),
+        "{printed:?}"
+    );
+    assert!(
+        !printed.stdout.contains('\u{1b}'),
+        "no colours where nobody looks"
+    );
     let all = server.command(&["why", &id, "--json"]).await;
     let one: Value = serde_json::from_str(all.line()).expect("JSON");
     assert_eq!(one["events"], told["events"]);
-    let unknown = server.command(&["why", "ntf_0190d6a5c0de70008000000000000000"]).await;
+    let unknown = server
+        .command(&["why", "ntf_0190d6a5c0de70008000000000000000"])
+        .await;
     assert_eq!(unknown.code, Some(5), "{unknown:?}");
 }
 
@@ -100,7 +131,10 @@ async fn counts_are_the_same_after_the_process_was_killed() {
     ] {
         assert_eq!(row[what], count, "{what}: {before}");
     }
-    assert_eq!((&row["category"], &row["channel"]), (&json!(category), &json!("in_app")));
+    assert_eq!(
+        (&row["category"], &row["channel"]),
+        (&json!(category), &json!("in_app"))
+    );
     server.kill();
     server.start_again().await;
     let after = server.api().await.get(&query).await.expect(200);

@@ -11,6 +11,7 @@ mod pipeline;
 mod planning;
 mod preference_page;
 mod preferences;
+mod reach;
 mod remote;
 mod rendering;
 mod rules;

@@ -45,12 +45,12 @@ pub(crate) enum Kind {
     Acted,
     /// The far end says that it will never arrive.
     Failed,
+    /// The ladder is over, something arrived, and nobody answered.
+    Completed,
     /// Somebody answered: the ladder is over.
     Acknowledged,
     /// What a channel shows was taken back.
     Recalled,
-    /// The ladder is over, something arrived, and nobody answered.
-    Completed,
     /// A newer notification took its place.
     Superseded,
     /// The sender took it back.
