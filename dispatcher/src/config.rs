@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    deliverer::config::DeliveryConfig, remote::RemoteConfig, schedules::SchedulesConfig, store::StoreLimits,
-    withdrawals::WithdrawalsConfig,
+    deliverer::config::DeliveryConfig, reach::ReachabilityConfig, remote::RemoteConfig,
+    schedules::SchedulesConfig, store::StoreLimits, withdrawals::WithdrawalsConfig,
 };
 
 /// How often a transaction begins anew that the database broke off for the sake of another.
@@ -22,6 +22,8 @@ pub struct DispatcherConfig {
     pub planner: PlannerConfig,
     /// How notifications climb their plans.
     pub ladder: LadderConfig,
+    /// How well devices have proved to be within reach.
+    pub reachability: ReachabilityConfig,
     /// How deliveries outside the inbox are tried.
     pub delivery: DeliveryConfig,
     /// Webhook endpoints and what they are told.
@@ -329,6 +331,8 @@ impl DispatcherConfig {
             ("digests.poll", self.digests.poll),
             ("digests.retry", self.digests.retry),
             ("ladder.retry_first", self.ladder.retry_first),
+            ("reachability.patience", self.reachability.patience),
+            ("reachability.poll", self.reachability.poll),
             ("webhooks.event_ttl", self.webhooks.event_ttl),
             ("webhooks.disable_after", self.webhooks.disable_after),
             ("retention.notifications", retention.notifications),

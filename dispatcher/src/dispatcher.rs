@@ -42,6 +42,7 @@ use crate::{
     mailboxes::Mailboxes,
     planner::Planner,
     policy::TenantPolicies,
+    reach::Reachability,
     relay::Relay,
     remote::{Remote, RemoteParts},
     routes,
@@ -225,6 +226,7 @@ impl Dispatcher {
             clock: clock.clone(),
             wake: deliverer.clone(),
             api_keys: ports.api_keys.clone(),
+            probed: config.reachability.channels.clone(),
         };
         let remote = Arc::new(Remote::new(parts, config.remote.clone(), &config.delivery));
         let schedule = Arc::new(Mutex::new(Schedule::new(config.delivery.clone())));
@@ -367,6 +369,9 @@ impl Dispatcher {
             }),
             self.worker("schedules", |this, stop| async move {
                 this.run_schedules(stop).await;
+            }),
+            self.worker("reachability", |this, stop| async move {
+                this.new_reachability().run(stop).await;
             }),
             self.worker("withdrawals", |this, stop| async move {
                 this.new_withdrawer().run(stop).await
@@ -528,6 +533,14 @@ impl Dispatcher {
             wake: self.withdrawer.clone(),
             deliverer: self.deliverer.clone(),
             config: self.config.withdrawals.clone(),
+        }
+    }
+
+    pub(crate) fn new_reachability(&self) -> Reachability {
+        Reachability {
+            store: self.store.clone(),
+            clock: self.ports.clock.clone(),
+            config: self.config.reachability.clone(),
         }
     }
 

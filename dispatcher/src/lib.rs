@@ -40,9 +40,10 @@
 //! What rests on which unique key: acceptance on `(tenant, route, key)` and the notification's id; planning on
 //! `(tenant, notification, user)` and `(tenant, notification, user, step, channel, address)`; replacement on the one
 //! open entry per `(tenant, user, category, collapse key)`; order on `(tenant, user, seq)` and `(tenant, topic, seq)`;
-//! receipts on `(tenant, notification, user, kind)`; domain events on `(tenant, source, id)`, and what rules make of them
+//! receipts on `(tenant, notification, user, kind, channel, device)`; domain events on `(tenant, source, id)`, and what rules make of them
 //! on `(event, rule)`.
 
+mod analytics;
 mod announcer;
 mod audience;
 mod batcher;
@@ -73,6 +74,7 @@ mod planner;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod policy;
+mod reach;
 mod relay;
 mod remote;
 mod routes;
@@ -90,6 +92,7 @@ mod topics;
 mod validation;
 mod verification;
 mod wake;
+mod why;
 mod wire;
 mod withdrawals;
 mod workshop;
@@ -100,6 +103,7 @@ pub use config::{
 };
 pub use deliverer::config::{BreakerConfig, DeliveryConfig, RetryConfig};
 pub use dispatcher::{Dispatcher, DispatcherPorts};
+pub use reach::ReachabilityConfig;
 pub use remote::RemoteConfig;
 pub use schedules::SchedulesConfig;
 pub use withdrawals::WithdrawalsConfig;

@@ -18,6 +18,7 @@ mod tail;
 mod target;
 mod token;
 mod webhooks;
+mod why;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ enum Command {
     Send(Box<send::Arguments>),
     /// Follow a user's stream, one line each
     Tail(tail::Arguments),
+    /// Say why somebody was, or was not, notified: a timeline
+    Why(why::Arguments),
     /// List webhook endpoints and try them
     #[command(subcommand)]
     Webhooks(webhooks::Command),
@@ -71,6 +74,7 @@ impl Command {
             Self::Token(arguments) => token::run(arguments).await,
             Self::Send(arguments) => send::run(*arguments).await,
             Self::Tail(arguments) => tail::run(arguments).await,
+            Self::Why(arguments) => why::run(arguments).await,
             Self::Webhooks(command) => webhooks::run(command).await,
             Self::DeadLetters(command) => dead_letters::run(command).await,
             Self::Doctor(arguments) => doctor::run(arguments).await,

@@ -69,6 +69,12 @@ impl Paint {
         Self(io::stdout().is_terminal() && wanted())
     }
 
+    /// None at all.
+    #[cfg(test)]
+    pub(super) const fn none() -> Self {
+        Self(false)
+    }
+
     fn of_stderr() -> Self {
         Self(io::stderr().is_terminal() && wanted())
     }

@@ -53,6 +53,7 @@ const ASSETS: &[Asset] = &[
     asset!("/dev/session.js", JS, "session.js"),
     asset!("/dev/text.js", JS, "text.js"),
     asset!("/dev/trail.js", JS, "trail.js"),
+    asset!("/dev/why.js", JS, "why.js"),
 ];
 
 /// The page's routes. `guests` gives the credentials that the page works with; `receiver` is where webhooks reach the

@@ -2,6 +2,7 @@
 
 import { drawOutside, news, outsideOf, pauseFor, stepsOf, tick } from "./outside.js";
 import { after, clock, element, micros } from "./text.js";
+import { Why } from "./why.js";
 
 const RECENT = 6;
 const DONE = new Set(["cancelled", "expired"]);
@@ -16,6 +17,7 @@ export class Trail {
   #drawn = "";
   #outside = new Map();
   #events;
+  #why;
   #soon;
   #slow;
   #list = document.getElementById("recent");
@@ -26,6 +28,7 @@ export class Trail {
   constructor(session, events) {
     this.#session = session;
     this.#events = events;
+    this.#why = new Why(session);
     this.#drawEmpty();
     setInterval(() => tick(this.#story), 250);
   }
@@ -195,7 +198,7 @@ export class Trail {
     const ways = outside.length > 0 ? [drawOutside(outside, act)] : [];
     const focused = document.activeElement?.dataset?.testid;
     const within = this.#story.contains(document.activeElement);
-    this.#story.replaceChildren(head, ...ways, list);
+    this.#story.replaceChildren(head, ...ways, list, this.#why.about(notification.id));
     if (within) (this.#story.querySelector(`[data-testid="${CSS.escape(focused ?? "")}"]`) ?? this.#story).focus({ preventScroll: true });
   }
 }

@@ -28,6 +28,7 @@ mod tls;
 mod topics;
 mod users;
 mod verification;
+mod why;
 
 pub(crate) use outside::impatient;
 pub(crate) use schedule::in_millis;

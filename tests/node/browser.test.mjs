@@ -149,6 +149,36 @@ test("an address that is gone is a dead letter, is not written to again, and is 
   await page.context().close();
 });
 
+for (const scheme of ["light", "dark"]) {
+  test(`the page says why: what was decided, tried and answered, in its order (${scheme})`, async () => {
+    const page = await open(scheme, { width: 1280, height: 1000 });
+    await answers(page, "500 fails");
+    await choose(page, "Webhook");
+    await send(page, "Disk is full", "on db-1");
+    await both(page, "Disk is full");
+    await page.getByTestId("why-toggle").click();
+    const event = (kind, hasText) => page.locator(`[data-testid="why-event"][data-kind="${kind}"]`).filter({ hasText }).first();
+    await event("accepted", "Accepted.").waitFor();
+    await event("planned", "the inbox").waitFor();
+    await event("tried", "answered 500").waitFor();
+    const id = await entries(page, "ws").filter({ hasText: "Disk is full" }).first().getAttribute("data-entry-id");
+    await pane(page, "ws").locator(`[data-entry-id="${id}"]`).getByTestId("ack-read").click();
+    await event("acknowledged", "read on app").waitFor();
+    const timelines = await page.getByTestId("why").locator("ol").evaluateAll((lists) =>
+      lists.map((list) => [...list.children].map((item) => item.dataset.kind)));
+    assert.equal(timelines.length, 2, "the user, and the webhook's address");
+    for (const kinds of timelines) assert.deepEqual(kinds.slice(0, 2), ["accepted", "planned"]);
+    const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(excess <= 0, `${excess} pixels too wide`);
+    await page.getByTestId("why").scrollIntoViewIfNeeded();
+    await page.screenshot({ path: join(output, `why-${scheme}.png`), fullPage: true });
+    await page.getByTestId("delivery-status").screenshot({ path: join(output, `why-${scheme}-panel.png`) });
+    await answers(page, "200 takes it");
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+}
+
 test("a channel's fault is shown at its field", async () => {
   const page = await open("light");
   await choose(page, "Webhook");

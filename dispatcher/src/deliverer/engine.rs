@@ -536,6 +536,7 @@ fn answer(delivery: &LeasedDelivery, answer: Option<&Answer>) -> Option<MailboxC
         user,
         name: delivery.name.clone(),
         device: None,
+        channel: Some(delivery.key.channel.clone()),
         answering: vec![delivery.id],
         operations: vec![Operation::Entry(Which::Notification(notification), action)],
     })

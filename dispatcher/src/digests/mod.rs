@@ -19,6 +19,7 @@ use crate::{
         NewNotification, Store, TemplateUse,
         digests::{Closing, DueDigest},
     },
+    templates::OwnValues,
     wake::Wake,
 };
 
@@ -206,7 +207,9 @@ impl Digester {
         };
         let (template_, data_) = (Arc::clone(&template), data.clone());
         let book = Arc::clone(book);
-        let rendered = tokio::task::spawn_blocking(move || book.render(&template_, None, &data_)).await;
+        let rendered =
+            tokio::task::spawn_blocking(move || book.render(&template_, None, &data_, OwnValues::default()))
+                .await;
         let content = match rendered {
             Ok(Ok(rendered)) => serde_json::to_string(&*rendered.content).ok()?,
             Ok(Err(error)) => {

@@ -50,6 +50,8 @@ pub(crate) struct Remote {
     /// Woken where there may be new work.
     pub(crate) wake: Arc<Wake>,
     api_keys: Arc<dyn ApiKeys>,
+    /// Channels whose receipts say how well a device is reached.
+    probed: Vec<ChannelKind>,
     pub(crate) config: RemoteConfig,
     pub(crate) delivery: DeliveryConfig,
     holdings: Mutex<Holdings>,
@@ -70,6 +72,7 @@ pub(crate) struct RemoteParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) wake: Arc<Wake>,
     pub(crate) api_keys: Arc<dyn ApiKeys>,
+    pub(crate) probed: Vec<ChannelKind>,
 }
 
 /// Why a worker got no answer.
@@ -113,6 +116,7 @@ impl Remote {
             clock: parts.clock,
             wake: parts.wake,
             api_keys: parts.api_keys,
+            probed: parts.probed,
             holdings: Mutex::new(Holdings::new(delivery.clone())),
             waiting: Arc::new(Semaphore::new(config.waiting)),
             #[cfg(test)]

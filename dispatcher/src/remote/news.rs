@@ -8,6 +8,7 @@ use super::{Remote, RemoteError};
 use crate::{
     deliverer::settlement::{after_ends, kept},
     mailboxes::MailboxError,
+    reach::FADING,
     store::{
         EntryAction, MailboxCommand, Operation, Which,
         outside::{About, News, Says, SuppressionRow},
@@ -29,8 +30,10 @@ pub(crate) enum ReceiptKind {
     Delivered,
     /// It was on a screen.
     Seen,
-    /// The person read it, or followed its link.
+    /// The person read it.
     Read,
+    /// The person followed its link.
+    Clicked,
     /// The person put it away.
     Dismissed,
     /// The person did something about it: which button.
@@ -94,6 +97,7 @@ impl Remote {
                     ReceiptKind::Delivered => Says::Delivered,
                     ReceiptKind::Seen => Says::Seen,
                     ReceiptKind::Read => Says::Read,
+                    ReceiptKind::Clicked => Says::Clicked,
                     ReceiptKind::Dismissed => Says::Dismissed,
                     ReceiptKind::Acted(_) => Says::Acted,
                     ReceiptKind::Failed(reason) => Says::Failed(kept(reason.clone())),
@@ -111,6 +115,17 @@ impl Remote {
             // Endpoints may be told.
             self.wake.wake();
         }
+        let back: Vec<(TenantId, DeliveryId)> = receipts
+            .iter()
+            .filter(|_| self.probed.contains(kind))
+            .zip(&received.noted)
+            .filter(|(receipt, _)| !matches!(receipt.kind, ReceiptKind::Failed(_)))
+            .filter_map(|(receipt, noted)| Some((receipt.tenant.clone(), noted.as_ref()?.id)))
+            .collect();
+        self.store
+            .came_back(now, &back, FADING)
+            .await
+            .map_err(RemoteError::from)?;
         let mut acks = Acks::new();
         let mut known = Vec::with_capacity(receipts.len());
         for (receipt, noted) in receipts.into_iter().zip(received.noted) {
@@ -125,6 +140,7 @@ impl Remote {
                 ReceiptKind::Delivered | ReceiptKind::Failed(_) => continue,
                 ReceiptKind::Seen => EntryAction::Seen,
                 ReceiptKind::Read => EntryAction::Read,
+                ReceiptKind::Clicked => EntryAction::Clicked,
                 ReceiptKind::Dismissed => EntryAction::Archive,
                 ReceiptKind::Acted(action) => EntryAction::Acted { action },
             };
@@ -141,6 +157,7 @@ impl Remote {
                     name: told.name,
                     device: None,
                     answering: told.answering,
+                    channel: Some(kind.clone()),
                     operations: told
                         .actions
                         .into_iter()

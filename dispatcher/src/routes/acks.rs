@@ -52,6 +52,8 @@ enum AckItemKind {
     Delivered,
     Seen,
     Read,
+    /// Its link was followed: acknowledges as read.
+    Clicked,
     Dismissed,
     Acted,
 }
@@ -107,6 +109,7 @@ pub(crate) async fn acknowledge(
         name: Some(user.external.clone()),
         device,
         answering: Vec::new(),
+        channel: None,
         operations,
     };
     let reply = dispatcher.mailboxes.submit(command).await?;
@@ -221,6 +224,7 @@ fn operation(ack: AckItem, has_device: bool) -> Result<Operation, (&'static str,
     let action = match ack.kind {
         AckItemKind::Seen => EntryAction::Seen,
         AckItemKind::Read => EntryAction::Read,
+        AckItemKind::Clicked => EntryAction::Clicked,
         AckItemKind::Dismissed => EntryAction::Archive,
         AckItemKind::Acted => EntryAction::Acted { action: ack.action },
         AckItemKind::Delivered => return Err(("/kind", "handled above")),

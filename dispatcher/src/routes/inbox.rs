@@ -295,6 +295,7 @@ pub(super) async fn read_all(
             name: Some(user.external.clone()),
             device: on.device.clone().or_else(|| user.device.clone()),
             answering: Vec::new(),
+            channel: None,
             operations: vec![Operation::ReadAll {
                 category: category.clone(),
                 before: Some(before.clone()),
@@ -324,6 +325,7 @@ async fn act(
         name: Some(user.external.clone()),
         device: device.or_else(|| user.device.clone()),
         answering: Vec::new(),
+        channel: None,
         operations: vec![Operation::Entry(Which::Entry(entry), action)],
     };
     let reply = dispatcher.mailboxes.submit(command).await?;

@@ -2,6 +2,7 @@
 
 mod acks;
 mod acting;
+mod analytics;
 mod batch_items;
 mod breakers;
 pub(crate) mod categories;
@@ -15,6 +16,7 @@ mod policy;
 mod preference_page;
 mod preferences;
 mod quiet_hours;
+mod reachability;
 mod remote;
 mod rules;
 mod schedules;
@@ -25,6 +27,7 @@ mod templates;
 mod topics;
 mod unsubscribe;
 mod webhooks;
+mod why;
 
 use std::sync::Arc;
 
@@ -75,6 +78,10 @@ pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(sending::send, notifications::list))
         .routes(routes!(notifications::show))
+        .routes(routes!(why::of_notification))
+        .routes(routes!(why::of_user))
+        .routes(routes!(analytics::show))
+        .routes(routes!(reachability::show))
         .routes(routes!(sending::cancel))
         .routes(routes!(categories::list))
         .routes(routes!(categories::put, categories::show, categories::delete))

@@ -260,7 +260,7 @@ struct DeliveryAnswer {
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeliveryReceipt)]
 struct FarReceiptAnswer {
-    /// `delivered`, `seen`, `read`, `dismissed`, `acted` or `failed`.
+    /// `delivered`, `seen`, `read`, `clicked`, `dismissed`, `acted` or `failed`.
     kind: String,
     at: Timestamp,
     /// Why it failed.
@@ -271,8 +271,11 @@ struct FarReceiptAnswer {
 /// News from a device or a user.
 #[derive(Serialize, ToSchema)]
 struct ReceiptAnswer {
-    /// `delivered`, `seen`, `read`, `dismissed`, `acted`, or `failed` after a bounce or a worker's news.
+    /// `delivered`, `seen`, `read`, `clicked`, `dismissed`, `acted`, or `failed` after a bounce or a worker's news. The first
+    /// of each kind from each device, over each channel.
     kind: String,
+    /// Over which channel it came.
+    channel: String,
     at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<DeviceName>,
@@ -581,11 +584,13 @@ fn recipient(detail: RecipientDetail, names: &HashMap<UserId, ExternalUserId>) -
         .collect();
     let confirmed = detail.confirmed.into_iter().map(|(device, at)| ReceiptAnswer {
         kind: "delivered".to_owned(),
+        channel: ChannelKind::IN_APP.to_owned(),
         at,
         device: Some(device),
     });
     let other = detail.receipts.into_iter().map(|receipt| ReceiptAnswer {
         kind: receipt.kind,
+        channel: receipt.channel,
         at: receipt.at,
         device: receipt.device,
     });

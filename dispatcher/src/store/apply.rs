@@ -48,16 +48,16 @@ pub(super) enum Shown {
         state: RecipientState,
         /// The plain address that he is.
         plain: Option<PlainAddress>,
-        /// Kinds of receipts that there are.
-        receipts: Vec<String>,
+        /// Receipts that there are: kind, and device or nothing.
+        receipts: Vec<(String, String)>,
     },
 }
 
 impl Found {
     /// Notes which receipts there are of what went out over other channels alone.
-    pub(super) fn receipt(&mut self, whose: &(UserKey, NotificationId), kind: String) {
+    pub(super) fn receipt(&mut self, whose: &(UserKey, NotificationId), kind: String, device: String) {
         if let Some(Shown::Outside { receipts, .. }) = self.notifications.get_mut(whose) {
-            receipts.push(kind);
+            receipts.push((kind, device));
         }
     }
 
@@ -276,6 +276,7 @@ impl Turn<'_> {
         let (kind, acknowledges) = match action {
             EntryAction::Seen => ("seen", None),
             EntryAction::Read => ("read", Some(AckKind::Read)),
+            EntryAction::Clicked => ("clicked", Some(AckKind::Read)),
             EntryAction::Archive | EntryAction::Delete => ("dismissed", Some(AckKind::Dismissed)),
             EntryAction::Acted { .. } => ("acted", Some(AckKind::Acted)),
             _ => return OperationResult::Unchanged,
@@ -289,10 +290,17 @@ impl Turn<'_> {
         else {
             return OperationResult::Unchanged;
         };
-        if *state == RecipientState::Erased || receipts.iter().any(|before| before == kind) {
+        let receipt = (
+            kind.to_owned(),
+            self.command
+                .device
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+        );
+        if *state == RecipientState::Erased || receipts.contains(&receipt) {
             return OperationResult::Unchanged;
         }
-        receipts.push(kind.to_owned());
+        receipts.push(receipt);
         self.ledger.writes.receipts.push(ReceiptRow {
             tenant: self.key.0.clone(),
             notification: id,
@@ -300,6 +308,7 @@ impl Turn<'_> {
             kind,
             at: self.ledger.now,
             device: self.command.device.clone(),
+            channel: self.command.channel.clone(),
         });
         if let (Some(kind), RecipientState::Open) = (acknowledges, *state) {
             *state = RecipientState::Acknowledged;
@@ -401,31 +410,37 @@ impl Turn<'_> {
         Ok(OperationResult::Ok)
     }
 
-    /// Notes the first receipt of a kind; the store keeps the one that is there.
+    /// Notes the first receipt of a kind from each device; the store keeps the one that is there.
     fn receipt(&mut self, id: EntryId, acknowledges: Option<AckKind>, action: &EntryAction) {
         let entry = &self.found.entries[&(self.key.clone(), id)];
-        let kind = match (acknowledges, action) {
-            (Some(kind), _) => {
-                if entry
-                    .acknowledgement
-                    .as_ref()
-                    .is_some_and(|first| first.kind == kind)
-                {
-                    return;
-                }
-                kind.as_str()
-            }
-            (None, EntryAction::Seen) if entry.seen_at.is_none() => "seen",
-            _ => return,
+        let device = &self.command.device;
+        let told_before = |kind: AckKind| {
+            let first = entry.acknowledgement.as_ref();
+            self.command.channel.is_none()
+                && first
+                    .is_some_and(|first| first.kind == kind && (device.is_none() || first.device == *device))
         };
-        self.ledger.writes.receipts.push(ReceiptRow {
-            tenant: self.key.0.clone(),
-            notification: entry.notification,
-            user: self.key.1,
-            kind,
-            at: self.ledger.now,
-            device: self.command.device.clone(),
-        });
+        let clicked = (*action == EntryAction::Clicked).then_some("clicked");
+        let other = match (acknowledges, action) {
+            (Some(kind), _) if !told_before(kind) => Some(kind.as_str()),
+            (None, EntryAction::Seen)
+                if entry.seen_at.is_none() || device.is_some() || self.command.channel.is_some() =>
+            {
+                Some("seen")
+            }
+            _ => None,
+        };
+        for kind in clicked.into_iter().chain(other) {
+            self.ledger.writes.receipts.push(ReceiptRow {
+                tenant: self.key.0.clone(),
+                notification: entry.notification,
+                user: self.key.1,
+                kind,
+                at: self.ledger.now,
+                device: device.clone(),
+                channel: self.command.channel.clone(),
+            });
+        }
     }
 
     /// Makes room for one more entry in the pending change, which ends when `step` is another one.
@@ -488,7 +503,7 @@ fn change(entry: &mut EntryRow, action: &EntryAction, now: Timestamp) -> Option<
             entry.seen_at.get_or_insert(now);
             (state(StateChange::Seen), None)
         }
-        EntryAction::Read => {
+        EntryAction::Read | EntryAction::Clicked => {
             read(entry);
             (state(StateChange::Read), Some(AckKind::Read))
         }

@@ -3,6 +3,7 @@
 //! `sqlite/` and `postgres/` stand side by side, method by method; what they write is worked out in `ledger`, `plan`
 //! and `apply` from the rows that they locked, so that both decide alike. `conformance` runs over both.
 
+pub(crate) mod analytics;
 mod apply;
 pub(crate) mod broadcasts;
 pub(crate) mod catalog;
@@ -19,12 +20,14 @@ pub(crate) mod outside;
 mod plan;
 pub(crate) mod policy;
 mod postgres;
+pub(crate) mod reach;
 mod records;
 mod rows;
 pub(crate) mod rules;
 pub(crate) mod schedules;
 mod sources;
 mod sqlite;
+pub(crate) mod why;
 pub(crate) mod withdrawals;
 
 use std::{collections::HashMap, sync::Arc};
@@ -36,6 +39,7 @@ use carillon_domain::{
 };
 use carillon_sql::{Database, MigrationText, StoreError};
 
+pub(crate) use analytics::AnalyticsStore;
 pub(crate) use broadcasts::BroadcastStore;
 pub(crate) use catalog::CatalogStore;
 pub(crate) use digests::DigestStore;
@@ -46,10 +50,12 @@ pub(crate) use ladder::LadderStore;
 pub(crate) use ledger::publication;
 pub(crate) use outside::{OutsideStore, RemoteStore};
 pub(crate) use policy::PolicyStore;
+pub(crate) use reach::ReachStore;
 pub(crate) use records::*;
 pub(crate) use rules::RuleStore;
 pub(crate) use schedules::ScheduleStore;
 pub(crate) use sources::{PutSource, SourceRow, SourceStore, SourceWrite};
+pub(crate) use why::WhyStore;
 pub(crate) use withdrawals::WithdrawalStore;
 
 /// The schema's steps.
@@ -85,6 +91,12 @@ pub(crate) const MIGRATIONS: &[MigrationText] = &[
         postgres: include_str!("../../migrations/postgres/005_schedules.sql"),
     },
     MigrationText {
+        version: 6,
+        description: "receipts of devices, and how well addresses are reached",
+        sqlite: include_str!("../../migrations/sqlite/006_receipts.sql"),
+        postgres: include_str!("../../migrations/postgres/006_receipts.sql"),
+    },
+    MigrationText {
         version: 7,
         description: "digests",
         sqlite: include_str!("../../migrations/sqlite/007_digests.sql"),
@@ -108,6 +120,9 @@ pub(crate) trait Store:
     + DomainEventStore
     + ScheduleStore
     + BroadcastStore
+    + WhyStore
+    + AnalyticsStore
+    + ReachStore
 {
     /// Commits notifications with their outbox rows and idempotency keys. With `leased`, those whose time has come are
     /// leased until then at once, with the token 1. Answers one reply per request.

@@ -266,7 +266,7 @@ async fn acknowledgements_name_what_they_mean() {
     );
     assert_eq!(acks(json!({"acks": []})).await.pointers(), ["/acks"]);
     let answer = acks(json!({"acks": [
-        {"kind": "clicked", "notification": id},
+        {"kind": "opened", "notification": id},
         {"kind": "read", "notification": id},
         {"kind": "read", "entry": 7},
         ["read"],

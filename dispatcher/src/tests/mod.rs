@@ -1,5 +1,6 @@
 //! The dispatcher as its users meet it: requests through the real router, workers running, envelopes on a real bus.
 
+mod analytics;
 mod broadcasts;
 mod categories;
 mod inbox;
@@ -10,6 +11,7 @@ mod pipeline;
 mod planning;
 mod preference_page;
 mod preferences;
+mod reach;
 mod remote;
 mod rendering;
 mod rules;
@@ -20,4 +22,5 @@ mod templates;
 mod topics;
 mod verification;
 mod webhooks;
+mod why;
 mod withdrawals;

@@ -222,7 +222,8 @@ fn receipt(served: &Served, item: ReceiptItem) -> Result<Receipt, Fault> {
     let kind = match item.kind {
         ReceiptWord::Delivered => ReceiptKind::Delivered,
         ReceiptWord::Seen => ReceiptKind::Seen,
-        ReceiptWord::Read | ReceiptWord::Clicked => ReceiptKind::Read,
+        ReceiptWord::Read => ReceiptKind::Read,
+        ReceiptWord::Clicked => ReceiptKind::Clicked,
         ReceiptWord::Dismissed => ReceiptKind::Dismissed,
         ReceiptWord::Acted => ReceiptKind::Acted(item.action),
         ReceiptWord::Failed => ReceiptKind::Failed(

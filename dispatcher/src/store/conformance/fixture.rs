@@ -235,6 +235,7 @@ impl Fixture {
             name: Some(user.parse().expect("a name")),
             device: device.map(|device| device.parse().expect("a device")),
             answering: Vec::new(),
+            channel: None,
             operations,
         };
         let mut committed = self

@@ -58,6 +58,7 @@ pub(super) async fn numbers_have_no_holes_however_many_write(f: Fixture) {
                     name: None,
                     device: None,
                     answering: Vec::new(),
+                    channel: None,
                     operations,
                 };
                 store

@@ -39,6 +39,7 @@ pub(super) async fn read_all_goes_in_chunks(f: Fixture) {
             name: None,
             device: None,
             answering: Vec::new(),
+            channel: None,
             operations,
         };
         store

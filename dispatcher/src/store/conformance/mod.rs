@@ -19,6 +19,7 @@ mod outside;
 mod planning;
 mod planning_outside;
 mod policy;
+mod reach;
 mod receipts;
 mod rules;
 mod schedules;
@@ -79,6 +80,10 @@ on_both!(
     acknowledgements::equal_steps_become_one_change,
     acknowledgements::late_acknowledgements_of_what_is_gone_change_nothing,
     mailboxes::read_all_goes_in_chunks,
+    reach::each_probe_counts_once_and_only_when_it_is_old_enough,
+    reach::a_late_receipt_counts_once_its_delivery_is_counted,
+    reach::what_is_not_used_is_forgotten_and_so_is_who_is_erased,
+    reach::counting_side_by_side_counts_each_once,
     mailboxes::snoozed_entries_come_back,
     mailboxes::views_and_filters,
     mailboxes::contents_are_those_of_the_user_alone,

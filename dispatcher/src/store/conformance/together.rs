@@ -219,6 +219,7 @@ async fn withdraw(f: Arc<Fixture>, turn: usize) {
             name: None,
             device: None,
             answering: Vec::new(),
+            channel: None,
             operations: vec![
                 Operation::ReadAll {
                     category: None,

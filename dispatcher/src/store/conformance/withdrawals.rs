@@ -105,6 +105,7 @@ async fn answer(
         name: None,
         device: None,
         answering,
+        channel: None,
         operations: vec![Operation::Entry(Which::Notification(id), EntryAction::Read)],
     };
     let recallable = Recallable::of(&f.tenant, recallable.to_vec());

@@ -155,6 +155,7 @@ fn address(bars: &Bars, tenant: &TenantId, outgoing: &Outgoing) -> AddressFacts 
             .filter(|skip| *skip != UNVERIFIED)
             .map(str::to_owned),
         active_until: outgoing.active_until,
+        score: bars.score(tenant, outgoing),
         ..AddressFacts::new(outgoing.channel.clone())
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Bars {
     pub(crate) choices: ChoicesOf,
     /// Digests that recipients' alerts may join.
     pub(crate) digests: OpenDigests,
+    /// How well addresses have proved to be within reach, from 0 to 100, as far as something is known.
+    pub(crate) scores: HashMap<(TenantId, ChannelKind, Address), u8>,
 }
 
 impl Bars {
@@ -45,6 +47,15 @@ impl Bars {
     pub(in crate::store) fn is_suppressed(&self, tenant: &TenantId, outgoing: &Outgoing) -> bool {
         let (channel, address) = (outgoing.channel.clone(), outgoing.address.clone());
         !self.suppressed.is_empty() && self.suppressed.contains(&(tenant.clone(), channel, address))
+    }
+
+    /// How well an address has proved to be within reach.
+    pub(in crate::store) fn score(&self, tenant: &TenantId, outgoing: &Outgoing) -> Option<u8> {
+        if self.scores.is_empty() {
+            return None;
+        }
+        let key = (tenant.clone(), outgoing.channel.clone(), outgoing.address.clone());
+        self.scores.get(&key).copied()
     }
 }
 

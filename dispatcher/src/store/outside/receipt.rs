@@ -206,6 +206,7 @@ pub(in crate::store) fn receive(
             kind: says.kind(),
             at: now,
             device: None,
+            channel: Some(channel.clone()),
         });
     }
     Ok(NotedDelivery {

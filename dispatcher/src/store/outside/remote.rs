@@ -129,6 +129,8 @@ pub(crate) enum Says {
     Seen,
     /// The person read it.
     Read,
+    /// The person followed its link.
+    Clicked,
     /// The person put it away.
     Dismissed,
     /// The person did something about it.
@@ -156,6 +158,7 @@ impl Says {
             Self::Delivered => "delivered",
             Self::Seen => "seen",
             Self::Read => "read",
+            Self::Clicked => "clicked",
             Self::Dismissed => "dismissed",
             Self::Acted => "acted",
             Self::Failed(_) | Self::Bounced { .. } | Self::CopyBounced { .. } => FAILED,

@@ -403,8 +403,8 @@ async fn receipts(tx: &mut PgConnection, found: &mut Found) -> Result<(), StoreE
     if outside.is_empty() {
         return Ok(());
     }
-    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
-        "SELECT r.tenant, r.user_id, r.notification, r.kind \
+    let rows: Vec<(String, String, String, String, String)> = sqlx::query_as(
+        "SELECT r.tenant, r.user_id, r.notification, r.kind, r.device \
          FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, notification, user_id) \
          JOIN receipts r ON r.tenant = j.tenant AND r.notification = j.notification AND r.user_id = j.user_id",
     )
@@ -413,8 +413,9 @@ async fn receipts(tx: &mut PgConnection, found: &mut Found) -> Result<(), StoreE
     .bind(column!(outside, ((_, user), _) => user.to_string()))
     .fetch_all(tx)
     .await?;
-    for (tenant, user, notification, kind) in rows {
-        found.receipt(&((word(&tenant)?, word(&user)?), word(&notification)?), kind);
+    for (tenant, user, notification, kind, device) in rows {
+        let whose = ((word(&tenant)?, word(&user)?), word(&notification)?);
+        found.receipt(&whose, kind, device);
     }
     Ok(())
 }

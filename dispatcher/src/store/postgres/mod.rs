@@ -2,6 +2,7 @@
 //! and rows are locked in one order everywhere: notifications with their outbox rows and withdrawals, mailboxes, recipients, topics, lanes, deliveries
 //! with their work, suppressions, endpoints, each by key. Who finds out late that it needs another lane begins anew.
 
+mod analytics;
 mod broadcasts;
 mod catalog;
 mod column;
@@ -17,11 +18,13 @@ mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod policy;
+mod reach;
 mod rules;
 mod schedules;
 mod sources;
 mod topics;
 mod upkeep;
+mod why;
 mod withdrawals;
 mod write;
 

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use carillon_domain::{ChannelKind, DeliveryId, NotificationId, NotificationState, TenantId, UserId};
 use carillon_sql::{StoreError, TenantScope};
-use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 
 use super::{PostgresStore, column::column};
 use crate::store::{
@@ -51,101 +51,7 @@ impl PostgresStore {
             .bind(i64::from(limit))
             .fetch_all(&mut *read)
             .await?;
-        let mut details = rows
-            .into_iter()
-            .map(rows::recipient)
-            .collect::<Result<Vec<_>, _>>()?;
-        let users = column!(details, detail => detail.user.to_string());
-        let places: HashMap<UserId, usize> = details
-            .iter()
-            .enumerate()
-            .map(|(index, detail)| (detail.user, index))
-            .collect();
-        let place = |user: &str| word::<UserId>(user).map(|user| places.get(&user).copied().unwrap_or(0));
-        let statement = format!(
-            "SELECT {} FROM deliveries d LEFT JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id \
-             WHERE d.tenant = $1 AND d.notification = $2 AND d.user_id = ANY($3) \
-             ORDER BY d.user_id, d.step, d.channel, d.address",
-            rows::DELIVERY
-        );
-        let deliveries: Vec<rows::DeliveryColumns> = sqlx::query_as(AssertSqlSafe(statement))
-            .bind(tenant.as_str())
-            .bind(id.to_string())
-            .bind(&users)
-            .fetch_all(&mut *read)
-            .await?;
-        let mut tried: HashMap<DeliveryId, (usize, usize)> = HashMap::new();
-        for row in deliveries {
-            let place = place(&row.0)?;
-            let delivery = rows::delivery(row)?;
-            if delivery.channel != ChannelKind::IN_APP {
-                tried.insert(delivery.id, (place, details[place].deliveries.len()));
-            }
-            details[place].deliveries.push(delivery);
-        }
-        if !tried.is_empty() {
-            let attempts: Vec<outside::AttemptOfColumns> = sqlx::query_as(
-                "SELECT a.delivery, a.number, a.operation, a.started_at, a.ended_at, a.outcome, a.status, a.reason, \
-                 a.excerpt, a.next_at FROM attempts a WHERE a.tenant = $1 AND a.delivery = ANY($2) \
-                 AND a.number > (SELECT MAX(l.number) FROM attempts l WHERE l.tenant = a.tenant \
-                 AND l.delivery = a.delivery) - $3 ORDER BY a.delivery, a.number",
-            )
-            .bind(tenant.as_str())
-            .bind(column!(tried, (id, _) => id.to_string()))
-            .bind(rows::SHOWN_ATTEMPTS)
-            .fetch_all(&mut *read)
-            .await?;
-            for row in attempts {
-                let (delivery, attempt) = outside::attempt_of(row)?;
-                if let Some((place, index)) = tried.get(&delivery) {
-                    details[*place].deliveries[*index].add(attempt);
-                }
-            }
-        }
-        let decisions: Vec<rows::DecisionColumns> = sqlx::query_as(
-            "SELECT user_id, at, kind, step, body FROM decisions \
-             WHERE tenant = $1 AND notification = $2 AND user_id = ANY($3) \
-             ORDER BY user_id, number",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .bind(&users)
-        .fetch_all(&mut *read)
-        .await?;
-        for row in decisions {
-            let place = place(&row.0)?;
-            details[place].decisions.push(rows::decision(row)?);
-        }
-        let receipts: Vec<rows::ReceiptColumns> = sqlx::query_as(
-            "SELECT user_id, kind, at, device FROM receipts \
-             WHERE tenant = $1 AND notification = $2 AND user_id = ANY($3) \
-             ORDER BY user_id, at, kind",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .bind(&users)
-        .fetch_all(&mut *read)
-        .await?;
-        for row in receipts {
-            let place = place(&row.0)?;
-            details[place].receipts.push(rows::receipt(row)?);
-        }
-        let confirmed: Vec<rows::ConfirmedColumns> = sqlx::query_as(
-            "SELECT r.user_id, c.device, MIN(c.at) FROM recipients r JOIN confirmations c \
-             ON c.tenant = r.tenant AND c.user_id = r.user_id AND c.seq >= r.seq \
-             WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id = ANY($3) \
-             GROUP BY r.user_id, c.device ORDER BY r.user_id, MIN(c.at)",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .bind(&users)
-        .fetch_all(&mut *read)
-        .await?;
-        for row in confirmed {
-            let place = place(&row.0)?;
-            details[place].confirmed.push(rows::confirmed(row)?);
-        }
-        Ok(details)
+        details(&mut read, tenant, id, rows).await
     }
 
     pub(super) async fn notifications(
@@ -194,4 +100,108 @@ impl PostgresStore {
         let rows: Vec<rows::NotificationColumns> = statement.build_query_as().fetch_all(&mut *read).await?;
         rows.into_iter().map(rows::notification).collect()
     }
+}
+
+/// Recipients with their deliveries, attempts, decisions and receipts.
+pub(super) async fn details(
+    read: &mut PgConnection,
+    tenant: &TenantId,
+    id: NotificationId,
+    rows: Vec<rows::RecipientColumns>,
+) -> Result<Vec<RecipientDetail>, StoreError> {
+    let mut details = rows
+        .into_iter()
+        .map(rows::recipient)
+        .collect::<Result<Vec<_>, _>>()?;
+    let users = column!(details, detail => detail.user.to_string());
+    let places: HashMap<UserId, usize> = details
+        .iter()
+        .enumerate()
+        .map(|(index, detail)| (detail.user, index))
+        .collect();
+    let place = |user: &str| word::<UserId>(user).map(|user| places.get(&user).copied().unwrap_or(0));
+    let statement = format!(
+        "SELECT {} FROM deliveries d LEFT JOIN delivery_queue q ON q.tenant = d.tenant AND q.delivery = d.id \
+         WHERE d.tenant = $1 AND d.notification = $2 AND d.user_id = ANY($3) \
+         ORDER BY d.user_id, d.step, d.channel, d.address",
+        rows::DELIVERY
+    );
+    let deliveries: Vec<rows::DeliveryColumns> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(tenant.as_str())
+        .bind(id.to_string())
+        .bind(&users)
+        .fetch_all(&mut *read)
+        .await?;
+    let mut tried: HashMap<DeliveryId, (usize, usize)> = HashMap::new();
+    for row in deliveries {
+        let place = place(&row.0)?;
+        let delivery = rows::delivery(row)?;
+        if delivery.channel != ChannelKind::IN_APP {
+            tried.insert(delivery.id, (place, details[place].deliveries.len()));
+        }
+        details[place].deliveries.push(delivery);
+    }
+    if !tried.is_empty() {
+        let attempts: Vec<outside::AttemptOfColumns> = sqlx::query_as(
+            "SELECT a.delivery, a.number, a.operation, a.started_at, a.ended_at, a.outcome, a.status, a.reason, \
+             a.excerpt, a.next_at FROM attempts a WHERE a.tenant = $1 AND a.delivery = ANY($2) \
+             AND a.number > (SELECT MAX(l.number) FROM attempts l WHERE l.tenant = a.tenant \
+             AND l.delivery = a.delivery) - $3 ORDER BY a.delivery, a.number",
+        )
+        .bind(tenant.as_str())
+        .bind(column!(tried, (id, _) => id.to_string()))
+        .bind(rows::SHOWN_ATTEMPTS)
+        .fetch_all(&mut *read)
+        .await?;
+        for row in attempts {
+            let (delivery, attempt) = outside::attempt_of(row)?;
+            if let Some((place, index)) = tried.get(&delivery) {
+                details[*place].deliveries[*index].add(attempt);
+            }
+        }
+    }
+    let decisions: Vec<rows::DecisionColumns> = sqlx::query_as(
+        "SELECT user_id, at, kind, step, body FROM decisions \
+         WHERE tenant = $1 AND notification = $2 AND user_id = ANY($3) \
+         ORDER BY user_id, number",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .bind(&users)
+    .fetch_all(&mut *read)
+    .await?;
+    for row in decisions {
+        let place = place(&row.0)?;
+        details[place].decisions.push(rows::decision(row)?);
+    }
+    let receipts: Vec<rows::ReceiptColumns> = sqlx::query_as(
+        "SELECT user_id, kind, at, device, channel FROM receipts \
+         WHERE tenant = $1 AND notification = $2 AND user_id = ANY($3) \
+         ORDER BY user_id, at, kind, channel, device",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .bind(&users)
+    .fetch_all(&mut *read)
+    .await?;
+    for row in receipts {
+        let place = place(&row.0)?;
+        details[place].receipts.push(rows::receipt(row)?);
+    }
+    let confirmed: Vec<rows::ConfirmedColumns> = sqlx::query_as(
+        "SELECT r.user_id, c.device, MIN(c.at) FROM recipients r JOIN confirmations c \
+         ON c.tenant = r.tenant AND c.user_id = r.user_id AND c.seq >= r.seq \
+         WHERE r.tenant = $1 AND r.notification = $2 AND r.user_id = ANY($3) \
+         GROUP BY r.user_id, c.device ORDER BY r.user_id, MIN(c.at)",
+    )
+    .bind(tenant.as_str())
+    .bind(id.to_string())
+    .bind(&users)
+    .fetch_all(&mut *read)
+    .await?;
+    for row in confirmed {
+        let place = place(&row.0)?;
+        details[place].confirmed.push(rows::confirmed(row)?);
+    }
+    Ok(details)
 }

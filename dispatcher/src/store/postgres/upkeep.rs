@@ -153,6 +153,7 @@ impl PostgresStore {
             "DELETE FROM preferences WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM user_policies WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM alerts WHERE tenant = $1 AND user_id = $2",
+            "DELETE FROM reachability WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM climbs WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2",
             "DELETE FROM digests WHERE tenant = $1 AND user_id = $2",

@@ -308,8 +308,8 @@ pub(super) async fn write_receipts(
 ) -> Result<(), StoreError> {
     if !rows.is_empty() {
         sqlx::query(
-            "INSERT INTO receipts (tenant, notification, user_id, kind, at, device) SELECT * FROM \
-             UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[]) \
+            "INSERT INTO receipts (tenant, notification, user_id, kind, at, device, channel) SELECT * FROM \
+             UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[]) \
              ON CONFLICT DO NOTHING",
         )
         .bind(column!(rows, row => row.tenant.as_str()))
@@ -317,7 +317,8 @@ pub(super) async fn write_receipts(
         .bind(column!(rows, row => row.user.to_string()))
         .bind(column!(rows, row => row.kind))
         .bind(column!(rows, row => row.at.as_micros()))
-        .bind(column!(rows, row => row.device.as_ref().map(|device| device.as_str())))
+        .bind(column!(rows, row => row.device.as_ref().map_or("", |device| device.as_str())))
+        .bind(column!(rows, row => row.channel()))
         .execute(connection)
         .await?;
     }

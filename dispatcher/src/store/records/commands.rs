@@ -1,8 +1,8 @@
 //! What users and the clock do to mailboxes, and what became of it.
 
 use carillon_domain::{
-    Category, Counts, DeliveryId, DeviceName, EntryId, ExternalUserId, NotificationId, Position, TenantId,
-    Timestamp, UserId,
+    Category, ChannelKind, Counts, DeliveryId, DeviceName, EntryId, ExternalUserId, NotificationId, Position,
+    TenantId, Timestamp, UserId,
 };
 
 use super::UserKey;
@@ -17,6 +17,8 @@ pub(crate) struct MailboxCommand {
     pub(crate) device: Option<DeviceName>,
     /// Deliveries whose answer this is: what they show is not taken back.
     pub(crate) answering: Vec<DeliveryId>,
+    /// The channel over which it was told; none from the inbox.
+    pub(crate) channel: Option<ChannelKind>,
     pub(crate) operations: Vec<Operation>,
 }
 
@@ -53,6 +55,8 @@ pub(crate) enum Which {
 pub(crate) enum EntryAction {
     Seen,
     Read,
+    /// Its link was followed, which reads it.
+    Clicked,
     Unread,
     Archive,
     Delete,

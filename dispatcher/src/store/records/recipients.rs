@@ -1,8 +1,8 @@
 //! Recipients of a notification with their deliveries and receipts: new rows, and how they are shown.
 
 use carillon_domain::{
-    Acknowledgement, DeliveryId, DeviceId, DeviceName, EntryId, NotificationId, PlainAddress, Position,
-    TenantId, Timestamp, UserId,
+    Acknowledgement, ChannelKind, DeliveryId, DeviceId, DeviceName, EntryId, NotificationId, PlainAddress,
+    Position, TenantId, Timestamp, UserId,
 };
 
 use crate::store::{
@@ -138,7 +138,7 @@ pub(crate) struct DeliveryRow {
     pub(crate) created_at: Timestamp,
 }
 
-/// A row of `receipts`, new unless its kind is there.
+/// A row of `receipts`, new unless its kind is there of the same channel and device.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceiptRow {
     pub(crate) tenant: TenantId,
@@ -147,6 +147,16 @@ pub(crate) struct ReceiptRow {
     pub(crate) kind: &'static str,
     pub(crate) at: Timestamp,
     pub(crate) device: Option<DeviceName>,
+    /// Over which channel it came; none from the inbox.
+    pub(crate) channel: Option<ChannelKind>,
+}
+
+impl ReceiptRow {
+    pub(crate) fn channel(&self) -> &str {
+        self.channel
+            .as_ref()
+            .map_or(ChannelKind::IN_APP, ChannelKind::as_str)
+    }
 }
 
 /// One recipient of a notification with everything that happened.
@@ -186,6 +196,8 @@ pub(crate) struct DeliveryDetail {
     pub(crate) reason: Option<String>,
     pub(crate) device: Option<DeviceId>,
     pub(crate) created_at: Timestamp,
+    /// When it ended, outside the inbox.
+    pub(crate) ended_at: Option<Timestamp>,
     /// When the next attempt may begin.
     pub(crate) next_at: Option<Timestamp>,
     /// The latest ones, in order.
@@ -210,6 +222,8 @@ impl DeliveryDetail {
 #[derive(Debug, Clone)]
 pub(crate) struct ReceiptDetail {
     pub(crate) kind: String,
+    /// Over which channel it came.
+    pub(crate) channel: String,
     pub(crate) at: Timestamp,
     pub(crate) device: Option<DeviceName>,
 }

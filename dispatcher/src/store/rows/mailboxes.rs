@@ -156,6 +156,7 @@ pub(in crate::store) fn entry_commands(
             name: None,
             device: None,
             answering: Vec::new(),
+            channel: None,
             operations,
         })
         .collect())

@@ -144,7 +144,7 @@ pub(in crate::store) const SHOWN_ATTEMPTS: i64 = 20;
 
 /// The columns of [`delivery`]: of a delivery `d` and its work `q`.
 pub(in crate::store) const DELIVERY: &str = "d.user_id, d.id, d.channel, d.address, d.state, d.reason, d.created_at, d.device, q.due_at, d.step, \
-     d.receipts, d.digest";
+     d.receipts, d.digest, d.ended_at";
 
 pub(in crate::store) type DeliveryColumns = (
     String,
@@ -159,10 +159,11 @@ pub(in crate::store) type DeliveryColumns = (
     i64,
     Option<String>,
     Option<String>,
+    Option<i64>,
 );
 
 pub(in crate::store) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail, StoreError> {
-    let (_, id, channel, address, state, reason, created, device, due, step, receipts, digest) = row;
+    let (_, id, channel, address, state, reason, created, device, due, step, receipts, digest, ended) = row;
     let created_at = Timestamp::from_micros(created);
     Ok(DeliveryDetail {
         id: word(&id)?,
@@ -173,6 +174,7 @@ pub(in crate::store) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail,
         reason,
         device: device.as_deref().map(word).transpose()?,
         created_at,
+        ended_at: ended.map(Timestamp::from_micros),
         next_at: due.map(Timestamp::from_micros),
         attempts: Vec::new(),
         receipts: far_receipts(receipts.as_deref())?,
@@ -180,14 +182,19 @@ pub(in crate::store) fn delivery(row: DeliveryColumns) -> Result<DeliveryDetail,
     })
 }
 
-/// User, kind, time, device.
-pub(in crate::store) type ReceiptColumns = (String, String, i64, Option<String>);
+/// User, kind, time, device or nothing, channel.
+pub(in crate::store) type ReceiptColumns = (String, String, i64, String, String);
 
 pub(in crate::store) fn receipt(row: ReceiptColumns) -> Result<ReceiptDetail, StoreError> {
-    let (_, kind, at, device) = row;
-    let device = device.as_deref().map(word).transpose()?;
+    let (_, kind, at, device, channel) = row;
+    let device = if device.is_empty() {
+        None
+    } else {
+        Some(word(&device)?)
+    };
     Ok(ReceiptDetail {
         kind,
+        channel,
         at: Timestamp::from_micros(at),
         device,
     })

@@ -380,8 +380,8 @@ async fn receipts(tx: &mut SqliteConnection, found: &mut Found) -> Result<(), St
     if outside.is_empty() {
         return Ok(());
     }
-    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
-        "SELECT r.tenant, r.user_id, r.notification, r.kind FROM json_each($1) j CROSS JOIN receipts r \
+    let rows: Vec<(String, String, String, String, String)> = sqlx::query_as(
+        "SELECT r.tenant, r.user_id, r.notification, r.kind, r.device FROM json_each($1) j CROSS JOIN receipts r \
          ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1 AND r.user_id = j.value ->> 2",
     )
     .bind(json_list(
@@ -391,8 +391,9 @@ async fn receipts(tx: &mut SqliteConnection, found: &mut Found) -> Result<(), St
     )?)
     .fetch_all(tx)
     .await?;
-    for (tenant, user, notification, kind) in rows {
-        found.receipt(&((word(&tenant)?, word(&user)?), word(&notification)?), kind);
+    for (tenant, user, notification, kind, device) in rows {
+        let whose = ((word(&tenant)?, word(&user)?), word(&notification)?);
+        found.receipt(&whose, kind, device);
     }
     Ok(())
 }

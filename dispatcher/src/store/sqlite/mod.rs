@@ -1,5 +1,6 @@
 //! The store in a SQLite file. One connection writes, so nothing needs a lock of its own.
 
+mod analytics;
 mod broadcasts;
 mod bulk;
 mod catalog;
@@ -16,11 +17,13 @@ mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod policy;
+mod reach;
 mod rules;
 mod schedules;
 mod sources;
 mod topics;
 mod upkeep;
+mod why;
 mod withdrawals;
 mod write;
 

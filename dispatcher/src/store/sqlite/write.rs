@@ -71,8 +71,8 @@ static DELIVERIES: Bulk = Bulk::new(
     "",
 );
 static RECEIPTS: Bulk = Bulk::new(
-    "INSERT INTO receipts (tenant, notification, user_id, kind, at, device) VALUES ",
-    6,
+    "INSERT INTO receipts (tenant, notification, user_id, kind, at, device, channel) VALUES ",
+    7,
     " ON CONFLICT DO NOTHING",
 );
 static CONFIRMATIONS: Bulk = Bulk::new(
@@ -322,7 +322,8 @@ pub(super) async fn write_receipts(
                 .bind(row.user.to_string())
                 .bind(row.kind)
                 .bind(row.at.as_micros())
-                .bind(row.device.as_ref().map(|device| device.as_str()))
+                .bind(row.device.as_ref().map_or("", |device| device.as_str()))
+                .bind(row.channel())
         })
         .await?;
     Ok(())

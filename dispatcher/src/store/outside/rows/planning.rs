@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use carillon_domain::{NotificationId, Timestamp};
+use carillon_domain::{Address, ChannelKind, NotificationId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         outside::planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
         plan::OpenKey,
         policy::ChoicesOf,
+        reach::{ReachRowColumns, reach_row},
         records::{PlanJob, UserKey},
         rows::word,
     },
@@ -59,6 +60,27 @@ pub(in crate::store) fn addresses<'a>(jobs: &'a [PlanJob], prints: &Fingerprints
         }
     }
     sought
+}
+
+/// The same as they are: tenant, channel, address.
+pub(in crate::store) fn as_they_are<'a>(sought: &[Sought<'a>]) -> Vec<(&'a str, &'a str, &'a str)> {
+    let plain = sought.iter().filter(|one| *one.spelled == *one.address);
+    plain.map(|one| (one.tenant, one.channel, one.address)).collect()
+}
+
+/// How well addresses have proved to be within reach, where their channels tell at all what arrived.
+pub(in crate::store) fn scores(
+    now: Timestamp,
+    rows: Vec<(String, ReachRowColumns)>,
+) -> Result<HashMap<(TenantId, ChannelKind, Address), u8>, StoreError> {
+    let mut scores = HashMap::new();
+    for (tenant, row) in rows {
+        let row = reach_row(row)?;
+        if let Some(score) = row.score(now) {
+            scores.insert((word(&tenant)?, row.channel, row.address), score);
+        }
+    }
+    Ok(scores)
 }
 
 /// Whose choices count for jobs, each once; and since when their alerts do.

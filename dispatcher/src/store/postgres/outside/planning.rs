@@ -5,7 +5,9 @@ use carillon_sql::StoreError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
-    super::{PostgresStore, column::column, digests::open_digests, policy::choices},
+    super::{
+        PostgresStore, column::column, digests::open_digests, policy::choices, reach::reach_of_addresses,
+    },
     lanes::{hold, lock},
 };
 use crate::events::EventKind;
@@ -50,7 +52,10 @@ pub(in crate::store::postgres) async fn bars(
     .bind(column!(addresses, sought => &*sought.spelled))
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(&addresses, suppressed, choices, digests)
+    let reach = reach_of_addresses(tx, &outside::as_they_are(&addresses)).await?;
+    let mut bars = outside::bars(&addresses, suppressed, choices, digests)?;
+    bars.scores = outside::scores(now, reach)?;
+    Ok(bars)
 }
 
 /// Holds the lanes that jobs with a collapse key write to, so that two planners never both find the same older delivery;

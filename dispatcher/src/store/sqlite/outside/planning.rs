@@ -9,6 +9,7 @@ use super::super::{
     digests::open_digests,
     keys::{json_list, pairs},
     policy::choices,
+    reach::reach_of_addresses,
 };
 use crate::store::{
     Fingerprints,
@@ -48,7 +49,10 @@ pub(in crate::store::sqlite) async fn bars(
     )?)
     .fetch_all(&mut *tx)
     .await?;
-    outside::bars(&addresses, suppressed, choices, digests)
+    let reach = reach_of_addresses(tx, &outside::as_they_are(&addresses)).await?;
+    let mut bars = outside::bars(&addresses, suppressed, choices, digests)?;
+    bars.scores = outside::scores(now, reach)?;
+    Ok(bars)
 }
 
 /// What newer deliveries of these jobs take the place of.
