@@ -49,7 +49,6 @@ use crate::{
     rpc::AckRpc,
     rules::{RuleBook, RuleWorker},
     store::{self, Fingerprints, Store},
-    suppressed::SuppressedHere,
     tally,
     templates::TemplateBook,
     topics::TopicHistories,
@@ -404,13 +403,6 @@ impl Dispatcher {
     /// `carillon.ack`.
     pub fn rpc(self: &Arc<Self>) -> Arc<dyn Rpc> {
         Arc::new(AckRpc(Arc::clone(self)))
-    }
-
-    /// Which addresses are not written to.
-    pub fn suppressed(&self) -> Arc<dyn Suppressed> {
-        Arc::new(SuppressedHere {
-            store: self.store.clone(),
-        })
     }
 
     /// Brings verification codes to the addresses that they confirm.

@@ -8,11 +8,20 @@ use carillon_domain::{
     ports::{Suppressed, Unavailable},
 };
 
-use crate::store::Store;
+use crate::{Dispatcher, store::Store};
+
+impl Dispatcher {
+    /// Which addresses are not written to.
+    pub fn suppressed(&self) -> Arc<dyn Suppressed> {
+        Arc::new(SuppressedHere {
+            store: self.store.clone(),
+        })
+    }
+}
 
 /// Answers from the store.
-pub(crate) struct SuppressedHere {
-    pub(crate) store: Arc<dyn Store>,
+struct SuppressedHere {
+    store: Arc<dyn Store>,
 }
 
 #[async_trait]

@@ -608,7 +608,6 @@ async fn a_stream_ends_once_its_key_is_revoked() {
 #[tokio::test]
 async fn a_revoked_key_is_handed_nothing_and_the_work_is_another_ones_at_once() {
     let node = Node::sqlite().await;
-    announce(&node, worker_for_all()).await;
     announce(&node, own()).await;
     let id = open(&node, 1).await[0];
     let worker = own();
@@ -626,7 +625,7 @@ async fn a_revoked_key_is_handed_nothing_and_the_work_is_another_ones_at_once() 
     assert!(matches!(pulled_by_it, Err(RemoteError::Revoked)));
     let found = Mutex::new(Vec::new());
     eventually(async || {
-        *found.lock() = pulled(&node, worker_for_all()).await;
+        *found.lock() = pulled(&node, own()).await;
         !found.lock().is_empty()
     })
     .await;

@@ -205,7 +205,7 @@ async fn toggle(f: Arc<Fixture>, row: EndpointRow, turn: usize) {
 /// Users answer, and what one of them answered for all ends for the others.
 async fn withdraw(f: Arc<Fixture>, turn: usize) {
     let id = send(f.clone(), turn).await;
-    let any = r#"{"acknowledged_by":"any"}"#;
+    let any = r#"{"acknowledged_by":"any","steps":[]}"#;
     run(
         &f,
         format!("UPDATE notifications SET plan = '{any}' WHERE id = '{id}'"),

@@ -336,11 +336,11 @@ async fn queue(tx: &mut PgConnection, until: Timestamp, effects: &Effects) -> Re
     }
     let rows = &effects.unsent;
     if !rows.is_empty() {
-        // The number of the next attempt is the sum, and the retry policy sees `lease` alone. Each time it waits a tenth of a
-        // second longer: whoever takes and lets go again and again fills no log.
+        // The number of the next attempt is the sum, and the retry policy sees `lease` alone. After a hundred it waits
+        // longer each time, up to a minute: whoever takes and lets go again and again fills no log.
         sqlx::query(
             "UPDATE delivery_queue q SET earlier = q.earlier + 1, lease = q.lease - 1, \
-             due_at = $3 + LEAST(q.earlier, 600) * 100000 \
+             due_at = $3 + LEAST(GREATEST(q.earlier - 100, 0), 600) * 100000 \
              FROM UNNEST($1::text[], $2::text[]) AS v(tenant, delivery) \
              WHERE q.tenant = v.tenant AND q.delivery = v.delivery",
         )

@@ -301,11 +301,11 @@ async fn queue(tx: &mut SqliteConnection, until: Timestamp, effects: &Effects) -
         .await?;
     }
     if !effects.unsent.is_empty() {
-        // The number of the next attempt is the sum, and the retry policy sees `lease` alone. Each time it waits a tenth of a
-        // second longer: whoever takes and lets go again and again fills no log.
+        // The number of the next attempt is the sum, and the retry policy sees `lease` alone. After a hundred it waits
+        // longer each time, up to a minute: whoever takes and lets go again and again fills no log.
         sqlx::query(
             "UPDATE delivery_queue SET earlier = earlier + 1, lease = lease - 1, \
-             due_at = $2 + MIN(earlier, 600) * 100000 \
+             due_at = $2 + MIN(MAX(earlier - 100, 0), 600) * 100000 \
              WHERE (tenant, delivery) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))",
         )
         .bind(queue_keys(effects.unsent.iter())?)
