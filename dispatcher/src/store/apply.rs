@@ -423,8 +423,11 @@ impl Turn<'_> {
         let clicked = (*action == EntryAction::Clicked).then_some("clicked");
         let other = match (acknowledges, action) {
             (Some(kind), _) if !told_before(kind) => Some(kind.as_str()),
+            // Who looks after the answer adds nothing to it.
             (None, EntryAction::Seen)
-                if entry.seen_at.is_none() || device.is_some() || self.command.channel.is_some() =>
+                if entry.seen_at.is_none()
+                    || entry.acknowledgement.is_none()
+                        && (device.is_some() || self.command.channel.is_some()) =>
             {
                 Some("seen")
             }

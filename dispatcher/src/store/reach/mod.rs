@@ -160,8 +160,8 @@ pub(super) type ReachRowColumns = (
 
 /// The columns of [`reach_row`], of a row `r`.
 pub(super) const REACH_ROW: &str = "r.channel, r.address, r.user_id, r.device, r.sent, r.came, r.at, r.came_at, \
-    CASE WHEN EXISTS (SELECT 1 FROM reachability p WHERE p.tenant = r.tenant AND p.channel = r.channel \
-    AND p.came_at IS NOT NULL) THEN 1 ELSE 0 END";
+    CAST(CASE WHEN EXISTS (SELECT 1 FROM reachability p WHERE p.tenant = r.tenant AND p.channel = r.channel \
+    AND p.came_at IS NOT NULL) THEN 1 ELSE 0 END AS BIGINT)";
 
 pub(super) fn reach_row(row: ReachRowColumns) -> Result<ReachRow, StoreError> {
     let (channel, address, user, device, sent, came, at, came_at, proved) = row;
