@@ -8,7 +8,7 @@ async fn category(api: &Api) {
     let category = json!({
         "title": "Likes",
         "channels": ["in_app", "webhook"],
-        "policy": {"digests": [{"name": "soon", "window": {"fixed": {"every": 4}}}]},
+        "policy": {"digests": [{"name": "soon", "window": {"fixed": {"every": 8}}}]},
     });
     api.put("/v1/categories/likes", &category).await.expect(201);
 }
