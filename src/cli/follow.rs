@@ -260,8 +260,8 @@ fn line(delivery: &Delivery, text: impl std::fmt::Display) -> Result<(), Failure
 pub(super) fn painted(word: &str) -> String {
     let paint = Paint::of_stdout();
     match word {
-        "delivered" | "accepted" | "recalled" => paint.good(word),
-        "retry" | "lost" | "skipped" | "cancelled" | "superseded" | "pending" => paint.warning(word),
+        "delivered" | "accepted" | "recalled" | "digested" => paint.good(word),
+        "retry" | "lost" | "skipped" | "cancelled" | "superseded" | "pending" | "gathered" => paint.warning(word),
         _ => paint.fault(word),
     }
 }

@@ -8,7 +8,7 @@ async fn category(api: &Api) {
     let category = json!({
         "title": "Likes",
         "channels": ["in_app", "webhook"],
-        "policy": {"digests": [{"name": "soon", "window": {"fixed": {"every": 4}}}]},
+        "policy": {"digests": [{"name": "soon", "window": {"fixed": {"every": 8}}}]},
     });
     api.put("/v1/categories/likes", &category).await.expect(201);
 }
@@ -53,7 +53,7 @@ async fn alerts_that_wait_together_come_as_one_and_what_was_answered_drops_out()
         delivery_in(api, id, "webhook", "gathered").await;
     }
     let ada = api.user("ada").await;
-    let answer = json!({"items": [{"kind": "read", "notification": ids[1]}]});
+    let answer = json!({"acks": [{"kind": "read", "notification": ids[1]}]});
     ada.post("/v1/acks", &answer).await.expect(200);
 
     let hook = outside.hooks.wait("/ada", 1).await.remove(0);
@@ -91,7 +91,7 @@ async fn alerts_that_wait_together_come_as_one_and_what_was_answered_drops_out()
     assert_eq!(inbox["counts"]["total"], 4);
 
     // Who answers the digest answers what it holds.
-    let answer = json!({"items": [{"kind": "read", "notification": digest}]});
+    let answer = json!({"acks": [{"kind": "read", "notification": digest}]});
     let answered = ada.post("/v1/acks", &answer).await.expect(200);
     assert_eq!(answered["results"], json!([{"status": "ok"}]));
     for id in &ids {

@@ -205,11 +205,12 @@ impl Digester {
                 return None;
             }
         };
-        let (template_, data_) = (Arc::clone(&template), data.clone());
-        let book = Arc::clone(book);
-        let rendered =
-            tokio::task::spawn_blocking(move || book.render(&template_, None, &data_, OwnValues::default()))
-                .await;
+        let (book, shown, data_of) = (Arc::clone(book), Arc::clone(&template), data.clone());
+        let rendered = tokio::task::spawn_blocking(move || {
+            // The links are made when it is sent.
+            book.render(&shown, None, &data_of, OwnValues::default())
+        });
+        let rendered = rendered.await;
         let content = match rendered {
             Ok(Ok(rendered)) => serde_json::to_string(&*rendered.content).ok()?,
             Ok(Err(error)) => {
