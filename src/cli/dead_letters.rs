@@ -310,6 +310,7 @@ mod tests {
             category: None,
             reason: Some("it answered 500".to_owned()),
             user: None,
+            address: None,
             since: "2026-12-24T18:00:00Z".parse().ok(),
         };
         assert_eq!(
