@@ -63,14 +63,14 @@ async fn a_device_that_never_answers_is_skipped_until_its_silence_has_faded() {
     })
     .await;
     let profile = Profile {
-        devices: vec![phone("good"), phone("silent")],
+        devices: vec![phone("good@phone"), phone("silent@phone")],
         ..Profile::default()
     };
     node.names.describe("ada", profile);
     for _ in 0..4 {
         for (address, delivery) in pushed(&node, false).await {
             assert_eq!(delivery["state"], "delivered", "{delivery}");
-            if address == "good" {
+            if address == "good@phone" {
                 let receipt = Receipt {
                     tenant: TenantId::default(),
                     about: About::Delivery(delivery["id"].as_str().expect("an id").parse().expect("an id")),
@@ -106,7 +106,7 @@ async fn a_device_that_never_answers_is_skipped_until_its_silence_has_faded() {
         .collect();
     assert_eq!(
         scores,
-        [(&json!("good"), &json!(100)), (&json!("silent"), &json!(0))],
+        [(&json!("good@phone"), &json!(100)), (&json!("silent@phone"), &json!(0))],
         "{shown}"
     );
     assert_eq!(
@@ -130,17 +130,17 @@ async fn a_device_that_never_answers_is_skipped_until_its_silence_has_faded() {
     };
     assert_eq!(
         states(pushed(&node, false).await),
-        ["good delivered -", "silent skipped unreachable"]
+        ["good@phone delivered -", "silent@phone skipped unreachable"]
     );
     assert_eq!(
         states(pushed(&node, true).await),
-        ["good delivered -", "silent delivered -"],
+        ["good@phone delivered -", "silent@phone delivered -"],
         "critical ones go to everybody"
     );
     node.advance(Duration::from_secs(7 * 86_400));
     assert_eq!(
         states(pushed(&node, false).await),
-        ["good delivered -", "silent delivered -"],
+        ["good@phone delivered -", "silent@phone delivered -"],
         "its silence has faded"
     );
 }
