@@ -261,7 +261,9 @@ pub(super) fn painted(word: &str) -> String {
     let paint = Paint::of_stdout();
     match word {
         "delivered" | "accepted" | "recalled" | "digested" => paint.good(word),
-        "retry" | "lost" | "skipped" | "cancelled" | "superseded" | "pending" | "gathered" => paint.warning(word),
+        "retry" | "lost" | "skipped" | "cancelled" | "superseded" | "pending" | "gathered" => {
+            paint.warning(word)
+        }
         _ => paint.fault(word),
     }
 }

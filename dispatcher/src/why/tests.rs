@@ -38,6 +38,7 @@ fn notification() -> NotificationRow {
         created_at: at(0),
         send_at: at(0),
         expires_at: at(3_600),
+        digest: None,
         topics: None,
     }
 }
@@ -89,6 +90,7 @@ fn delivery(step: u32, channel: &str, address: &str, state: &str) -> DeliveryDet
         next_at: None,
         attempts: Vec::new(),
         receipts: Vec::new(),
+        digest: None,
     }
 }
 

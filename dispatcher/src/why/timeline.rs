@@ -54,7 +54,7 @@ pub(crate) fn timeline(told: &Told<'_>, most: usize) -> Timeline {
     let latest = events.iter().map(|event| event.at).max();
     let latest = latest.unwrap_or(told.notification.created_at);
     events.extend(end(told, latest));
-    events.sort_by(|a, b| (a.at, a.kind, a.step, a.attempt).cmp(&(b.at, b.kind, b.step, b.attempt)));
+    events.sort_by_key(|event| (event.at, event.kind, event.step, event.attempt));
     let truncated = events.len() > most;
     if truncated {
         let surplus = events.len() - most;
