@@ -130,7 +130,7 @@ async fn decided(f: &Fixture, id: NotificationId, user: &str) -> Vec<(String, St
         .collect()
 }
 
-fn words<'a>(decided: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn words(decided: &[(String, String)]) -> Vec<(&str, &str)> {
     decided
         .iter()
         .map(|(kind, reason)| (&**kind, &**reason))

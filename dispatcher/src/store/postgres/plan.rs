@@ -49,7 +49,6 @@ impl PostgresStore {
             bars: outside::bars(&mut tx, &self.prints, now, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
             climbing: climbing_of(&mut tx, jobs).await?,
-            ..Known::default()
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         ledger.listeners = listeners;

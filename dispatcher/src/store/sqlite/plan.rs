@@ -40,7 +40,6 @@ impl SqliteStore {
             bars: outside::bars(&mut tx, &self.prints, now, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
             climbing: climbing_of(&mut tx, jobs).await?,
-            ..Known::default()
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         ledger.listeners = listeners(
