@@ -106,7 +106,10 @@ async fn a_device_that_never_answers_is_skipped_until_its_silence_has_faded() {
         .collect();
     assert_eq!(
         scores,
-        [(&json!("good@phone"), &json!(100)), (&json!("silent@phone"), &json!(0))],
+        [
+            (&json!("good@phone"), &json!(100)),
+            (&json!("silent@phone"), &json!(0))
+        ],
         "{shown}"
     );
     assert_eq!(

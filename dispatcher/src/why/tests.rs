@@ -38,7 +38,6 @@ fn notification() -> NotificationRow {
         created_at: at(0),
         send_at: at(0),
         expires_at: at(3_600),
-        digest: None,
         topics: None,
         digest: None,
     }
