@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use carillon_domain::{
     Clock,
     ports::{
-        ApiKeys, Bounces, Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Suppressed,
-        Templates, Topics, Verifier,
+        ApiKeys, Bounces, Bus, Channel, Directory, Erase, Inbox, Queue, Rpc, Seal, SigningKeys, Templates,
+        Topics, Verifier,
     },
 };
 use carillon_runtime::lifecycle::{Stop, Worker};
