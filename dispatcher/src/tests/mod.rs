@@ -3,6 +3,7 @@
 mod analytics;
 mod broadcasts;
 mod categories;
+mod fairness;
 mod inbox;
 mod ladder;
 pub(crate) mod node;
