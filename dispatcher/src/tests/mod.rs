@@ -18,6 +18,7 @@ mod rendering;
 mod rules;
 mod schedules;
 mod sending;
+mod simulation;
 mod sources;
 mod templates;
 mod topics;
