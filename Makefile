@@ -52,6 +52,6 @@ reference: ## Write docs/configuration.md anew from the configuration's types
 	sed -i '/^## /,$$d' docs/configuration.md
 	$(TARGET)/debug/carillon config document >>docs/configuration.md
 
-soak: ## The kill -9 tests with long counts (SOAK_CYCLES, SOAK_ACCEPTED per store)
-	CARILLON_CRASH_CYCLES=$${SOAK_CYCLES:-1000} CARILLON_CRASH_ACCEPTED=$${SOAK_ACCEPTED:-1000000} \
-		tests/run.sh build postgres crash-sqlite crash-postgres
+soak: ## The kill -9 tests with long counts, the simulation with many seeds (SOAK_CYCLES, SOAK_ACCEPTED, SOAK_SEEDS per store)
+	CARILLON_SIM_SEEDS=$${SOAK_SEEDS:-50000} CARILLON_CRASH_CYCLES=$${SOAK_CYCLES:-1000} CARILLON_CRASH_ACCEPTED=$${SOAK_ACCEPTED:-1000000} \
+		tests/run.sh build postgres simulation crash-sqlite crash-postgres

@@ -194,7 +194,10 @@ impl Planner {
 
     /// Reads notifications, as many as fit into memory together, and resolves their users, in as few steps as there are
     /// tenants.
-    async fn prepare(&self, leases: impl Iterator<Item = &Lease>) -> Result<Arc<Prepared>, PlanError> {
+    pub(crate) async fn prepare(
+        &self,
+        leases: impl Iterator<Item = &Lease>,
+    ) -> Result<Arc<Prepared>, PlanError> {
         let (first, others): (Vec<&Lease>, Vec<&Lease>) = leases.partition(|lease| lease.token == FIRST);
         let again: HashSet<NotificationId> = others.iter().map(|lease| lease.notification).collect();
         let fresh = &self.handover.fresh;
@@ -292,7 +295,7 @@ impl Planner {
 
     /// Writes jobs that fit into one transaction together, or one that may need several. What it has written when one
     /// of them fails is found by whoever resumes.
-    async fn write(&self, jobs: Vec<PlanJob>) -> Result<(), StoreError> {
+    pub(crate) async fn write(&self, jobs: Vec<PlanJob>) -> Result<(), StoreError> {
         let [_] = jobs.as_slice() else {
             self.write_together(&jobs).await?;
             return Ok(());
@@ -395,7 +398,7 @@ impl Planner {
 }
 
 /// Notifications and users as they were read.
-struct Prepared {
+pub(crate) struct Prepared {
     notifications: HashMap<(TenantId, NotificationId), Notified>,
     /// Whether some are there that were not read.
     more: bool,
@@ -417,7 +420,7 @@ impl Prepared {
     }
 
     /// As [`Self::job`]. Where a template renders, on a thread of its own: nobody who answers requests waits for it.
-    async fn worked_out(
+    pub(crate) async fn worked_out(
         self: &Arc<Self>,
         lease: &Lease,
         live_only: &LiveOnly,

@@ -26,6 +26,7 @@ mod report;
 mod sink;
 mod sockets;
 mod startup;
+mod ticks;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -85,6 +86,7 @@ fn main() -> Result<()> {
             figures.scenario("fan-out to 1,000 sockets", fanout::measure)?;
             figures.scenario("webhook deliveries", webhooks::measure)?;
             figures.scenario("email deliveries", emails::measure)?;
+            figures.scenario("ticks of the ladder", ticks::measure)?;
             figures.scenario("neighbours of a bad host", neighbours::measure)?;
             println!("{}", figures.table());
             if only.is_empty() {

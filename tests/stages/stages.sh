@@ -112,6 +112,17 @@ stage_unit() {
   return $status
 }
 
+# What `unit` plays too, with as many seeds as CARILLON_SIM_SEEDS says.
+stage_simulation() {
+  local kind folder executable
+  on_postgres
+  while IFS=$'\t' read -r kind folder executable; do
+    case $kind:$(basename "$folder") in
+      unit:dispatcher) (cd "$folder" && "$executable" simulation:: --nocapture --test-threads=1) ;;
+    esac
+  done <"$OUTPUT/executables"
+}
+
 # Runs in a subshell of its own (tests/run.sh), so its servers are stopped however it ends.
 stage_mail() {
   local folder

@@ -1,4 +1,4 @@
-use std::str::FromStr as _;
+use std::{path::Path, str::FromStr as _};
 
 use carillon_sql::{Database, Postgres, PostgresOptions, Sqlite, SqliteOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
@@ -25,7 +25,21 @@ impl From<Database> for TestDatabase {
 impl TestDatabase {
     /// A SQLite file.
     pub async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::in_folder(tempfile::tempdir().expect("a temporary folder")).await
+    }
+
+    /// A SQLite file in memory, where the system has a folder for it: for those who commit very often.
+    pub async fn sqlite_in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
+        };
+        Self::in_folder(folder.expect("a temporary folder")).await
+    }
+
+    async fn in_folder(folder: tempfile::TempDir) -> Self {
         let options = SqliteOptions {
             path: folder.path().join("test.sqlite"),
             readers: 4,

@@ -27,7 +27,7 @@ use super::{
     config::DeliveryConfig,
     full::FullLanes,
     one_by_one::{lane_by_lane, one_by_one},
-    schedule::{Due, Parked, Pick, Schedule},
+    schedule::{Due, Parked, Pick, Round, Schedule},
     settlement::{Said, after_ends, ours_to_retry, settlement},
 };
 use crate::{
@@ -373,11 +373,11 @@ impl<'a> Engine<'a> {
                 .full
                 .take(|channel, lane| schedule.has_room(channel, lane, now), 64);
             let found: HashSet<Due> = lanes.into_iter().map(|lane| due_of(&lane.key)).collect();
-            let dues = waiting.into_iter().chain(found.iter().cloned());
-            (
-                schedule.round(now, dues, |channel| deliverer.patience(channel)),
-                found,
-            )
+            let dues = waiting.iter().cloned().chain(found.iter().cloned());
+            let round = schedule.round(now, dues, |channel| deliverer.patience(channel));
+            // They are parked: who has no turn now would have none before his parking ends.
+            self.full.give_back(without_turn(waiting, &round));
+            (round, found)
         };
         let mut parks = Vec::new();
         for park in round.parks {
@@ -519,7 +519,7 @@ impl<'a> Engine<'a> {
 }
 
 /// What a recipient said to a delivery, as he would have said it in his inbox.
-fn answer(delivery: &LeasedDelivery, answer: Option<&Answer>) -> Option<MailboxCommand> {
+pub(crate) fn answer(delivery: &LeasedDelivery, answer: Option<&Answer>) -> Option<MailboxCommand> {
     let (answer, user) = (answer?, delivery.user?);
     let Brings::Notification(notification) = delivery.brings else {
         return None;
@@ -540,6 +540,13 @@ fn answer(delivery: &LeasedDelivery, answer: Option<&Answer>) -> Option<MailboxC
         answering: vec![delivery.id],
         operations: vec![Operation::Entry(Which::Notification(notification), action)],
     })
+}
+
+/// Who was dealt nothing in a round, and not put off by it.
+fn without_turn(waiting: Vec<Due>, round: &Round) -> Vec<Due> {
+    let dealt = round.picks.iter().map(|pick| &pick.due);
+    let seen: HashSet<&Due> = dealt.chain(round.parks.iter().map(|park| &park.due)).collect();
+    waiting.into_iter().filter(|due| !seen.contains(due)).collect()
 }
 
 pub(crate) fn due_of(key: &LaneKey) -> Due {

@@ -29,6 +29,18 @@ impl FullLanes {
         }
     }
 
+    /// Takes back what was taken and got no slot: its turn comes before theirs who wait for less long.
+    pub(super) fn give_back(&mut self, dues: Vec<Due>) {
+        for due in dues.into_iter().rev() {
+            if self.known.insert(due.clone()) {
+                self.queues
+                    .entry((due.channel.clone(), Arc::clone(&due.lane)))
+                    .or_default()
+                    .push_front(due);
+            }
+        }
+    }
+
     /// Some of each lane that has room, those first that wait the longest.
     pub(super) fn take(&mut self, has_room: impl Fn(&ChannelKind, &Lane) -> bool, most: usize) -> Vec<Due> {
         let mut taken = Vec::new();

@@ -38,6 +38,20 @@ pub(crate) struct Ladder {
     pub(crate) config: LadderConfig,
 }
 
+/// Leased recipients with everything that decides about them.
+pub(crate) struct Looked {
+    leases: Vec<ClimbLease>,
+    jobs: Vec<PlanJob>,
+}
+
+#[cfg(test)]
+impl Looked {
+    /// Under which leases.
+    pub(crate) fn leases(&self) -> &[ClimbLease] {
+        &self.leases
+    }
+}
+
 impl Ladder {
     /// Climbs until `stop`.
     pub(crate) async fn run(&self, stop: CancellationToken) {
@@ -112,14 +126,28 @@ impl Ladder {
     }
 
     async fn together(&self, leases: &[ClimbLease]) -> Result<(), PlanError> {
+        match self.look(leases).await? {
+            Some(looked) => self.commit(looked).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads what decides about leased recipients; none where there is nobody left to decide about.
+    pub(crate) async fn look(&self, leases: &[ClimbLease]) -> Result<Option<Looked>, PlanError> {
         let LoadedClimbs { climbing, gone } = self.store.load_climbs(leases).await?;
         if !gone.is_empty() {
             self.store.drop_climbs(&gone).await?;
         }
         if climbing.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let (leases, jobs) = self.jobs(climbing).await?;
+        Ok(Some(Looked { leases, jobs }))
+    }
+
+    /// Moves recipients on whose leases still hold.
+    pub(crate) async fn commit(&self, looked: Looked) -> Result<(), PlanError> {
+        let Looked { leases, jobs } = looked;
         let turn = self.announcer.turn().await;
         let committed = self.store.climb(self.clock.now(), &leases, &jobs).await?;
         turn.announce(committed.envelopes).await;

@@ -3,6 +3,7 @@
 mod analytics;
 mod broadcasts;
 mod categories;
+mod fairness;
 mod inbox;
 mod ladder;
 pub(crate) mod node;
@@ -17,6 +18,7 @@ mod rendering;
 mod rules;
 mod schedules;
 mod sending;
+mod simulation;
 mod sources;
 mod templates;
 mod topics;

@@ -23,6 +23,7 @@ fn at(seconds: u64) -> Timestamp {
 
 fn notification() -> NotificationRow {
     NotificationRow {
+        digest: None,
         tenant: TenantId::default(),
         id: NotificationId::at(at(0)),
         state: NotificationState::Planned,
@@ -78,6 +79,7 @@ fn shown(state: RecipientState) -> RecipientDetail {
 
 fn delivery(step: u32, channel: &str, address: &str, state: &str) -> DeliveryDetail {
     DeliveryDetail {
+        digest: None,
         id: DeliveryId::at(at(1)),
         step,
         channel: channel.to_owned(),
