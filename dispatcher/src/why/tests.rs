@@ -40,7 +40,6 @@ fn notification() -> NotificationRow {
         send_at: at(0),
         expires_at: at(3_600),
         topics: None,
-        digest: None,
     }
 }
 
@@ -92,7 +91,6 @@ fn delivery(step: u32, channel: &str, address: &str, state: &str) -> DeliveryDet
         next_at: None,
         attempts: Vec::new(),
         receipts: Vec::new(),
-        digest: None,
     }
 }
 
