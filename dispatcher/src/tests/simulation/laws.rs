@@ -51,6 +51,10 @@ pub(super) fn changed(world: &mut World<'_>, after: &Picture, cause: &Cause) -> 
 
 /// Notes whose step failed for good: of what it sent nothing arrived, and nothing will.
 fn failures(world: &mut World<'_>, after: &Picture) {
+    let planned = after.notes.iter().filter(|(_, row)| row.state == "planned");
+    for (id, _) in planned {
+        world.planned.entry(*id).or_insert(world.now);
+    }
     let mut failed = HashMap::new();
     for (key, is) in &after.recipients {
         let Some(step) = is.step.filter(|_| is.state == "open") else {
@@ -284,10 +288,10 @@ fn step_of(picture: &Picture, key: Key, step: i64) -> Option<&Step> {
 /// What somebody was told, or can rely on.
 fn promises(world: &World<'_>, before: &Picture, after: &Picture, cause: &Cause) -> Lawful {
     match cause {
-        Cause::Answer(Some(key)) if before.state(key) == Some("open") => {
-            if after.state(key) != Some("acknowledged") {
-                return Err(format!("{} was answered and is not", world.called(key)));
-            }
+        Cause::Answer(Some(key))
+            if before.state(key) == Some("open") && after.state(key) != Some("acknowledged") =>
+        {
+            return Err(format!("{} was answered and is not", world.called(key)));
         }
         Cause::Cancel(Some(note)) => {
             let mut of = after.recipients.iter();
@@ -376,7 +380,10 @@ pub(super) fn punctual(world: &World<'_>) -> Lawful {
             .recipients
             .iter()
             .filter(|((of, _), is)| of == id && is.state == "open");
-        if row.state == "planned"
+        // It may be planned after its time.
+        let known = world.planned.get(id).is_some_and(|at| world.now > at + SECOND);
+        if known
+            && row.state == "planned"
             && !row.closed
             && row.expires_at + LATE < wall
             && let Some((key, _)) = open.next()

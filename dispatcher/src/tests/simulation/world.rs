@@ -109,6 +109,8 @@ pub(super) struct World<'a> {
     pub(super) before: Picture,
     /// By whom a climb was leased last, in which life and when.
     pub(super) climbers: HashMap<Key, (usize, u32, u64)>,
+    /// When they were planned to the last recipient.
+    pub(super) planned: HashMap<NotificationId, u64>,
     /// Since when nothing of a recipient's step can arrive any more.
     pub(super) failed: HashMap<Key, u64>,
     /// When a climb was taken over from somebody who died over it, or stood still.
@@ -141,6 +143,7 @@ pub(super) async fn play(stage: &Stage, seed: u64, serial: bool) -> Result<(Figu
         sent: HashSet::new(),
         before: Picture::default(),
         climbers: HashMap::new(),
+        planned: HashMap::new(),
         failed: HashMap::new(),
         lost: HashMap::new(),
         attempts: HashMap::new(),
@@ -350,7 +353,10 @@ impl World<'_> {
         let leased = self.before.climbs.get(key);
         let ends = leased.is_some_and(|(due, _)| due + SECOND as i64 >= self.wall(0));
         // As long as the configuration says that a lease lasts.
-        let lease = self.climbers.get(key).map(|(_, _, at)| at + 31 * SECOND);
+        let lease = self
+            .climbers
+            .get(key)
+            .map(|(_, _, at)| at + 31 * SECOND + self.script.skew[1]);
         ends && lease.is_some_and(|until| until >= self.now) && self.climber_is_gone(key)
     }
 
