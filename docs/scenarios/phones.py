@@ -23,14 +23,18 @@ def call(path, body):
         return json.load(answer)
 
 
+def phone_of(address):
+    return address.removesuffix("-phone") + "'s phone"
+
+
 def show(seconds):
     shown = json.load(open(SHOWN)) if os.path.exists(SHOWN) else {}
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        work = call("pull", {"limit": 100, "wait": max(1, min(int(left), 5))})["work"]
+        work = call("pull", {"limit": 100, "wait": max(1, min(int(left), 5))})["data"]
         outcomes = []
         for one in work:
-            operation, phone = one["operation"], one["address"]
+            operation, phone = one["operation"], phone_of(one["address"])
             if operation == "recall":
                 print(f"{phone} takes it back", flush=True)
             else:

@@ -115,7 +115,7 @@ async fn a_tenant_says_its_digests_in_its_own_words() {
         "default_locale": "en",
         "locales": {"en": {
             "in_app": {"title": "{{ count }} likes"},
-            "email": {"subject": "{{ count }} likes", "text": "{% for m in members %}{{ m.title }};{% endfor %}"},
+            "subject": "{{ count }} likes", "text": "{% for m in members %}{{ m.title }};{% endfor %}",
         }},
     });
     api.put("/v1/templates/carillon.digest", &template)

@@ -30,7 +30,7 @@ async fn why_is_told_by_the_api_and_by_the_command_line() {
     let api = server.api().await;
     let user = user_name("ada");
     let ada = api.user(&user).await;
-    let plan = json!({"steps": [{"channels": ["in_app"], "deadline": 30}, {"channels": ["email"], "when": ["unseen"]}]});
+    let plan = json!({"steps": [{"channels": ["in_app"], "deadline": 30}, {"channels": ["webhook"], "when": ["unseen"]}]});
     let id = api
         .notify(json!({"targets": [{"user": user}], "plan": plan, "content": {"title": "Build failed"}}))
         .await;
@@ -43,7 +43,7 @@ async fn why_is_told_by_the_api_and_by_the_command_line() {
         words[..2],
         [
             "Accepted.",
-            "Planned in 2 steps: 1. the inbox for 30 s; 2. email, if unseen."
+            "Planned in 2 steps: 1. the inbox for 30 s; 2. webhook, if unseen."
         ]
     );
     for text in [

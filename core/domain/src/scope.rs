@@ -208,6 +208,6 @@ mod tests {
             .into_iter()
             .filter(|scope| !Scope::BACKEND.contains(scope))
             .collect();
-        assert_eq!(missing, [Scope::KeysWrite]);
+        assert_eq!(missing, [Scope::NotificationsCritical, Scope::KeysWrite]);
     }
 }

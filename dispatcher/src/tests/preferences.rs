@@ -385,7 +385,7 @@ async fn what_is_wrong_is_told_where_it_stands() {
             "/policy/digests/0/window/cron",
         ),
         (
-            digest(json!({"fixed": {"every": 1}})),
+            digest(json!({"fixed": {"every": 0}})),
             "/policy/digests/0/window/fixed/every",
         ),
         (

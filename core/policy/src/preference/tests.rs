@@ -120,7 +120,7 @@ fn a_digest_is_the_most_specific_one_that_the_category_offers() {
 fn broken_policies_are_told_where() {
     let category: CategoryPolicy = of(json!({
         "digests": [
-            {"name": "a", "window": {"fixed": {"every": 1}}},
+            {"name": "a", "window": {"fixed": {"every": 0}}},
             {"name": "a", "window": {"cron": "0 9 * * *"}},
         ],
         "digest": "weekly",
