@@ -207,9 +207,9 @@ fn after(first: Timestamp, at: Timestamp) -> String {
     let millis = at.duration_since(first).as_millis().max(0);
     match millis {
         ..1_000 => format!("+{millis} ms"),
-        ..60_000 => format!("+{}.{} s", millis / 1_000, millis % 1_000 / 100),
-        ..3_600_000 => format!("+{} min", millis / 60_000),
-        ..86_400_000 => format!("+{}.{} h", millis / 3_600_000, millis % 3_600_000 / 360_000),
+        1_000..60_000 => format!("+{}.{} s", millis / 1_000, millis % 1_000 / 100),
+        60_000..3_600_000 => format!("+{} min", millis / 60_000),
+        3_600_000..86_400_000 => format!("+{}.{} h", millis / 3_600_000, millis % 3_600_000 / 360_000),
         _ => format!("+{} d", millis / 86_400_000),
     }
 }

@@ -120,7 +120,7 @@ async fn a_tenant_says_its_digests_in_its_own_words() {
     });
     api.put("/v1/templates/carillon.digest", &template)
         .await
-        .expect(201);
+        .expect(200);
     let first = api.notify(like("Bob")).await;
     delivery_in(api, &first, "email", "digested").await;
     let mail = outside.relay.wait(&email, 1).await.remove(0);
