@@ -109,6 +109,14 @@ fn daylight_saving_moves_starts_and_ends() {
             "2026-11-01T05:45:00Z",
             Some("2026-11-01T06:30:00Z"),
         ),
+        // Ends at the very time to which the clock is set back: its last pass.
+        (
+            "America/New_York",
+            "20:00",
+            "01:00",
+            "2026-11-01T05:30:00Z",
+            Some("2026-11-01T06:00:00Z"),
+        ),
         // Half an hour.
         (
             "Australia/Lord_Howe",
@@ -201,7 +209,7 @@ const PLACES: [(&str, &str); 10] = [
 ];
 
 /// Walks minute by minute. A window has begun as soon as the wall clock has once shown its start or a later time, and has
-/// not ended while it will once more show a time before its end.
+/// not ended while the clock shows a time before its end, or will later show its end or a time before it.
 struct Walk {
     from: i64,
     latest_so_far: Vec<civil::DateTime>,
@@ -253,9 +261,17 @@ impl Walk {
                 };
                 window.days.contains(&Weekday::of(date))
                     && self.latest_so_far[minute] >= date.to_datetime(window.start.0)
-                    && self.earliest_to_come[minute] < ends_on.to_datetime(window.end.0)
+                    && self.is_before(minute, ends_on.to_datetime(window.end.0))
             })
         })
+    }
+
+    fn is_before(&self, minute: usize, end: civil::DateTime) -> bool {
+        let comes_again = self
+            .earliest_to_come
+            .get(minute + 1)
+            .is_some_and(|earliest| *earliest <= end);
+        comes_again || self.earliest_to_come[minute] < end
     }
 
     fn at(&self, minute: usize) -> Timestamp {
