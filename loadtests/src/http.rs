@@ -31,8 +31,12 @@ impl Client {
 
     /// A whole POST request, to be sent again and again.
     pub(crate) fn prepare(&self, path: &str, body: &str) -> Vec<u8> {
+        self.request("POST", path, body)
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
         format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nAuthorization: Bearer {}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nAuthorization: Bearer {}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             self.port,
             self.key,
@@ -60,10 +64,19 @@ impl Client {
 
     /// POSTs and expects success.
     pub(crate) fn post(&mut self, path: &str, body: &str) -> Result<Value> {
-        let request = self.prepare(path, body);
+        self.expect("POST", path, body)
+    }
+
+    /// PUTs and expects success.
+    pub(crate) fn put(&mut self, path: &str, body: &str) -> Result<Value> {
+        self.expect("PUT", path, body)
+    }
+
+    fn expect(&mut self, method: &str, path: &str, body: &str) -> Result<Value> {
+        let request = self.request(method, path, body);
         let (status, body) = self.exchange(&request)?;
         if !(200..300).contains(&status) {
-            bail!("POST {path}: {status} {}", String::from_utf8_lossy(&body));
+            bail!("{method} {path}: {status} {}", String::from_utf8_lossy(&body));
         }
         Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
     }

@@ -9,6 +9,7 @@
 
 mod accept;
 mod bare;
+mod broadcast;
 mod connect;
 mod costs;
 mod deliveries;
@@ -22,6 +23,7 @@ mod memory;
 mod neighbours;
 mod process;
 mod receiver;
+mod replay;
 mod report;
 mod sink;
 mod sockets;
@@ -86,6 +88,7 @@ fn main() -> Result<()> {
             figures.scenario("fan-out to 1,000 sockets", fanout::measure)?;
             figures.scenario("webhook deliveries", webhooks::measure)?;
             figures.scenario("email deliveries", emails::measure)?;
+            figures.scenario("broadcast to 100,000", broadcast::measure)?;
             figures.scenario("ticks of the ladder", ticks::measure)?;
             figures.scenario("neighbours of a bad host", neighbours::measure)?;
             println!("{}", figures.table());

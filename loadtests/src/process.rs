@@ -76,7 +76,7 @@ fn cpu_of(process: &str) -> Result<Duration> {
 }
 
 /// Runs a command of the command line on a data folder that no server has open; answers what it printed.
-fn prepare(program: &Path, data: &Path, command: &[&str]) -> Result<String> {
+pub(crate) fn prepare(program: &Path, data: &Path, command: &[&str]) -> Result<String> {
     let output = Command::new(program)
         .args(command)
         .arg("--data")

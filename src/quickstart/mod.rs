@@ -44,6 +44,7 @@ const ASSETS: &[Asset] = &[
     asset!("/dev/bell_tone.js", JS, "bell_tone.js"),
     asset!("/dev/browser_stream.js", JS, "browser_stream.js"),
     asset!("/dev/channels.js", JS, "channels.js"),
+    asset!("/dev/dry_run.js", JS, "dry_run.js"),
     asset!("/dev/event_log.js", JS, "event_log.js"),
     asset!("/dev/inbox.js", JS, "inbox.js"),
     asset!("/dev/outside.js", JS, "outside.js"),

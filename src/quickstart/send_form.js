@@ -1,6 +1,7 @@
 // The form, and the same request for curl.
 
 import { ChannelPicker } from "./channels.js";
+import { DryRun } from "./dry_run.js";
 
 /** Pointers of the API's problems, and the fields they mean. */
 const FIELDS = {
@@ -19,17 +20,20 @@ export class SendForm {
   #user = "";
   #key = "";
   #events;
-  #channels = new ChannelPicker(() => this.#drawCurl());
+  #dryRun;
+  #channels = new ChannelPicker(() => this.#changed());
 
   /** `events`: `sending()`, `sent(id, title, startedAt)`, `log(direction, text)`. */
   constructor(session, events) {
     this.#session = session;
     this.#events = events;
+    this.#dryRun = new DryRun(session);
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
     });
-    this.#form.addEventListener("input", () => this.#drawCurl());
+    this.#form.addEventListener("input", () => this.#changed());
+    document.getElementById("send-dry-run").addEventListener("click", (event) => this.#foresee(event.currentTarget));
     document.getElementById("copy-curl").addEventListener("click", (event) => this.#copy(event.currentTarget));
   }
 
@@ -51,6 +55,7 @@ export class SendForm {
     if (button.getAttribute("aria-busy") === "true") return;
     this.#complain();
     button.setAttribute("aria-busy", "true");
+    this.#dryRun.clear();
     const body = this.#request(true);
     const started = performance.now();
     try {
@@ -65,6 +70,24 @@ export class SendForm {
     } finally {
       button.removeAttribute("aria-busy");
     }
+  }
+
+  async #foresee(button) {
+    this.#complain();
+    button.setAttribute("aria-busy", "true");
+    try {
+      await this.#dryRun.show(this.#request(true));
+    } catch (error) {
+      this.#dryRun.clear();
+      this.#complain(error);
+    } finally {
+      button.removeAttribute("aria-busy");
+    }
+  }
+
+  #changed() {
+    this.#dryRun.clear();
+    this.#drawCurl();
   }
 
   #request(now) {

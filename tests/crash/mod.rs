@@ -3,10 +3,11 @@
 //! Senders post notifications, single and in batches, each with an idempotency key that is used again until the answer
 //! is known. Readers follow each mailbox over SSE and over WebSocket and come back by position. The server is killed
 //! and started again. At the end, when nothing is under way any more, the checker compares what was accepted with what
-//! was shown. A run counts only because the same run catches bugs that are planted on purpose.
+//! was shown. A broadcast to 100,000 is killed and withdrawn in its middle. A run counts only because the same run catches bugs that are planted on purpose.
 //!
 //! `CARILLON_CRASH_CYCLES`, `CARILLON_CRASH_ACCEPTED` and `CARILLON_CRASH_SEED` change the counts and repeat a run.
 
+mod broadcast;
 mod checker;
 mod journal;
 mod ledger;

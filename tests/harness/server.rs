@@ -260,6 +260,11 @@ impl Server {
         self.store.violations(SystemClock.now().as_micros()).await
     }
 
+    /// What a query on the dispatcher's rows answers: one text per row.
+    pub(crate) async fn texts(&self, query: String) -> Vec<String> {
+        self.store.texts(query).await
+    }
+
     /// Breaks the store, so that a test sees that it would be found.
     pub(crate) async fn spoil(&mut self, statement: &'static str) {
         self.is_spoiled = true;

@@ -179,6 +179,36 @@ for (const scheme of ["light", "dark"]) {
   });
 }
 
+for (const scheme of ["light", "dark"]) {
+  test(`the page says what would happen, step by step, and sends nothing (${scheme})`, async () => {
+    const page = await open(scheme, { width: 1280, height: 1000 });
+    await choose(page, "Webhook");
+    await page.getByTestId("send-title").fill("Only asked");
+    await page.getByTestId("send-dry-run").click();
+    const shown = page.getByTestId("dry-run");
+    await shown.filter({ hasText: "Nothing was sent." }).waitFor();
+    const inbox = shown.locator('[data-testid="dry-step"][data-state="starts"]').filter({ hasText: "inbox" });
+    await inbox.first().waitFor();
+    await shown.getByTestId("dry-step").filter({ hasText: "webhook" }).first().waitFor();
+    const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(excess <= 0, `${excess} pixels too wide`);
+    await page.getByTestId("send-form").screenshot({ path: join(output, `dry-run-${scheme}-panel.png`) });
+    await page.screenshot({ path: join(output, `dry-run-${scheme}.png`), fullPage: true });
+    // Another title, another question.
+    await page.getByTestId("send-title").fill("Sent after all");
+    await shown.waitFor({ state: "hidden" });
+    await send(page, "Sent after all", "and only this");
+    await both(page, "Sent after all");
+    assert.equal(await entries(page, "ws").filter({ hasText: "Only asked" }).count(), 0);
+    await page.getByTestId("send-title").fill("");
+    await page.getByTestId("send-dry-run").click();
+    await page.getByTestId("send-fault").waitFor({ state: "visible" });
+    assert.ok(await shown.isHidden(), "a fault shows no plan");
+    assert.deepEqual(page.problems.filter((problem) => !problem.includes("422")), []);
+    await page.context().close();
+  });
+}
+
 test("a channel's fault is shown at its field", async () => {
   const page = await open("light");
   await choose(page, "Webhook");

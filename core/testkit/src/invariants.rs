@@ -143,6 +143,15 @@ impl StoreChecker {
         found
     }
 
+    /// What a query answers: one text per row.
+    ///
+    /// # Panics
+    /// When the store does not answer.
+    pub async fn texts(&self, query: String) -> Vec<String> {
+        let mut store = self.place.open().await.expect("a store");
+        store.all(query).await
+    }
+
     /// Breaks something, so that a test sees that it would be found.
     ///
     /// # Panics
