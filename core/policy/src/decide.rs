@@ -324,3 +324,6 @@ impl Facts<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod documented;
