@@ -1,17 +1,16 @@
 //! Durable accepts per second, one by one over many connections and in batches of 100.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use sqlx::{
-    Connection as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
-use uuid::Uuid;
 
 use crate::{
     http::Client,
     process::Server,
+    replay::Replay,
     report::{Figure, median, spread},
 };
 
@@ -19,22 +18,34 @@ const CONNECTIONS: usize = 32;
 const SINGLES: usize = 4_000;
 const BATCHES: usize = 100;
 const BATCH: usize = 100;
-const ITEM: &str = r#"{"targets":[{"user":"ada"}],"content":{"title":"Build failed","body":"main is red since a minute ago"}}"#;
+const LIMIT: Duration = Duration::from_secs(60);
+/// What there is in a request.
+const ITEM: &str = r#""targets":[{"user":"ada"}],"content":{"title":"Build failed","body":"main is red since a minute ago"}"#;
 
 pub(crate) fn measure(program: &Path, rounds: usize) -> Result<Vec<Figure>> {
-    let (mut singles, mut batches) = (Pairs::default(), Pairs::default());
+    let (mut singles, mut batches, mut planned) = (Pairs::default(), Pairs::default(), Pairs::default());
     for _ in 0..rounds {
-        singles.floor.push(floor(SINGLES / 4, 1)?);
-        singles
-            .carillon
-            .push(carillon(program, CONNECTIONS, SINGLES / CONNECTIONS, 1)?);
-        batches.floor.push(floor(BATCHES, BATCH)?);
-        batches.carillon.push(carillon(program, 2, BATCHES / 2, BATCH)?);
+        singles.add(program, CONNECTIONS, SINGLES / CONNECTIONS, 1, Planning::Later)?;
+        batches.add(program, 2, BATCHES / 2, BATCH, Planning::Later)?;
+        planned.add(program, 2, BATCHES / 2, BATCH, Planning::Included)?;
     }
     Ok(vec![
         singles.figure("durable accepts, single, 32 connections", "one commit each"),
         batches.figure("durable accepts, batches of 100", "one commit per 100"),
+        planned.figure(
+            "accepted in batches of 100 and planned, into one inbox",
+            "the rows of both, two commits per 100",
+        ),
     ])
+}
+
+/// Whether what is accepted is planned within the measured time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Planning {
+    /// It is due in an hour.
+    Later,
+    /// Until the last one is planned.
+    Included,
 }
 
 #[derive(Default)]
@@ -44,6 +55,26 @@ struct Pairs {
 }
 
 impl Pairs {
+    fn add(
+        &mut self,
+        program: &Path,
+        connections: usize,
+        requests: usize,
+        size: usize,
+        planning: Planning,
+    ) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let store = folder.path().join("data/dispatcher.sqlite");
+        let server = Server::carillon_in(program, &[], folder)?;
+        self.carillon
+            .push(carillon(&server, connections, requests, size, planning)?);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        self.floor.push(runtime.block_on(floor(&store, size, planning))?);
+        Ok(())
+    }
+
     fn figure(self, name: &'static str, floor: &str) -> Figure {
         let ratios = self
             .carillon
@@ -54,22 +85,38 @@ impl Pairs {
         Figure {
             name,
             carillon: format!("{:.0}/s", median(self.carillon)),
-            floor: format!("{:.0}/s, bare SQLite, {floor}", median(self.floor)),
+            floor: format!(
+                "{:.0}/s, bare SQLite, the same rows and indexes, {floor}",
+                median(self.floor)
+            ),
             ratio: spread(ratios),
         }
     }
 }
 
-/// Accepted notifications per second, while planning and everything else goes on as usual.
-fn carillon(program: &Path, connections: usize, requests: usize, size: usize) -> Result<f64> {
-    let server = Server::carillon(program)?;
+/// Accepted notifications per second.
+fn carillon(
+    server: &Server,
+    connections: usize,
+    requests: usize,
+    size: usize,
+    planning: Planning,
+) -> Result<f64> {
+    let item = match planning {
+        Planning::Included => format!("{{{ITEM}}}"),
+        Planning::Later => {
+            let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+            format!(r#"{{{ITEM},"send_at":"{later}"}}"#)
+        }
+    };
     let (path, body) = match size {
-        1 => ("/v1/notifications", ITEM.to_owned()),
+        1 => ("/v1/notifications", item),
         _ => (
             "/v1/notifications/batch",
-            format!(r#"{{"notifications":[{}]}}"#, vec![ITEM; size].join(",")),
+            format!(r#"{{"notifications":[{}]}}"#, vec![item; size].join(",")),
         ),
     };
+    let count = connections * requests * size;
     let begin = Instant::now();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..connections)
@@ -93,49 +140,60 @@ fn carillon(program: &Path, connections: usize, requests: usize, size: usize) ->
             .into_iter()
             .try_for_each(|worker| worker.join().ok().context("a client thread panicked")?)
     })?;
-    Ok((connections * requests * size) as f64 / begin.elapsed().as_secs_f64())
+    while planning == Planning::Included
+        && (server.counter("carillon_dispatcher_planned_total", &[])? as usize) < count
+    {
+        ensure!(begin.elapsed() < LIMIT, "they are not planned within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(count as f64 / begin.elapsed().as_secs_f64())
 }
 
-/// Rows like the accept path's (one notification, one outbox row), set-based, with nothing around them.
-fn floor(commits: usize, size: usize) -> Result<f64> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(async {
-        let folder = tempfile::tempdir()?;
-        let options = SqliteConnectOptions::new()
-            .filename(folder.path().join("floor.sqlite"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
-        let mut database = SqliteConnection::connect_with(&options).await?;
-        for statement in [
-            "CREATE TABLE notifications (tenant TEXT NOT NULL, id TEXT NOT NULL, state TEXT NOT NULL, content TEXT NOT NULL, \
-             targets TEXT NOT NULL, created_at INTEGER NOT NULL, PRIMARY KEY (tenant, id)) WITHOUT ROWID",
-            "CREATE TABLE outbox (tenant TEXT NOT NULL, id TEXT NOT NULL, available_at INTEGER NOT NULL, PRIMARY KEY (tenant, id)) \
-             WITHOUT ROWID",
-            "CREATE INDEX outbox_due ON outbox (available_at)",
-        ] {
-            sqlx::query(statement).execute(&mut database).await?;
+/// What accepting writes of some notifications.
+const ACCEPTED: &[&str] = &[
+    "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, created_at, \
+     send_at, expires_at, channels, template, template_version, data, plan, critical) \
+     SELECT tenant, id, 'accepted', category, priority, collapse_key, content, targets, created_at, send_at, expires_at, \
+     channels, template, template_version, data, NULL, critical \
+     FROM source.notifications WHERE tenant = 'default' AND id BETWEEN $1 AND $2",
+    "INSERT INTO outbox (tenant, notification, due_at, lease) SELECT tenant, id, send_at, 0 \
+     FROM source.notifications WHERE tenant = 'default' AND id BETWEEN $1 AND $2",
+];
+
+/// What planning them writes.
+const PLANNED: &[&str] = &[
+    "INSERT INTO recipients SELECT * FROM source.recipients WHERE tenant = 'default' AND notification BETWEEN $1 AND $2",
+    "INSERT OR REPLACE INTO mailboxes SELECT * FROM source.mailboxes WHERE tenant = 'default' AND $1 <= $2",
+    "INSERT INTO mailbox_log SELECT l.* FROM source.recipients r \
+     CROSS JOIN source.mailbox_log l ON l.tenant = r.tenant AND l.user_id = r.user_id AND l.seq = r.seq \
+     WHERE r.tenant = 'default' AND r.notification BETWEEN $1 AND $2",
+    "INSERT INTO entries SELECT e.* FROM source.recipients r \
+     CROSS JOIN source.entries e ON e.tenant = r.tenant AND e.user_id = r.user_id AND e.id = r.entry \
+     WHERE r.tenant = 'default' AND r.notification BETWEEN $1 AND $2",
+    "INSERT INTO deliveries SELECT * FROM source.deliveries WHERE tenant = 'default' AND notification BETWEEN $1 AND $2",
+    "INSERT INTO climbs SELECT * FROM source.climbs WHERE tenant = 'default' AND notification BETWEEN $1 AND $2",
+    "UPDATE notifications SET state = 'planned', ended_at = created_at, plan = (SELECT s.plan FROM source.notifications s \
+     WHERE s.tenant = notifications.tenant AND s.id = notifications.id) WHERE tenant = 'default' AND id BETWEEN $1 AND $2",
+    "DELETE FROM outbox WHERE tenant = 'default' AND notification BETWEEN $1 AND $2",
+];
+
+/// The same rows, by the bare loop.
+async fn floor(store: &Path, size: usize, planning: Planning) -> Result<f64> {
+    let mut floor = Replay::of(store).await?;
+    let ids = floor
+        .texts(
+            "SELECT id FROM source.notifications WHERE tenant = $1 ORDER BY id",
+            "default",
+        )
+        .await?;
+    let mut took = Duration::ZERO;
+    for ids in ids.chunks(size) {
+        if let ([first, ..], [.., last]) = (ids, ids) {
+            took += floor.commit(ACCEPTED, &[first, last]).await?;
+            if planning == Planning::Included {
+                took += floor.commit(PLANNED, &[first, last]).await?;
+            }
         }
-        let begin = Instant::now();
-        for at in 0..commits {
-            let rows: Vec<_> = (0..size)
-                .map(|_| serde_json::json!([Uuid::new_v4().to_string(), ITEM, at]))
-                .collect();
-            let rows = serde_json::Value::from(rows).to_string();
-            let mut transaction = database.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query(
-                "INSERT INTO notifications SELECT 'default', value ->> 0, 'accepted', value ->> 1, '[{\"user\":\"ada\"}]', value ->> 2 \
-                 FROM json_each($1)",
-            )
-            .bind(&rows)
-            .execute(&mut *transaction)
-            .await?;
-            sqlx::query("INSERT INTO outbox SELECT 'default', value ->> 0, value ->> 2 FROM json_each($1)")
-                .bind(&rows)
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-        }
-        Ok((commits * size) as f64 / begin.elapsed().as_secs_f64())
-    })
+    }
+    Ok(ids.len() as f64 / took.as_secs_f64())
 }

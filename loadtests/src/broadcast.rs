@@ -205,7 +205,7 @@ async fn copy(floor: &mut Replay, id: &str) -> Result<Duration> {
     ensure!(users.len() == USERS, "{} recipients of {USERS}", users.len());
     let mut took = Duration::ZERO;
     for page in users.chunks(PAGE) {
-        if let [first, .., last] = page {
+        if let ([first, ..], [.., last]) = (page, page) {
             took += floor.commit(ROWS, &[id, first, last]).await?;
         }
     }

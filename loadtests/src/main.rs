@@ -29,6 +29,7 @@ mod sink;
 mod sockets;
 mod startup;
 mod ticks;
+mod turns;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -90,6 +91,7 @@ fn main() -> Result<()> {
             figures.scenario("email deliveries", emails::measure)?;
             figures.scenario("broadcast to 100,000", broadcast::measure)?;
             figures.scenario("ticks of the ladder", ticks::measure)?;
+            figures.scenario("turns of tenants", turns::measure)?;
             figures.scenario("neighbours of a bad host", neighbours::measure)?;
             println!("{}", figures.table());
             if only.is_empty() {

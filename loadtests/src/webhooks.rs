@@ -51,10 +51,14 @@ pub(crate) fn may_call(ports: &[u16]) -> Vec<(&'static str, String)> {
 pub(crate) fn users(server: &Server, ports: &[u16]) -> Result<()> {
     let mut client = Client::connect(server.port, &server.key)?;
     for (number, port) in ports.iter().enumerate() {
-        let body = format!(r#"{{"url":"http://127.0.0.1:{port}/hook","user":"user{number}"}}"#);
-        client.post("/v1/webhooks/endpoints", &body)?;
+        client.post("/v1/webhooks/endpoints", &endpoint(*port, number))?;
     }
     Ok(())
+}
+
+/// An endpoint as the address of a user.
+pub(crate) fn endpoint(port: u16, user: usize) -> String {
+    format!(r#"{{"url":"http://127.0.0.1:{port}/hook","user":"user{user}"}}"#)
 }
 
 fn measure_over(program: &Path, hosts: usize, costs: &mut Costs) -> Result<()> {

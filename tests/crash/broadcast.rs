@@ -8,15 +8,18 @@ use std::{
 use carillon_domain::{Clock as _, SystemClock};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::seed;
 use crate::harness::{Api, Hooks, Relay, Server, Store, report};
 
 const USERS: usize = 100_000;
 /// Every so many users have a webhook too.
-const OUTSIDE: usize = 50;
+const OUTSIDE: usize = 200;
 /// Users of one request.
 const BULK: usize = 1_000;
+/// Requests under way at the same time while they sign up.
+const CONNECTIONS: usize = 4;
 const KILLS: usize = 4;
 const TOPIC: &str = "everybody";
 const LIMIT: Duration = Duration::from_secs(180);
@@ -37,6 +40,27 @@ fn path(number: usize) -> String {
     format!("/reader/{number}")
 }
 
+/// Subscribes everybody, some requests of many.
+async fn subscribe(api: Api, part: usize) {
+    let path = format!("/v1/topics/{TOPIC}/subscriptions");
+    for first in (part * BULK..USERS).step_by(CONNECTIONS * BULK) {
+        let items: Vec<_> = (first..first + BULK)
+            .map(|number| json!({"subscribe": name(number)}))
+            .collect();
+        api.post(&path, &json!({"items": items})).await.expect(200);
+    }
+}
+
+/// Gives some a webhook.
+async fn register(api: Api, hooks: Hooks, part: usize) {
+    for number in (part * OUTSIDE..USERS).step_by(CONNECTIONS * OUTSIDE) {
+        let address = json!({"channel": "webhook", "address": hooks.url(&path(number))});
+        let profile = json!({"addresses": [address]});
+        let answer = api.put(&format!("/v1/users/{}", name(number)), &profile).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+    }
+}
+
 impl Audience {
     async fn gather() -> Self {
         let (hooks, relay) = (Hooks::start().await, Relay::start().await);
@@ -47,24 +71,12 @@ impl Audience {
             .serve()
             .await;
         let api = server.api().await;
-        let numbers: Vec<usize> = (0..USERS).collect();
-        for numbers in numbers.chunks(BULK) {
-            let items: Vec<_> = numbers
-                .iter()
-                .map(|number| json!({"subscribe": name(*number)}))
-                .collect();
-            api.post(
-                &format!("/v1/topics/{TOPIC}/subscriptions"),
-                &json!({"items": items}),
-            )
-            .await
-            .expect(200);
+        let mut gathering = JoinSet::new();
+        for part in 0..CONNECTIONS {
+            gathering.spawn(subscribe(api.clone(), part));
+            gathering.spawn(register(api.clone(), hooks.clone(), part));
         }
-        for number in numbers.iter().step_by(OUTSIDE) {
-            let address = json!({"channel": "webhook", "address": hooks.url(&path(*number))});
-            let profile = json!({"addresses": [address]});
-            api.put(&format!("/v1/users/{}", name(*number)), &profile).await;
-        }
+        gathering.join_all().await;
         Self {
             server,
             api,
