@@ -4,6 +4,7 @@ mod client;
 mod config;
 mod dead_letters;
 mod doctor;
+mod dry_run;
 mod exit;
 mod follow;
 mod keys;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     client::Client,
+    dry_run,
     exit::Failure,
     follow::{Delivery, Follower},
     output,
@@ -92,6 +93,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 
+    /// Show who would get it, when and over which channel, and send nothing
+    #[arg(long, conflicts_with_all = ["follow", "idempotency_key"])]
+    dry_run: bool,
+
     /// Show the attempts outside the inbox as they happen, until all have ended; 1 when one is dead
     #[arg(long)]
     follow: bool,
@@ -121,10 +126,15 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
         .map(|key| ("idempotency-key", key));
     let client = arguments.target.connect().await?;
     let headers: Vec<_> = key.into_iter().collect();
-    let accepted: Result<Value, _> = client
-        .call(Method::POST, "/v1/notifications", Some(&body), &headers)
-        .await;
+    let path = if arguments.dry_run {
+        "/v1/notifications?dry_run=true"
+    } else {
+        "/v1/notifications"
+    };
+    let accepted: Result<Value, _> = client.call(Method::POST, path, Some(&body), &headers).await;
     let told = match accepted {
+        Ok(foreseen) if arguments.dry_run && !arguments.json => dry_run::show(&foreseen),
+        Ok(foreseen) if arguments.dry_run => output::json(&foreseen),
         Ok(accepted) => tell(&arguments, &client, &accepted).await,
         Err(failure) => Err(failure),
     };
