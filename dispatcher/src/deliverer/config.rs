@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryConfig {
-    /// Attempts that one node makes at the same time in one lane.
+    /// Attempts that one node makes at the same time in one lane. A tenant has at most three quarters of them, and the last
+    /// one is for a tenant that has none there.
     pub width: usize,
     /// The same for single channels, by their names; others use `width`.
     pub channel_width: BTreeMap<String, usize>,

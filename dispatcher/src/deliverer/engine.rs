@@ -369,9 +369,7 @@ impl<'a> Engine<'a> {
         let lanes = self.due(now).await?;
         let (round, found) = {
             let mut schedule = deliverer.schedule.lock();
-            let waiting = self
-                .full
-                .take(|channel, lane| schedule.has_room(channel, lane, now), 64);
+            let waiting = self.full.take(&schedule, now, 64);
             let found: HashSet<Due> = lanes.into_iter().map(|lane| due_of(&lane.key)).collect();
             let dues = waiting.iter().cloned().chain(found.iter().cloned());
             let round = schedule.round(now, dues, |channel| deliverer.patience(channel));

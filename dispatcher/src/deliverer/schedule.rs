@@ -5,7 +5,8 @@
 //! their number has no bound and a tenant makes as many as he likes: slots are dealt one at a time from tenant to tenant,
 //! each tenant's lanes in turn, each lane's strands in turn again. Of a lane that has too few, its tenants get slots in
 //! turn. A tenant holds at most seven times as many slots as are free, three times as many where the lane has some under
-//! way: whoever hangs, somebody else finds a slot.
+//! way: whoever hangs, somebody else finds a slot. Of one lane he holds at most three quarters, and its last slot goes to
+//! somebody who has none there. Who may have no more of a lane waits for an end in it, and the others' turns go on.
 //!
 //! A breaker is the lane's, for all its tenants. Where callers choose the lane, by a URL, each tenant has a breaker of his
 //! own: one who has a host answer badly closes it for nobody else.
@@ -75,7 +76,7 @@ pub(crate) struct Park {
 /// Why a lane is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parked {
-    /// All its slots are taken, or its strand has a delivery under way.
+    /// All its slots are taken, those that are free are for other tenants, or its strand has a delivery under way.
     Full,
     /// Its breaker is open, or has its one attempt under way.
     Breaker,
@@ -109,6 +110,8 @@ pub(crate) struct LaneStanding {
 #[derive(Debug)]
 pub(crate) struct Schedule {
     config: DeliveryConfig,
+    /// Whether its lanes are several tenants'.
+    is_shared: bool,
     lanes: HashMap<(ChannelKind, Lane), LaneState>,
     /// Slots taken in all lanes.
     under_way: usize,
@@ -166,12 +169,21 @@ impl Schedule {
     pub(crate) fn new(config: DeliveryConfig) -> Self {
         Self {
             config,
+            is_shared: true,
             lanes: HashMap::new(),
             under_way: 0,
             tenants: HashMap::new(),
             last: None,
             last_tenant: None,
             swept: None,
+        }
+    }
+
+    /// The same for one tenant alone: there is nobody whom he must leave a slot of a lane.
+    pub(crate) fn of_one_tenant(config: DeliveryConfig) -> Self {
+        Self {
+            is_shared: false,
+            ..Self::new(config)
         }
     }
 
@@ -275,6 +287,13 @@ impl Schedule {
         !closed && state.under_way < self.config.width_of(channel)
     }
 
+    /// Whether a lane that has room has some for this tenant.
+    pub(crate) fn has_room_for(&self, channel: &ChannelKind, lane: &Lane, tenant: &TenantId) -> bool {
+        let width = self.config.width_of(channel);
+        let state = self.lanes.get(&(channel.clone(), Arc::clone(lane)));
+        !self.is_shared || state.is_none_or(|state| state.has_share(width, tenant))
+    }
+
     /// Breakers that this node remembers: all lanes with something under way, and all that are not at ease.
     pub(crate) fn standings(&self, now: Timestamp) -> Vec<LaneStanding> {
         let mut standings = Vec::with_capacity(self.lanes.len());
@@ -371,7 +390,8 @@ impl Schedule {
                     && state
                         .strands
                         .contains(&(due.tenant.clone(), Arc::clone(&due.strand)));
-                if free == 0 || taken {
+                let shares = !self.is_shared || state.has_share(width, &due.tenant);
+                if free == 0 || taken || !shares {
                     round.parks.push(Park::full(due, now.after(FULL)));
                 } else {
                     let waiting = tenants.entry(due.tenant).or_insert((most, BTreeSet::new()));
@@ -502,6 +522,7 @@ impl Schedule {
         let free = self.config.total_width.saturating_sub(self.under_way);
         let is_idle = self.lanes.get(key).is_none_or(|state| state.under_way == 0);
         held(&self.tenants, tenant) < free.saturating_mul(if is_idle { 7 } else { 3 })
+            && self.has_room_for(&key.0, &key.1, tenant)
     }
 
     /// Gives a slot away.
@@ -557,6 +578,13 @@ impl Schedule {
 }
 
 impl LaneState {
+    /// Whether a tenant may hold one slot more of the lane's `width`, should one be free: his first one, or one that is
+    /// neither the last nor beyond three quarters.
+    fn has_share(&self, width: usize, tenant: &TenantId) -> bool {
+        let held = held(&self.tenants, tenant);
+        held == 0 || (held < width * 3 / 4 && self.under_way + 1 < width)
+    }
+
     /// The breaker that counts for a tenant.
     fn breaker_for(&self, channel: &ChannelKind, tenant: &TenantId) -> Breaker {
         if is_chosen(channel) {

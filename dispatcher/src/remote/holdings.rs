@@ -67,7 +67,10 @@ impl Holdings {
         }
         self.schedules
             .entry(served.cloned())
-            .or_insert_with(|| Schedule::new(self.config.clone()))
+            .or_insert_with(|| match served {
+                Some(_) => Schedule::of_one_tenant(self.config.clone()),
+                None => Schedule::new(self.config.clone()),
+            })
     }
 
     /// How many more deliveries a holder may get.

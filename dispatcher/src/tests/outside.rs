@@ -211,7 +211,7 @@ async fn what_is_planned_goes_out_and_says_what_became_of_it() {
 async fn a_lane_that_hangs_does_not_take_the_slots_of_others() {
     let far = FarEnd::new();
     let setup = Setup {
-        config: Some(|config| config.delivery.width = 3),
+        config: Some(|config| config.delivery.width = 4),
         ..over(&far)
     };
     let node = Node::with(setup).await;
@@ -224,7 +224,7 @@ async fn a_lane_that_hangs_does_not_take_the_slots_of_others() {
     assert_eq!(
         far.hanging.load(Ordering::SeqCst),
         3,
-        "its own width, and no more"
+        "a tenant's share of its width, and no more"
     );
     far.gate.add_permits(50);
     for id in slow {

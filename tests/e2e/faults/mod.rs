@@ -3,6 +3,7 @@
 
 mod many_hosts;
 mod relays;
+mod shared_host;
 mod webhooks;
 
 use std::time::Instant;
