@@ -71,6 +71,8 @@ CREATE TABLE delivery_queue (
 );
 CREATE INDEX delivery_queue_due ON delivery_queue (tenant, channel, lane, strand, due_at);
 CREATE INDEX delivery_queue_order ON delivery_queue (tenant, channel, lane, strand, ord) WHERE strand <> '';
+-- The same in whatever lane it is: an endpoint that moved leaves some behind for a while.
+CREATE INDEX delivery_queue_strand ON delivery_queue (tenant, channel, strand, ord) WHERE strand <> '';
 CREATE INDEX delivery_queue_expiry ON delivery_queue (expires_at);
 
 -- Lanes with open work, so that handing out costs by the lane and not by the backlog.

@@ -14,6 +14,7 @@ mod kept;
 mod ladder;
 mod mailbox_log;
 mod mailboxes;
+mod moving;
 mod outbox;
 mod outside;
 mod planning;
@@ -98,6 +99,12 @@ on_both!(
     endpoints::endpoints_are_made_listed_changed_and_deleted,
     endpoints::secrets_rotate_and_the_last_one_stays,
     endpoints::what_waits_moves_with_its_endpoint_in_order,
+    moving::what_is_told_while_its_endpoint_moves_follows_it_in_order,
+    moving::what_is_told_while_order_is_asked_for_goes_out_one_at_a_time,
+    moving::a_move_that_was_broken_off_comes_to_its_end_in_order,
+    moving::a_move_goes_on_to_where_its_endpoint_went_since,
+    moving::what_was_under_way_while_its_endpoint_moved_holds_up_nobody_behind_it,
+    moving::an_endpoint_may_move_while_it_is_told,
     endpoints::a_user_s_open_endpoints_are_found_and_go_with_her,
     endpoints::late_notifications_and_bounces_are_told_once,
     endpoints::what_ended_is_sent_again_last_in_its_strand,

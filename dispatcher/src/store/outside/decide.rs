@@ -9,7 +9,8 @@ use std::{
 
 use crate::store::{listeners::Told, records::ReceiptRow};
 use carillon_domain::{
-    ChannelKind, DeliveryId, EndpointId, ExternalUserId, TenantId, Timestamp, ports::Operation,
+    ChannelKind, DeliveryId, EndpointId, ExternalUserId, TenantId, Timestamp,
+    ports::{Lane, Operation},
 };
 
 use super::failing::Failing;
@@ -63,6 +64,10 @@ pub(in crate::store) struct CandidateDelivery {
     pub(in crate::store) stands: Option<DeliveryState>,
     /// What the far end told before the last attempt's outcome.
     pub(in crate::store) news: Option<Early>,
+    /// The lane and the strand of the endpoint that it is for.
+    pub(in crate::store) home: Option<(Lane, Arc<str>)>,
+    /// Whether an earlier one of its strand is in another lane, where the endpoint was before.
+    pub(in crate::store) behind: bool,
 }
 
 /// The tenant and the delivery of work that no code of ours wrote, as they are stored.
@@ -71,6 +76,17 @@ pub(in crate::store) type Unreadable = (String, String);
 impl Candidate {
     fn key(&self) -> QueueKey {
         (self.key.tenant.clone(), self.id)
+    }
+
+    /// Where it belongs, should that be elsewhere.
+    fn home(&self) -> Option<LaneKey> {
+        let (lane, strand) = self.delivery.as_ref()?.home.as_ref()?;
+        let home = LaneKey {
+            lane: Arc::clone(lane),
+            strand: Arc::clone(strand),
+            ..self.key.clone()
+        };
+        (home != self.key).then_some(home)
     }
 
     /// Whether an attempt ran: only of those is there news.
@@ -89,6 +105,8 @@ pub(in crate::store) struct Found {
     pub(in crate::store) news: Option<Early>,
     /// The registered endpoint that it is for.
     pub(in crate::store) endpoint: Option<FoundEndpoint>,
+    /// Where its work is now: an endpoint may have moved since.
+    pub(in crate::store) key: LaneKey,
 }
 
 /// How the endpoint of a settlement stood before.
@@ -175,6 +193,10 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) told: Told,
     /// Lanes whose work changed.
     pub(in crate::store) lanes: BTreeSet<LaneKey>,
+    /// Work whose endpoint moved while it was written, or is moving, and where it goes instead of out.
+    pub(in crate::store) moved: Vec<(QueueKey, LaneKey)>,
+    /// Strands of which nothing goes out before what an earlier lane of theirs still has.
+    pub(in crate::store) behind: BTreeSet<LaneKey>,
     pub(in crate::store) stale: u64,
     /// Settlements whose lease was not the last one.
     pub(in crate::store) refused: Vec<QueueKey>,
@@ -301,6 +323,12 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
                 reason,
                 false,
             );
+        } else if let Some(home) = candidate.home() {
+            // Whoever wrote it had read where the endpoint was before. From two lanes it would be told out of order.
+            effects.lanes.insert(home.clone());
+            effects.moved.push((candidate.key(), home));
+        } else if delivery.behind {
+            effects.behind.insert(candidate.key.clone());
         } else {
             if delivery.news.is_some() {
                 // It was about an attempt before a redrive.
@@ -367,6 +395,7 @@ pub(in crate::store) fn settle(
         return;
     };
     effects.lanes.insert(leased.key.clone());
+    effects.lanes.insert(found.key.clone());
     effects.endpoint_said(now, settlement, found.endpoint, disable_after);
     if let (Some(id), Some(name)) = (leased.endpoint(), &leased.name) {
         let key = (leased.key.tenant.clone(), id);
@@ -442,6 +471,19 @@ pub(in crate::store) fn settle(
 }
 
 impl Effects {
+    /// Nothing goes out, and nothing moves: it is all about what ends.
+    pub(in crate::store) fn only_ends(&mut self) {
+        self.leased.clear();
+        self.moved.clear();
+    }
+
+    /// Strands that have more due are handed out of at the next chance, but for those that wait for another lane.
+    pub(in crate::store) fn may_go_on(&self, more: Vec<LaneKey>) -> Vec<LaneKey> {
+        more.into_iter()
+            .filter(|key| !self.behind.contains(key))
+            .collect()
+    }
+
     /// The work is over. Without a state it was a recall that did not come about. What `stands` is where a resend came
     /// from: should it not arrive again, it arrived nevertheless.
     fn end(

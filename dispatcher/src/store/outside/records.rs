@@ -239,7 +239,7 @@ pub(crate) struct Handed {
     pub(crate) leased: Vec<LeasedDelivery>,
     /// What ended instead: suppressed, too late, its endpoint disabled.
     pub(crate) ended: Vec<Ended>,
-    /// Picked lanes that have more due; they are parked.
+    /// Picked lanes, and those that work of them was moved to, that have more due; they are parked.
     pub(crate) more: Vec<LaneKey>,
 }
 

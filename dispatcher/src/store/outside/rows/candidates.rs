@@ -16,8 +16,8 @@ use crate::store::{
     rows::{corrupt, word},
 };
 
-/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, and whether
-/// its recipient turned it off since.
+/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, whether its
+/// recipient turned it off since, and whether an earlier one of its strand is in another lane.
 pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
     c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
     d.created_at, d.reason, s.reason, e.state, c.stands, \
@@ -27,7 +27,10 @@ pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c
     AND (o.category <> '' OR o.channel <> '') AND (o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS \
     (SELECT 1 FROM categories k WHERE k.tenant = n.tenant AND k.name = n.category AND k.mandatory = 1))) \
     ORDER BY (CASE WHEN o.channel <> '' THEN 2 ELSE 0 END) + (CASE WHEN o.category <> '' THEN 1 ELSE 0 END) DESC \
-    LIMIT 1) = 0 THEN 'yes' END, d.news, d.name";
+    LIMIT 1) = 0 THEN 'yes' END, d.news, d.name, e.id, e.lane, e.fifo, \
+    CASE WHEN c.strand <> '' AND EXISTS (SELECT 1 FROM delivery_queue o WHERE o.tenant = c.tenant \
+    AND o.channel = c.channel AND o.strand = c.strand AND o.strand <> '' AND o.ord <= c.ord AND o.lane <> c.lane \
+    AND (o.ord < c.ord OR o.delivery < c.delivery)) THEN 'yes' END";
 
 /// What [`CANDIDATE`] needs joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
@@ -48,10 +51,14 @@ pub(in crate::store) struct CandidateColumns {
     turned_off: Option<String>,
     news: Option<String>,
     name: Option<String>,
+    /// Its endpoint's id and lane.
+    home: [Option<String>; 2],
+    fifo: Option<i64>,
+    behind: Option<String>,
 }
 
 /// Where a settlement finds its delivery: its place in the batch, the delivery's state, what stands while it is sent again, news that
-/// came early, the endpoint's state, since when it fails, and when it last did.
+/// came early, the endpoint's state, since when it fails, and when it last did; the lane and the strand of its work.
 pub(in crate::store) type FoundRow = (
     i64,
     String,
@@ -60,6 +67,8 @@ pub(in crate::store) type FoundRow = (
     Option<String>,
     Option<i64>,
     Option<i64>,
+    String,
+    String,
 );
 
 impl<'r, R> FromRow<'r, R> for CandidateColumns
@@ -98,6 +107,9 @@ where
             turned_off: row.try_get(20)?,
             news: row.try_get(21)?,
             name: row.try_get(22)?,
+            home: [row.try_get(23)?, row.try_get(24)?],
+            fifo: row.try_get(25)?,
+            behind: row.try_get(26)?,
         })
     }
 }
@@ -136,6 +148,17 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
         strand: Arc::from(strand.as_str()),
     };
     let (id, token, earlier) = (word(delivery)?, small(token)?, small(earlier)?);
+    let home = match row.home {
+        [Some(endpoint), Some(lane)] => {
+            let strand = if row.fifo == Some(1) {
+                endpoint
+            } else {
+                String::new()
+            };
+            Some((Arc::from(lane), Arc::from(strand)))
+        }
+        _ => None,
+    };
     let of = match row.delivery {
         [
             Some(brings),
@@ -174,6 +197,8 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
                 turned_off: row.turned_off.is_some(),
                 withdrawn: None,
                 news: row.news.as_deref().and_then(Early::from_stored),
+                home,
+                behind: row.behind.is_some(),
                 stands: row.stands.as_deref().map(delivery_state).transpose()?,
             })
         }

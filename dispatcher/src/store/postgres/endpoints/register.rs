@@ -135,24 +135,32 @@ impl PostgresStore {
         change: &EndpointChange,
         page: usize,
     ) -> Result<Option<EndpointMoved>, StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
-        let Some(seen) = endpoint(&mut tx, tenant, id, "").await? else {
-            return Ok(None);
+        let (mut tx, before, row, listeners) = loop {
+            let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+            let Some(seen) = endpoint(&mut tx, tenant, id, "").await? else {
+                return Ok(None);
+            };
+            // Lanes are locked before their endpoints are.
+            let to = change.apply(now, &seen).lane_key();
+            let own = BTreeSet::from([seen.lane_key(), to]);
+            let mut lanes = own.clone();
+            let listeners = if change.state == Some(EndpointState::Disabled) {
+                listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?
+            } else {
+                Listeners::default()
+            };
+            lanes.extend(listeners.lanes(&[EventKind::EndpointDisabled]));
+            hold(&mut tx, now, &lanes).await?;
+            let Some(before) = endpoint(&mut tx, tenant, id, "FOR UPDATE").await? else {
+                return Ok(None);
+            };
+            let row = change.apply(now, &before);
+            // Whoever holds the lane of an endpoint keeps it there: nobody moves it out of one that he does not hold.
+            if own.contains(&before.lane_key()) && own.contains(&row.lane_key()) {
+                break (tx, before, row, listeners);
+            }
+            tx.rollback().await?;
         };
-        // Lanes are locked before their endpoints are.
-        let to = change.apply(now, &seen).lane_key();
-        let mut lanes = BTreeSet::from([seen.lane_key(), to]);
-        let listeners = if change.state == Some(EndpointState::Disabled) {
-            listeners(&mut tx, std::iter::once(tenant), self.limits.event_ttl).await?
-        } else {
-            Listeners::default()
-        };
-        lanes.extend(listeners.lanes(&[EventKind::EndpointDisabled]));
-        hold(&mut tx, now, &lanes).await?;
-        let Some(before) = endpoint(&mut tx, tenant, id, "FOR UPDATE").await? else {
-            return Ok(None);
-        };
-        let row = change.apply(now, &before);
         sqlx::query(
             "UPDATE endpoints SET url = $3, lane = $4, events = $5, fifo = $6, description = $7, state = $8, \
              reason = $9, failing_since = $10, updated_at = $11 WHERE tenant = $1 AND id = $2",
@@ -191,16 +199,27 @@ impl PostgresStore {
         let Some(from) = &moving.from else {
             return Ok(false);
         };
-        let mut tx = self.postgres.begin(TenantScope::new(&moving.row.tenant)).await?;
-        hold(
-            &mut tx,
-            now,
-            &BTreeSet::from([from.clone(), moving.row.lane_key()]),
-        )
-        .await?;
-        let more = relocate(&mut tx, now, &moving.row, from, page).await?;
-        tx.commit().await?;
-        Ok(more)
+        let (tenant, id) = (&moving.row.tenant, moving.row.id);
+        loop {
+            let mut tx = self.postgres.begin(TenantScope::new(tenant)).await?;
+            // It may have moved on since.
+            let Some(seen) = endpoint(&mut tx, tenant, id, "").await? else {
+                return Ok(false);
+            };
+            if seen.lane_key() == *from {
+                return Ok(false);
+            }
+            let own = BTreeSet::from([from.clone(), seen.lane_key()]);
+            hold(&mut tx, now, &own).await?;
+            let row = endpoint(&mut tx, tenant, id, "").await?;
+            let Some(row) = row.filter(|row| row.lane_key() == seen.lane_key()) else {
+                tx.rollback().await?;
+                continue;
+            };
+            let more = relocate(&mut tx, now, &row, from, page).await?;
+            tx.commit().await?;
+            return Ok(more);
+        }
     }
 
     pub(super) async fn delete_endpoint(

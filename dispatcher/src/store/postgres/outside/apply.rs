@@ -321,6 +321,20 @@ async fn queue(tx: &mut PgConnection, until: Timestamp, effects: &Effects) -> Re
         .execute(&mut *tx)
         .await?;
     }
+    let rows = &effects.moved;
+    if !rows.is_empty() {
+        sqlx::query(
+            "UPDATE delivery_queue q SET lane = v.lane, strand = v.strand \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS v(tenant, delivery, lane, strand) \
+             WHERE q.tenant = v.tenant AND q.delivery = v.delivery",
+        )
+        .bind(column!(rows, ((tenant, _), _) => tenant.as_str()))
+        .bind(column!(rows, ((_, id), _) => id.to_string()))
+        .bind(column!(rows, (_, home) => &*home.lane))
+        .bind(column!(rows, (_, home) => &*home.strand))
+        .execute(&mut *tx)
+        .await?;
+    }
     let rows = &effects.due;
     if !rows.is_empty() {
         sqlx::query(

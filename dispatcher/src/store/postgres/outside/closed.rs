@@ -65,7 +65,7 @@ impl PostgresStore {
             let mut effects = outside::hand_out(now, candidates);
             effects.unreadable = unreadable;
             // Whoever was enabled in between keeps what waits.
-            effects.leased.clear();
+            effects.only_ends();
             self.tell(&mut tx, now, &mut effects).await?;
             let late = not_held(&effects, &lanes);
             if told.is_empty() && !late.is_empty() {

@@ -300,10 +300,12 @@ pub(super) async fn lock_deliveries(tx: &mut PgConnection, keys: &[&QueueKey]) -
     Ok(())
 }
 
-/// Lanes of those who are told that are not held: known only when it is too late to lock them in order.
+/// Lanes of those who are told, and of work that is elsewhere now, that are not held: known only when it is too late to
+/// lock them in order.
 pub(super) fn not_held(effects: &Effects, held: &BTreeSet<LaneKey>) -> BTreeSet<LaneKey> {
-    let told = outside::by_lane(&effects.told.work);
-    told.into_keys().filter(|key| !held.contains(key)).collect()
+    let told = outside::by_lane(&effects.told.work).into_keys();
+    let changed = told.chain(effects.lanes.iter().cloned());
+    changed.filter(|key| !held.contains(key)).collect()
 }
 
 /// Holds lanes, and with them those of others that are told of something. Where nobody is told and all are there, without

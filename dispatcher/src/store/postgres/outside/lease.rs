@@ -43,9 +43,9 @@ impl PostgresStore {
             let mut effects = outside::hand_out(now, candidates);
             effects.unreadable = unreadable;
             self.tell(&mut tx, now, &mut effects).await?;
-            let late = not_held(&effects, &lanes);
-            if told.is_empty() && !late.is_empty() {
-                told = late;
+            let late = not_held(&effects, &lanes.union(&told).cloned().collect());
+            if !late.is_empty() {
+                told.extend(late);
                 tx.rollback().await?;
                 continue;
             }
@@ -55,9 +55,9 @@ impl PostgresStore {
             let more = refresh(&mut tx, now, &lanes, Some(again)).await?;
             tx.commit().await?;
             return Ok(Handed {
+                more: effects.may_go_on(more),
                 leased: effects.leased,
                 ended: effects.ended,
-                more,
             });
         }
     }

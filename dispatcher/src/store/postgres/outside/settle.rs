@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use carillon_domain::Timestamp;
 use carillon_sql::StoreError;
@@ -48,9 +48,10 @@ impl PostgresStore {
             effects.spare_the_well();
             outside::follow(&mut effects, now, &listeners);
             // What came back before its attempt said so is told to others than those who are told of successes.
+            // Where an endpoint moved meanwhile, its work is in a lane that is not held yet.
             let others = not_held(&effects, &lanes.union(&told).cloned().collect());
-            if late.is_empty() && !others.is_empty() {
-                late = others;
+            if !others.is_empty() {
+                late.extend(others);
                 tx.rollback().await?;
                 continue;
             }
@@ -79,7 +80,7 @@ impl PostgresStore {
 /// Where the deliveries stand whose leases still hold; such rows are locked.
 async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<Option<Found>>, StoreError> {
     let rows: Vec<FoundRow> = sqlx::query_as(
-        "SELECT j.place, d.state, q.stands, d.news, e.state, e.failing_since, e.failed_at FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
+        "SELECT j.place, d.state, q.stands, d.news, e.state, e.failing_since, e.failed_at, q.lane, q.strand FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY \
          AS j(tenant, id, number, place) JOIN delivery_queue q ON q.tenant = j.tenant AND q.delivery = j.id \
          JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
@@ -91,17 +92,22 @@ async fn found(tx: &mut PgConnection, settlements: &[Settlement]) -> Result<Vec<
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (place, state, stands, news, endpoint, failing, failed) in rows {
+    for (place, state, stands, news, endpoint, failing, failed, lane, strand) in rows {
         let state = outside::delivery_state(&state)?;
-        if let Some(slot) = usize::try_from(place - 1)
-            .ok()
-            .and_then(|index| found.get_mut(index))
+        let index = usize::try_from(place - 1).ok();
+        if let Some((slot, settlement)) =
+            index.and_then(|index| Some((found.get_mut(index)?, settlements.get(index)?)))
         {
             *slot = Some(Found {
                 state,
                 stands: stands.as_deref().map(outside::delivery_state).transpose()?,
                 news: news.as_deref().and_then(Early::from_stored),
                 endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing.zip(failed)),
+                key: LaneKey {
+                    lane: Arc::from(lane),
+                    strand: Arc::from(strand),
+                    ..settlement.delivery.key.clone()
+                },
             });
         }
     }

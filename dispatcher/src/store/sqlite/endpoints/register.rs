@@ -177,8 +177,14 @@ impl SqliteStore {
         let Some(from) = &moving.from else {
             return Ok(false);
         };
-        let mut tx = self.sqlite.begin(TenantScope::new(&moving.row.tenant)).await?;
-        let more = relocate(&mut tx, now, &moving.row, from, page).await?;
+        let (tenant, id) = (&moving.row.tenant, moving.row.id);
+        let mut tx = self.sqlite.begin(TenantScope::new(tenant)).await?;
+        // It may have moved on since.
+        let row = endpoint(&mut tx, tenant, id, "").await?;
+        let Some(row) = row.filter(|row| row.lane_key() != *from) else {
+            return Ok(false);
+        };
+        let more = relocate(&mut tx, now, &row, from, page).await?;
         tx.commit().await?;
         Ok(more)
     }

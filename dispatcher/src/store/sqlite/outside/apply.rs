@@ -285,6 +285,18 @@ async fn queue(tx: &mut SqliteConnection, until: Timestamp, effects: &Effects) -
         .execute(&mut *tx)
         .await?;
     }
+    if !effects.moved.is_empty() {
+        let moved = effects.moved.iter();
+        let moved =
+            json_list(moved.map(|((tenant, id), home)| (tenant.as_str(), id, &*home.lane, &*home.strand)))?;
+        sqlx::query(
+            "UPDATE delivery_queue SET lane = j.value ->> 2, strand = j.value ->> 3 FROM json_each($1) j \
+             WHERE delivery_queue.tenant = j.value ->> 0 AND delivery_queue.delivery = j.value ->> 1",
+        )
+        .bind(moved)
+        .execute(&mut *tx)
+        .await?;
+    }
     if !effects.due.is_empty() {
         let due = json_list(
             effects

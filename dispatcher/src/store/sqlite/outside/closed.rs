@@ -45,7 +45,7 @@ impl SqliteStore {
         let mut effects = outside::hand_out(now, candidates);
         effects.unreadable = unreadable;
         // Whoever was enabled in between keeps what waits.
-        effects.leased.clear();
+        effects.only_ends();
         let tenants = effects.ended.iter().map(|end| &end.tenant);
         let listeners = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
         outside::follow(&mut effects, now, &listeners);

@@ -58,9 +58,9 @@ impl SqliteStore {
         let more = refresh(&mut tx, now, &effects.lanes, Some(again)).await?;
         tx.commit().await?;
         Ok(Handed {
+            more: effects.may_go_on(more),
             leased: effects.leased,
             ended: effects.ended,
-            more,
         })
     }
 

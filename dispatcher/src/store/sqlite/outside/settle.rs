@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use carillon_domain::Timestamp;
 use carillon_sql::StoreError;
 use sqlx::SqliteConnection;
@@ -8,7 +10,9 @@ use super::{
     lanes::refresh,
     listeners::listeners,
 };
-use crate::store::outside::{self, Early, Effects, Found, FoundEndpoint, FoundRow, Settled, Settlement};
+use crate::store::outside::{
+    self, Early, Effects, Found, FoundEndpoint, FoundRow, LaneKey, Settled, Settlement,
+};
 
 impl SqliteStore {
     pub(super) async fn settle(
@@ -64,7 +68,7 @@ async fn found(
         (leased.key.tenant.as_str(), leased.id, leased.number())
     }))?;
     let rows: Vec<FoundRow> = sqlx::query_as(
-        "SELECT j.key, d.state, q.stands, d.news, e.state, e.failing_since, e.failed_at FROM json_each($1) j \
+        "SELECT j.key, d.state, q.stands, d.news, e.state, e.failing_since, e.failed_at, q.lane, q.strand FROM json_each($1) j \
          CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
          CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
@@ -74,14 +78,22 @@ async fn found(
     .fetch_all(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (index, state, stands, news, endpoint, failing, failed) in rows {
+    for (index, state, stands, news, endpoint, failing, failed, lane, strand) in rows {
         let state = outside::delivery_state(&state)?;
-        if let Some(place) = usize::try_from(index).ok().and_then(|index| found.get_mut(index)) {
+        let index = usize::try_from(index).ok();
+        if let Some((place, settlement)) =
+            index.and_then(|index| Some((found.get_mut(index)?, settlements.get(index)?)))
+        {
             *place = Some(Found {
                 state,
                 stands: stands.as_deref().map(outside::delivery_state).transpose()?,
                 news: news.as_deref().and_then(Early::from_stored),
                 endpoint: FoundEndpoint::stored(endpoint.as_deref(), failing.zip(failed)),
+                key: LaneKey {
+                    lane: Arc::from(lane),
+                    strand: Arc::from(strand),
+                    ..settlement.delivery.key.clone()
+                },
             });
         }
     }
