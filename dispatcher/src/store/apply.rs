@@ -310,7 +310,9 @@ impl Turn<'_> {
             device: self.command.device.clone(),
             channel: self.command.channel.clone(),
         });
-        if let (Some(kind), RecipientState::Open) = (acknowledges, *state) {
+        // A late answer counts as well.
+        let answerable = matches!(*state, RecipientState::Open | RecipientState::Completed);
+        if let Some(kind) = acknowledges.filter(|_| answerable) {
             *state = RecipientState::Acknowledged;
             let acknowledgement = self.command.acknowledgement(kind, action, self.ledger.now);
             let event = AcknowledgedEvent {
