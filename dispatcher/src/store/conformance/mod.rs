@@ -24,6 +24,7 @@ mod receipts;
 mod rules;
 mod schedules;
 mod sources;
+mod steps;
 mod together;
 mod topics;
 mod upkeep;
@@ -112,6 +113,10 @@ on_both!(
     ladder::nodes_share_what_is_due_and_start_each_step_once,
     ladder::what_cannot_be_read_stands_in_nobodys_way,
     ladder::what_still_climbs_gives_way_to_the_newest_of_its_collapse_key,
+    steps::a_step_that_was_passed_over_before_a_hold_stays_so,
+    steps::what_was_skipped_before_a_hold_does_not_start_with_nothing_to_send,
+    steps::the_first_answer_ends_it_for_those_who_completed_before,
+    steps::a_late_answer_without_an_inbox_counts,
     caps::a_cap_holds_over_any_stretch_of_time_however_alerts_are_planned,
     caps::planners_at_once_never_exceed_a_cap,
     caps::what_a_throttle_holds_goes_out_later_within_it,

@@ -158,6 +158,7 @@ fn standing(
             _ => {}
         }
     }
+    standing.stand.held = standing.held.as_ref().map(|(step, _)| *step as usize);
     Ok(standing)
 }
 
