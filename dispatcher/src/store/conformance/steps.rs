@@ -48,12 +48,12 @@ async fn send(f: &Fixture, users: &[&str], steps: &str, look: &impl Sees) -> Not
     row.id
 }
 
-fn kind(channel: &str) -> ChannelKind {
+pub(super) fn kind(channel: &str) -> ChannelKind {
     channel.parse().expect("a channel")
 }
 
 /// Hands out what is due over a channel.
-async fn hand_out(f: &Fixture, channel: &str) -> Vec<Arc<LeasedDelivery>> {
+pub(super) async fn hand_out(f: &Fixture, channel: &str) -> Vec<Arc<LeasedDelivery>> {
     let lanes = f
         .store
         .due_lanes(f.now(), &[kind(channel)], 10)
@@ -69,7 +69,7 @@ async fn hand_out(f: &Fixture, channel: &str) -> Vec<Arc<LeasedDelivery>> {
     handed.expect("leases").leased.into_iter().map(Arc::new).collect()
 }
 
-async fn settle(f: &Fixture, leased: &[Arc<LeasedDelivery>], verdict: Verdict) {
+pub(super) async fn settle(f: &Fixture, leased: &[Arc<LeasedDelivery>], verdict: Verdict) {
     assert!(!leased.is_empty(), "something was handed out");
     let outcome = match verdict {
         Verdict::Done { .. } => "accepted",
@@ -92,9 +92,9 @@ async fn settle(f: &Fixture, leased: &[Arc<LeasedDelivery>], verdict: Verdict) {
     f.store.settle(f.now(), &settlements).await.expect("settles");
 }
 
-const ACCEPTED: Verdict = Verdict::Done { accepted: true };
+pub(super) const ACCEPTED: Verdict = Verdict::Done { accepted: true };
 
-async fn be_quiet(f: &Fixture, user: &str) {
+pub(super) async fn be_quiet(f: &Fixture, user: &str) {
     let (now, user) = (f.now(), f.user(user));
     let body = Some(EARLY);
     let written = f.store.put_user_policy(now, &f.tenant, user, body).await;
@@ -231,4 +231,62 @@ pub(super) async fn a_late_answer_without_an_inbox_counts(f: Fixture) {
         deliveries(&f, id, "bob").await,
         [row(0, "push", "accepted"), row(1, "email", "cancelled")]
     );
+}
+
+pub(super) async fn what_arrives_in_its_time_makes_nobody_due(f: Fixture) {
+    let steps = r#"{"steps":[{"channels":["push"],"deadline":300},{"channels":["sms"]}]}"#;
+    let look = Look {
+        channels: &[],
+        addresses: &["a", "sms:a"],
+        active_until: None,
+    };
+    let deadline = f.now().after(Duration::from_secs(300));
+    send(&f, &["ada"], steps, &look).await;
+    f.advance(MINUTE);
+    settle(&f, &hand_out(&f, "push").await, ACCEPTED).await;
+    let next = f.store.next_climb().await.expect("reads");
+    assert_eq!(next, Some(deadline), "there is nothing to decide yet");
+}
+
+pub(super) async fn what_arrives_after_the_last_step_failed_completes_the_ladder(f: Fixture) {
+    let steps = r#"{"steps":[{"channels":["sms"],"deadline":30},{"channels":["push"]}]}"#;
+    let look = Look {
+        channels: &[],
+        addresses: &["a", "sms:a"],
+        active_until: None,
+    };
+    let id = send(&f, &["ada"], steps, &look).await;
+    let later = f.now().after(Duration::from_secs(40));
+    settle(&f, &hand_out(&f, "sms").await, Verdict::Again(later)).await;
+    f.advance(Duration::from_secs(30));
+    assert_eq!(tick(&f, &look).await, 1);
+    settle(&f, &hand_out(&f, "push").await, Verdict::Dead).await;
+    assert_eq!(tick(&f, &look).await, 1);
+    assert_eq!(f.recipient(id, "ada").await.state, RecipientState::Open);
+    let next = f.store.next_climb().await.expect("reads");
+    assert_eq!(next, None, "what is still tried is waited for");
+    f.advance(Duration::from_secs(10));
+    settle(&f, &hand_out(&f, "sms").await, ACCEPTED).await;
+    assert_eq!(tick(&f, &look).await, 1);
+    assert_eq!(f.recipient(id, "ada").await.state, RecipientState::Completed);
+}
+
+pub(super) async fn what_arrives_after_the_later_steps_were_passed_completes_the_ladder(f: Fixture) {
+    let steps = r#"{"steps":[{"channels":["sms"],"deadline":30},{"channels":["push"]}]}"#;
+    let look = Look {
+        channels: &[],
+        addresses: &["sms:a"],
+        active_until: None,
+    };
+    let id = send(&f, &["ada"], steps, &look).await;
+    let later = f.now().after(Duration::from_secs(40));
+    settle(&f, &hand_out(&f, "sms").await, Verdict::Again(later)).await;
+    f.advance(Duration::from_secs(30));
+    assert_eq!(tick(&f, &look).await, 1);
+    let ada = f.recipient(id, "ada").await;
+    assert_eq!((ada.state, ada.step), (RecipientState::Open, Some(0)));
+    f.advance(Duration::from_secs(10));
+    settle(&f, &hand_out(&f, "sms").await, ACCEPTED).await;
+    assert_eq!(tick(&f, &look).await, 1);
+    assert_eq!(f.recipient(id, "ada").await.state, RecipientState::Completed);
 }

@@ -646,14 +646,23 @@ fn too_late(last: Option<&str>) -> Cow<'static, str> {
     })
 }
 
-/// Deliveries that ended without arriving, as they are stored, in one order.
-pub(in crate::store) fn fell(effects: &Effects) -> BTreeSet<(String, String)> {
-    let ended = effects
-        .changes
-        .iter()
-        .filter(|change| matches!(change.state, Some(DeliveryState::Dead | DeliveryState::Skipped)))
-        .map(|change| (change.key.0.to_string(), change.key.1.to_string()));
-    ended.chain(effects.unreadable.iter().cloned()).collect()
+/// Deliveries that came to something, as they are stored, in one order; and whether they arrived.
+pub(in crate::store) type Outcomes = BTreeMap<(String, String), bool>;
+
+/// Notes what deliveries came to. Of two things in one transaction that it did not arrive counts.
+pub(in crate::store) fn note_outcomes(outcomes: &mut Outcomes, effects: &Effects) {
+    let ended = effects.changes.iter().filter_map(|change| {
+        let arrived = match change.state? {
+            DeliveryState::Dead | DeliveryState::Skipped => false,
+            DeliveryState::Accepted | DeliveryState::Delivered => true,
+            _ => return None,
+        };
+        Some(((change.key.0.to_string(), change.key.1.to_string()), arrived))
+    });
+    let unreadable = effects.unreadable.iter().cloned().map(|key| (key, false));
+    for (key, arrived) in ended.chain(unreadable) {
+        *outcomes.entry(key).or_insert(arrived) &= arrived;
+    }
 }
 
 /// When each lane of new work is due, in the order of their keys.

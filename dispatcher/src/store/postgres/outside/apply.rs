@@ -9,7 +9,9 @@ use super::{
     lanes::lanes_of_new_work,
 };
 use crate::store::endpoints::EventRow;
-use crate::store::outside::{Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow};
+use crate::store::outside::{
+    self, Effects, Outcomes, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
+};
 
 impl PostgresStore {
     pub(super) async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError> {
@@ -141,6 +143,20 @@ pub(super) async fn apply(
     until: Timestamp,
     effects: &Effects,
 ) -> Result<(), StoreError> {
+    let mut outcomes = Outcomes::new();
+    apply_one(tx, now, until, effects, &mut outcomes).await?;
+    climb_on(tx, now, &outcomes).await
+}
+
+/// Writes one part of several: whoever writes the last makes due whom all of them concern, in one order.
+pub(super) async fn apply_one(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    until: Timestamp,
+    effects: &Effects,
+    outcomes: &mut Outcomes,
+) -> Result<(), StoreError> {
+    outside::note_outcomes(outcomes, effects);
     attempts(tx, now, effects).await?;
     let rows = &effects.changes;
     if !rows.is_empty() {
@@ -206,8 +222,7 @@ pub(super) async fn apply(
     queue(tx, until, effects).await?;
     condemn(tx, now, &effects.unreadable).await?;
     write_events(tx, &effects.told.events).await?;
-    write_new(tx, &effects.told.outside, &effects.told.work).await?;
-    climb_on(tx, now, effects).await
+    write_new(tx, &effects.told.outside, &effects.told.work).await
 }
 
 async fn attempts(tx: &mut PgConnection, now: Timestamp, effects: &Effects) -> Result<(), StoreError> {

@@ -8,7 +8,9 @@ use super::{
     lease::queue_keys,
 };
 use crate::store::endpoints::EventRow;
-use crate::store::outside::{Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow};
+use crate::store::outside::{
+    self, Effects, Outcomes, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
+};
 
 static OUTSIDE: Bulk = Bulk::new(
     "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, created_at, \
@@ -236,7 +238,9 @@ pub(super) async fn apply(
         .await?;
     write_events(tx, &effects.told.events).await?;
     write_new(tx, &effects.told.outside, &effects.told.work).await?;
-    climb_on(tx, now, effects).await
+    let mut outcomes = Outcomes::new();
+    outside::note_outcomes(&mut outcomes, effects);
+    climb_on(tx, now, &outcomes).await
 }
 
 /// Ends work that cannot be read.
