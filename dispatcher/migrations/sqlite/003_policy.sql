@@ -106,6 +106,9 @@ CREATE TABLE user_policies (
     PRIMARY KEY (tenant, user_id)
 ) STRICT, WITHOUT ROWID;
 
+-- In whose time zone the recipient's quiet hours put off a first attempt; null where none may.
+ALTER TABLE delivery_queue ADD COLUMN zone TEXT;
+
 -- What holds for all of a tenant's users: time zone, caps, throttles, defaults, JSON.
 CREATE TABLE tenant_policies (
     tenant TEXT NOT NULL,

@@ -95,9 +95,12 @@ pub(super) async fn settle(f: &Fixture, leased: &[Arc<LeasedDelivery>], verdict:
 pub(super) const ACCEPTED: Verdict = Verdict::Done { accepted: true };
 
 pub(super) async fn be_quiet(f: &Fixture, user: &str) {
+    quiet(f, user, EARLY).await;
+}
+
+async fn quiet(f: &Fixture, user: &str, body: &str) {
     let (now, user) = (f.now(), f.user(user));
-    let body = Some(EARLY);
-    let written = f.store.put_user_policy(now, &f.tenant, user, body).await;
+    let written = f.store.put_user_policy(now, &f.tenant, user, Some(body)).await;
     assert!(written.expect("writes"));
 }
 
@@ -289,4 +292,56 @@ pub(super) async fn what_arrives_after_the_later_steps_were_passed_completes_the
     settle(&f, &hand_out(&f, "sms").await, ACCEPTED).await;
     assert_eq!(tick(&f, &look).await, 1);
     assert_eq!(f.recipient(id, "ada").await.state, RecipientState::Completed);
+}
+
+/// It gets quiet in 56 minutes, for an hour.
+const SOON: &str = r#"{"quiet_hours":{"windows":[{"days":["fri"],"start":"04:00","end":"05:00"}]}}"#;
+
+pub(super) async fn no_first_attempt_starts_in_quiet_hours(f: Fixture) {
+    quiet(&f, "ada", SOON).await;
+    let look = Look {
+        channels: &["push"],
+        addresses: &["a"],
+        active_until: None,
+    };
+    let steps = r#"{"steps":[{"channels":["push"]}]}"#;
+    let tried = send(&f, &["ada"], steps, &look).await;
+    let later = f.now().after(Duration::from_secs(3_600));
+    settle(&f, &hand_out(&f, "push").await, Verdict::Again(later)).await;
+    let waits = send(&f, &["ada"], steps, &look).await;
+    let short = NewNotification {
+        expires_at: f.now().after(Duration::from_secs(4_000)),
+        ..f.notification(&["ada"])
+    };
+    let urgent = NewNotification {
+        critical: true,
+        expires_at: f.now().after(Duration::from_secs(86_400)),
+        ..f.notification(&["ada"])
+    };
+    f.accept(&[short.clone(), urgent.clone()]).await;
+    plan(&f, &look).await;
+
+    f.advance(Duration::from_secs(3_600));
+    let leased = hand_out(&f, "push").await;
+    let begun: Vec<_> = leased.iter().map(|one| one.brings).collect();
+    assert_eq!(begun.len(), 2, "what was tried before, and what is critical");
+    for id in [tried, urgent.id] {
+        assert!(begun.contains(&Brings::Notification(id)));
+    }
+    settle(&f, &leased, ACCEPTED).await;
+    let held = decided(&f, waits, "ada").await;
+    assert_eq!(words(&held), [("held", "quiet_hours")]);
+    assert_eq!(deliveries(&f, waits, "ada").await, [row(0, "push", "pending")]);
+    assert!(hand_out(&f, "push").await.is_empty());
+
+    f.advance(Duration::from_secs(400));
+    f.store.expire_deliveries(f.now(), 10).await.expect("expires");
+    let ends = deliveries(&f, short.id, "ada").await;
+    assert_eq!(ends, [row(0, "push", "dead")], "its time to live ends the wait");
+
+    f.advance(Duration::from_secs(3_600));
+    let leased = hand_out(&f, "push").await;
+    assert_eq!(leased.len(), 1, "quiet hours are over");
+    settle(&f, &leased, ACCEPTED).await;
+    assert_eq!(deliveries(&f, waits, "ada").await, [row(0, "push", "accepted")]);
 }

@@ -146,13 +146,17 @@ fn standing(
             came,
         }
     });
+    let own = step;
     for (_, step, body) in decisions {
         let Some(step) = step.map(small).transpose()? else {
             continue;
         };
         // What another version wrote is no reason to stop.
         match serde_json::from_str(&body) {
-            Ok(Decision::Held(why)) if held => standing.held = Some((step, why.reason)),
+            // Of a step that started, attempts are held, and not the recipient.
+            Ok(Decision::Held(why)) if held && own.is_none_or(|own| step > own) => {
+                standing.held = Some((step, why.reason));
+            }
             Ok(Decision::Passed(_) | Decision::Skipped(_) | Decision::Capped(_)) => {
                 standing.passed.insert(step);
             }

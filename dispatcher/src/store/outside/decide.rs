@@ -12,8 +12,11 @@ use carillon_domain::{
     ChannelKind, DeliveryId, EndpointId, ExternalUserId, TenantId, Timestamp, ports::Operation,
 };
 
+use carillon_policy::Reason;
+
 use super::failing::Failing;
 use super::planning::{NOT_RECALLABLE, Sent, UNSUBSCRIBED, take_back};
+use super::quiet::Quiet;
 use super::receipt::Early;
 use super::records::{
     DeliveryState, Ended, LaneKey, LeasedDelivery, NotResendable, Settlement, SuppressionRow, Verdict,
@@ -57,6 +60,8 @@ pub(in crate::store) struct CandidateDelivery {
     pub(in crate::store) disabled: bool,
     /// Whether its recipient turned this category and channel off.
     pub(in crate::store) turned_off: bool,
+    /// The recipient's quiet hours, where they put off a first attempt.
+    pub(in crate::store) quiet: Option<Quiet>,
     /// Why nothing of it may start any more; [`super::withdrawn`] finds it.
     pub(in crate::store) withdrawn: Option<&'static str>,
     /// The state that stands should a resend not arrive.
@@ -155,6 +160,8 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) gone: Vec<QueueKey>,
     /// Work that goes on at a time.
     pub(in crate::store) due: Vec<(QueueKey, Timestamp)>,
+    /// First attempts that are put off, and why.
+    pub(in crate::store) held: Vec<(QueueKey, Reason)>,
     /// Work whose last attempt was not begun: its number stays used, and it counts as none. It is due now.
     pub(in crate::store) unsent: Vec<QueueKey>,
     pub(in crate::store) suppressions: Vec<SuppressionRow>,
@@ -301,6 +308,15 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
                 reason,
                 false,
             );
+        } else if let Some(reason) = delivery
+            .quiet
+            .as_ref()
+            .filter(|_| candidate.token == 0)
+            .and_then(|quiet| quiet.reason(now))
+        {
+            let until = reason.until().unwrap_or(now).min(leased.expires_at);
+            effects.due.push((candidate.key(), until));
+            effects.held.push((candidate.key(), reason));
         } else {
             if delivery.news.is_some() {
                 // It was about an attempt before a redrive.

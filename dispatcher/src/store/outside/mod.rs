@@ -11,6 +11,7 @@ mod ends;
 mod failing;
 mod follow;
 mod planning;
+mod quiet;
 mod receipt;
 mod records;
 mod remote;
@@ -34,6 +35,7 @@ pub(super) use ends::{
 pub(super) use follow::{follow, may_follow};
 pub(crate) use planning::Bars;
 pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, Sending, overtake_earlier, send};
+pub(super) use quiet::held;
 pub(crate) use receipt::FarReceipt;
 pub(super) use receipt::{
     BY_PROVIDER, Early, RECEIPT, ReceiptColumns, SOONER, far_receipts, receive, received,

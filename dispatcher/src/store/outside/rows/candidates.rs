@@ -10,14 +10,15 @@ use super::{delivery_state, small};
 use crate::store::{
     outside::{
         decide::{Candidate, CandidateDelivery, Unreadable},
+        quiet::Quiet,
         receipt::Early,
         records::{Brings, LaneKey, LeasedDelivery},
     },
     rows::{corrupt, word},
 };
 
-/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, and whether
-/// its recipient turned it off since.
+/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, what its
+/// recipient `u` wants before a first attempt, and whether he turned it off since.
 pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
     c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
     d.created_at, d.reason, s.reason, e.state, c.stands, \
@@ -27,13 +28,14 @@ pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c
     AND (o.category <> '' OR o.channel <> '') AND (o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS \
     (SELECT 1 FROM categories k WHERE k.tenant = n.tenant AND k.name = n.category AND k.mandatory = 1))) \
     ORDER BY (CASE WHEN o.channel <> '' THEN 2 ELSE 0 END) + (CASE WHEN o.category <> '' THEN 1 ELSE 0 END) DESC \
-    LIMIT 1) = 0 THEN 'yes' END, d.news, d.name";
+    LIMIT 1) = 0 THEN 'yes' END, d.news, d.name, c.zone, u.body";
 
 /// What [`CANDIDATE`] needs joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
     AND d.id = c.delivery AND d.channel <> 'in_app' \
     LEFT JOIN suppressions s ON s.tenant = c.tenant AND s.channel = c.channel AND s.address = d.address \
-    LEFT JOIN endpoints e ON c.channel = 'webhook' AND e.tenant = c.tenant AND e.id = d.address";
+    LEFT JOIN endpoints e ON c.channel = 'webhook' AND e.tenant = c.tenant AND e.id = d.address \
+    LEFT JOIN user_policies u ON c.zone IS NOT NULL AND c.lease = 0 AND u.tenant = c.tenant AND u.user_id = d.user_id";
 
 pub(in crate::store) struct CandidateColumns {
     lane: [String; 5],
@@ -48,6 +50,7 @@ pub(in crate::store) struct CandidateColumns {
     turned_off: Option<String>,
     news: Option<String>,
     name: Option<String>,
+    quiet: (Option<String>, Option<String>),
 }
 
 /// Where a settlement finds its delivery: its place in the batch, the delivery's state, what stands while it is sent again, news that
@@ -98,6 +101,7 @@ where
             turned_off: row.try_get(20)?,
             news: row.try_get(21)?,
             name: row.try_get(22)?,
+            quiet: (row.try_get(23)?, row.try_get(24)?),
         })
     }
 }
@@ -174,6 +178,7 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
                 turned_off: row.turned_off.is_some(),
                 withdrawn: None,
                 news: row.news.as_deref().and_then(Early::from_stored),
+                quiet: Quiet::stored(row.quiet),
                 stands: row.stands.as_deref().map(delivery_state).transpose()?,
             })
         }
