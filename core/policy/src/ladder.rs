@@ -27,6 +27,8 @@ pub struct Stand {
     pub acknowledged: bool,
     /// Whether the sender withdrew it.
     pub cancelled: bool,
+    /// Once the time to live is over: until when an attempt that began before may take. What it comes to counts.
+    pub under_way: Option<Timestamp>,
 }
 
 /// The step in which a recipient stands.
@@ -140,6 +142,11 @@ impl End {
 /// recipient stands failed, and after an acknowledgement or a cancellation. Asking without cause does no harm.
 pub fn climb(plan: &Plan, stand: &Stand, facts: &Facts<'_>, now: Timestamp) -> Vec<Move> {
     if let Some(reason) = facts.ended(stand, now) {
+        let withdrawn = matches!(reason, Reason::Cancelled | Reason::Acknowledged);
+        let undecided = !withdrawn && !stand.in_app && !stand.arrived;
+        if let Some(until) = stand.under_way.filter(|until| undecided && *until > now) {
+            return vec![Move::Wait { until: Some(until) }];
+        }
         return vec![Move::End(match reason {
             Reason::Cancelled => End::Cancelled,
             Reason::Acknowledged => End::Acknowledged,

@@ -103,6 +103,8 @@ CREATE TABLE attempts (
     next_at BIGINT,
     PRIMARY KEY (tenant, delivery, number)
 );
+-- Small: what runs.
+CREATE INDEX attempts_running ON attempts (tenant, delivery) WHERE outcome IS NULL;
 
 CREATE TABLE categories (
     tenant TEXT NOT NULL,

@@ -17,6 +17,9 @@ ALTER TABLE recipients ADD COLUMN step_at BIGINT;
 -- 1 once it took its place in the frequency caps.
 ALTER TABLE recipients ADD COLUMN counted BIGINT NOT NULL DEFAULT 0;
 
+-- Whom an end of all still concerns, whatever the number of those who ended.
+CREATE INDEX recipients_open ON recipients (tenant, notification, user_id) WHERE state = 'open';
+
 -- What is due of open recipients: the end of a step or of a hold. Without a row only an answer or the end of the time
 -- to live moves a recipient.
 CREATE TABLE climbs (
@@ -102,6 +105,9 @@ CREATE TABLE user_policies (
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (tenant, user_id)
 );
+
+-- In whose time zone the recipient's quiet hours put off a first attempt; null where none may.
+ALTER TABLE delivery_queue ADD COLUMN zone TEXT;
 
 -- What holds for all of a tenant's users: time zone, caps, throttles, defaults, JSON.
 CREATE TABLE tenant_policies (

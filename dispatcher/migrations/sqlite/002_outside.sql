@@ -103,6 +103,8 @@ CREATE TABLE attempts (
     next_at INTEGER,
     PRIMARY KEY (tenant, delivery, number)
 ) STRICT;
+-- Small: what runs.
+CREATE INDEX attempts_running ON attempts (tenant, delivery) WHERE outcome IS NULL;
 
 CREATE TABLE categories (
     tenant TEXT NOT NULL,

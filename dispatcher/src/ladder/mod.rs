@@ -83,25 +83,30 @@ impl Ladder {
         }
     }
 
-    /// Looks at everything that is due; answers when the next will be.
+    /// Looks at everything that is due; answers when the next will be. Before each batch a page of those whose time is over
+    /// ends, so that they do not wait for everybody else.
     pub(crate) async fn turn(&self, stop: &CancellationToken) -> Result<Option<Timestamp>, PlanError> {
-        let due = loop {
+        loop {
+            let more = !stop.is_cancelled() && self.store.close_late(self.clock.now(), PAGE).await?;
             let now = self.clock.now();
             let due = self.store.next_climb().await?;
-            if stop.is_cancelled() || due.is_none_or(|due| due > now) {
-                break due;
+            if stop.is_cancelled() {
+                return Ok(due);
             }
-            let until = now.after(self.config.lease.duration());
-            let leases = self.store.lease_climbs(now, self.config.batch, until).await?;
-            if leases.is_empty() {
-                // Others hold it.
-                break None;
+            let leases = if due.is_some_and(|due| due <= now) {
+                let until = now.after(self.config.lease.duration());
+                self.store.lease_climbs(now, self.config.batch, until).await?
+            } else {
+                Vec::new()
+            };
+            if !leases.is_empty() {
+                metrics::counter!("carillon_ladder_leased_total").increment(leases.len() as u64);
+                self.climb(&leases).await?;
+            } else if !more {
+                // What is due is held by others.
+                return Ok(due.filter(|due| *due > now));
             }
-            metrics::counter!("carillon_ladder_leased_total").increment(leases.len() as u64);
-            self.climb(&leases).await?;
-        };
-        while !stop.is_cancelled() && self.store.close_late(self.clock.now(), PAGE).await? {}
-        Ok(due)
+        }
     }
 
     /// Looks at leased recipients. One that cannot be looked at keeps its neighbours from nothing.

@@ -11,5 +11,5 @@ mod wishes;
 
 pub(crate) use choosing::{MOST_PREFERENCES, fields};
 pub(crate) use tenants::TenantPolicies;
-pub(crate) use user::{UserChoices, ZoneOf};
+pub(crate) use user::{UserChoices, UserPolicy, ZoneOf, zone_of};
 pub(crate) use wishes::{About, Wishes, counted_since};

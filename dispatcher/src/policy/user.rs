@@ -54,6 +54,11 @@ pub(super) fn zone(of_user: Option<&str>, tenant: &TenantPolicy) -> (Zone, ZoneO
     }
 }
 
+/// The zone alone.
+pub(crate) fn zone_of(of_user: Option<&str>, tenant: &TenantPolicy) -> Zone {
+    zone(of_user, tenant).0
+}
+
 /// A row as the pure functions take it.
 pub(super) fn preference(row: &PreferenceRow) -> Preference {
     Preference {

@@ -63,7 +63,7 @@ pub(super) struct BatchRequest {
 pub(super) struct CancelAnswer {
     id: NotificationId,
     state: NotificationState,
-    /// Deliveries that are under way and cannot be stopped.
+    /// Deliveries that are under way and cannot be stopped; asked again, those that still are.
     in_flight: u64,
     /// Inbox entries that this call took back.
     recalled: u64,

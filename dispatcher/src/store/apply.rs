@@ -50,6 +50,8 @@ pub(super) enum Shown {
         plain: Option<PlainAddress>,
         /// Receipts that there are: kind, and device or nothing.
         receipts: Vec<(String, String)>,
+        /// Whether this transaction answers it.
+        answered: bool,
     },
 }
 
@@ -59,6 +61,14 @@ impl Found {
         if let Some(Shown::Outside { receipts, .. }) = self.notifications.get_mut(whose) {
             receipts.push((kind, device));
         }
+    }
+
+    /// Of those which are answered by now.
+    pub(super) fn answered_outside(&self) -> Vec<&(UserKey, NotificationId)> {
+        let all = self.notifications.iter();
+        all.filter(|(_, shown)| matches!(shown, Shown::Outside { answered: true, .. }))
+            .map(|(whose, _)| whose)
+            .collect()
     }
 
     /// What went out over other channels alone.
@@ -286,6 +296,7 @@ impl Turn<'_> {
             state,
             plain,
             receipts,
+            answered,
         }) = self.found.notifications.get_mut(&whose)
         else {
             return OperationResult::Unchanged;
@@ -310,8 +321,10 @@ impl Turn<'_> {
             device: self.command.device.clone(),
             channel: self.command.channel.clone(),
         });
-        if let (Some(kind), RecipientState::Open) = (acknowledges, *state) {
-            *state = RecipientState::Acknowledged;
+        // A late answer counts as well.
+        let answerable = matches!(*state, RecipientState::Open | RecipientState::Completed);
+        if let Some(kind) = acknowledges.filter(|_| answerable) {
+            (*state, *answered) = (RecipientState::Acknowledged, true);
             let acknowledgement = self.command.acknowledgement(kind, action, self.ledger.now);
             let event = AcknowledgedEvent {
                 notification_id: id,

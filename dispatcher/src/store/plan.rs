@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use carillon_domain::{
-    Category, CollapseKey, DeliveryId, EntryId, NotificationId, NotificationState, TenantId, TopicName,
-    UserId,
+    Category, CollapseKey, DeliveryId, EntryId, NotificationId, NotificationState, TenantId, Timestamp,
+    TopicName, UserId,
 };
 use carillon_sql::StoreError;
 use serde_json::value::RawValue;
@@ -55,8 +55,18 @@ pub(super) struct Known {
     pub(super) bars: Bars,
     /// Deliveries that a newer one with their collapse key takes the place of.
     pub(super) earlier: EarlierOnes,
-    /// Notifications of whom something is due, by what their collapse keys name.
-    pub(super) climbing: HashMap<OpenKey, Vec<NotificationId>>,
+    /// Other notifications of the same recipients, by what their collapse keys name.
+    pub(super) rivals: HashMap<OpenKey, Vec<Rival>>,
+}
+
+/// A notification that a recipient has with the same collapse key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rival {
+    pub(super) notification: NotificationId,
+    /// Which is newer is said by when they were to be sent, not by when they happened to be planned.
+    pub(super) send_at: Timestamp,
+    /// Whether its recipient is open.
+    pub(super) is_open: bool,
 }
 
 /// What was planned earlier of a notification.
@@ -126,9 +136,22 @@ pub(super) fn plan(
                     start_answered(ledger, job, addressee, answered);
                     continue;
                 }
+                let rivals = rivals_of(&known, job, addressee);
+                if rivals
+                    .iter()
+                    .any(|rival| rival.send_at > job.notification.send_at)
+                {
+                    let (state, reason) = (RecipientState::Superseded, Some(SUPERSEDED));
+                    ledger
+                        .writes
+                        .recipients
+                        .push(recipient(job, addressee, state, reason));
+                    continue;
+                }
                 overtake_earlier(ledger, &known.earlier, job, addressee);
-                supersede_climbing(ledger, &known, job, addressee);
+                supersede(ledger, job, addressee, rivals);
                 climb(ledger, &mut known, &mut entries, job, addressee, content, None)?;
+                remember(&mut known, job, addressee);
             }
         }
         // Where some got it before its time to live ended, it was sent: the others' rows say that they did not get it.
@@ -266,10 +289,7 @@ pub(super) fn deliver(
         Some(text) => serde_json::from_str(text)
             .map_err(|error| StoreError::Corrupt(format!("content of {}: {error}", notification.id)))?,
     };
-    let open_key = notification
-        .collapse_key
-        .as_ref()
-        .map(|collapse| (key.clone(), notification.category.clone(), collapse.clone()));
+    let open_key = open_key(job, addressee);
     let replaced = open_key.as_ref().and_then(|open| known.open.remove(open));
     let entry = EntryRow {
         tenant: key.0.clone(),
@@ -307,7 +327,7 @@ pub(super) fn deliver(
                 counts,
             };
             ledger.append(&key, &change)?;
-            supersede(ledger, old);
+            supersede_shown(ledger, old);
         }
     }
     ledger.writes.deliveries.push(DeliveryRow {
@@ -326,28 +346,41 @@ pub(super) fn deliver(
     Ok(shown)
 }
 
-/// Earlier notifications with the same collapse key that still wait for something end for this user: the newest one is
-/// what is released.
-fn supersede_climbing(ledger: &mut Ledger, known: &Known, job: &PlanJob, addressee: &Addressee) {
-    let Some(collapse) = &job.notification.collapse_key else {
-        return;
-    };
-    let tenant = &job.lease.tenant;
-    let open = (
-        (tenant.clone(), addressee.user),
-        job.notification.category.clone(),
-        collapse.clone(),
-    );
-    for earlier in known.climbing.get(&open).into_iter().flatten() {
-        if *earlier < job.notification.id {
-            let key = (tenant.clone(), *earlier, addressee.user);
-            ledger.end_recipient(&key, RecipientState::Superseded, Some(SUPERSEDED), None);
-        }
+/// What a notification's collapse key names for a recipient.
+fn open_key(job: &PlanJob, addressee: &Addressee) -> Option<OpenKey> {
+    let collapse = job.notification.collapse_key.clone()?;
+    let user = (job.lease.tenant.clone(), addressee.user);
+    Some((user, job.notification.category.clone(), collapse))
+}
+
+/// A recipient's other notifications with the same collapse key.
+fn rivals_of(known: &Known, job: &PlanJob, addressee: &Addressee) -> Vec<Rival> {
+    let named = open_key(job, addressee).and_then(|key| known.rivals.get(&key));
+    let others = |rival: &&Rival| rival.notification != job.notification.id;
+    named.into_iter().flatten().filter(others).copied().collect()
+}
+
+/// Those of the same batch find it as well.
+fn remember(known: &mut Known, job: &PlanJob, addressee: &Addressee) {
+    if let Some(key) = open_key(job, addressee) {
+        known.rivals.entry(key).or_default().push(Rival {
+            notification: job.notification.id,
+            send_at: job.notification.send_at,
+            is_open: true,
+        });
+    }
+}
+
+/// Earlier notifications with the same collapse key that are open end for this user: the newest one is what goes on.
+fn supersede(ledger: &mut Ledger, job: &PlanJob, addressee: &Addressee, rivals: Vec<Rival>) {
+    for earlier in rivals.into_iter().filter(|rival| rival.is_open) {
+        let key = (job.lease.tenant.clone(), earlier.notification, addressee.user);
+        ledger.end_recipient(&key, RecipientState::Superseded, Some(SUPERSEDED), None);
     }
 }
 
 /// The replaced notification ends for this user.
-fn supersede(ledger: &mut Ledger, old: &EntryRow) {
+fn supersede_shown(ledger: &mut Ledger, old: &EntryRow) {
     let key = (old.tenant.clone(), old.notification, old.user);
     ledger.end_recipient(&key, RecipientState::Superseded, Some(SUPERSEDED), None);
 }

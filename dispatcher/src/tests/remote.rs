@@ -201,6 +201,7 @@ async fn recall(node: &Node, id: DeliveryId) {
         due_at: now,
         expires_at: now.after(Duration::from_secs(3_600)),
         earlier: shown.attempts,
+        zone: None,
     };
     node.dispatcher
         .store

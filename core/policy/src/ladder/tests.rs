@@ -633,3 +633,33 @@ fn the_first_decider_that_hits_decides() {
         }
     }
 }
+
+#[test]
+fn what_began_in_time_is_waited_for_once_the_time_is_over() {
+    let known = Known::new(&["fcm"]);
+    let plan: Plan = of(json!({"steps": [{"channels": ["fcm"]}]}));
+    let stand = Stand {
+        open: true,
+        under_way: Some(after(86_430)),
+        in_app: false,
+        ..standing(0, None, Came::Open)
+    };
+    let waits = Move::Wait {
+        until: Some(after(86_430)),
+    };
+    assert_eq!(known.climb(&plan, &stand, after(86_400)), [waits]);
+    let late = known.climb(&plan, &stand, after(86_430));
+    assert_eq!(late, [Move::End(End::Expired)]);
+    let arrived = Stand {
+        arrived: true,
+        ..stand.clone()
+    };
+    let ended = known.climb(&plan, &arrived, after(86_400));
+    assert_eq!(ended, [Move::End(End::Completed)]);
+    let cancelled = Stand {
+        cancelled: true,
+        ..stand
+    };
+    let ended = known.climb(&plan, &cancelled, after(86_400));
+    assert_eq!(ended, [Move::End(End::Cancelled)]);
+}

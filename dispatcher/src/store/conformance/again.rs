@@ -144,6 +144,7 @@ pub(super) async fn a_recall_gives_way_to_a_redrive_of_what_never_arrived(f: Fix
     settle(&f, &[accepted(&f, &out, "p-1")]).await;
     let work = WorkRow {
         earlier: 1,
+        zone: None,
         ..WorkRow::of(&row, Arc::from(""), Operation::Recall)
     };
     f.store.open_work(&[], &[work]).await.expect("commits");

@@ -5,10 +5,14 @@ use carillon_policy::{CategoryPolicy, TenantPolicy};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::fixture::{Fixture, LIMITS, plan_of};
+use super::{
+    fixture::{Fixture, LIMITS, plan_of},
+    steps::{ACCEPTED, hand_out, kind, settle},
+};
 use crate::store::{
     digests::{Closing, DueDigest, MOST_MEMBERS},
     ladder::Climbing,
+    outside::SuppressionRow,
     *,
 };
 
@@ -337,6 +341,41 @@ pub(super) async fn where_a_digest_comes_to_nothing_its_members_go_on(f: Fixture
         .expect("cancels");
     assert_eq!(tick(&f, &look).await, 1);
     assert_eq!(f.inbox("ada").await.len(), 1, "the next step starts at once");
+}
+
+pub(super) async fn what_a_digest_brings_late_completes_its_members(f: Fixture) {
+    let look = every_minute();
+    let suppression = SuppressionRow {
+        tenant: f.tenant.clone(),
+        channel: kind("sms"),
+        address: "a".parse().expect("an address"),
+        reason: "manual".into(),
+        detail: None,
+        delivery: None,
+        at: f.now(),
+    };
+    f.store.suppress(&suppression).await.expect("writes");
+    let row = NewNotification {
+        plan: Some(Arc::from(
+            r#"{"steps":[{"channels":["push"],"deadline":30},{"channels":["sms"]}]}"#,
+        )),
+        ..f.notification(&["ada"])
+    };
+    f.accept(std::slice::from_ref(&row)).await;
+    plan(&f, &look).await;
+    f.advance(MINUTE);
+    close_one(&f).await;
+    plan(&f, &look).await;
+    f.advance(MINUTE);
+    assert_eq!(
+        tick(&f, &look).await,
+        1,
+        "its deadline passed, and no other step is left"
+    );
+    assert_eq!(f.recipient(row.id, "ada").await.state, RecipientState::Open);
+    settle(&f, &hand_out(&f, "push").await, ACCEPTED).await;
+    assert_eq!(tick(&f, &look).await, 1);
+    assert_eq!(f.recipient(row.id, "ada").await.state, RecipientState::Completed);
 }
 
 pub(super) async fn a_sliding_window_moves_on_and_no_further_than_its_maximum(f: Fixture) {

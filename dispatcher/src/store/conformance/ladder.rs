@@ -15,13 +15,19 @@ const HOLD: Duration = Duration::from_secs(30);
 
 /// What is known of everybody at a look: the channels of the plan, the addresses over `push`, and until when a device is
 /// active.
-struct Look<'a> {
-    channels: &'a [&'a str],
-    addresses: &'a [&'a str],
-    active_until: Option<Timestamp>,
+pub(super) struct Look<'a> {
+    pub(super) channels: &'a [&'a str],
+    /// With another channel before a colon.
+    pub(super) addresses: &'a [&'a str],
+    pub(super) active_until: Option<Timestamp>,
 }
 
-impl Look<'_> {
+/// Who knows what decides about recipients.
+pub(super) trait Sees {
+    fn see(&self, job: &mut PlanJob);
+}
+
+impl Sees for Look<'_> {
     fn see(&self, job: &mut PlanJob) {
         if job.notification.plan.is_none() {
             job.plan = Arc::new(plan_of(self.channels));
@@ -35,12 +41,13 @@ impl Look<'_> {
     }
 }
 
-fn way(address: &str) -> Outgoing {
+pub(super) fn way(address: &str) -> Outgoing {
+    let (channel, address) = address.split_once(':').unwrap_or(("push", address));
     Outgoing {
-        channel: "push".parse().expect("a channel"),
+        channel: channel.parse().expect("a channel"),
         address: address.parse().expect("an address"),
         device: None,
-        lane: Arc::from("push"),
+        lane: Arc::from(channel),
         strand: Arc::from(""),
         skip: None,
         replaces: false,
@@ -49,7 +56,7 @@ fn way(address: &str) -> Outgoing {
 }
 
 /// Plans what is due.
-async fn plan(f: &Fixture, look: &Look<'_>) {
+pub(super) async fn plan(f: &Fixture, look: &impl Sees) {
     let mut jobs = f.jobs(&f.lease().await).await;
     jobs.iter_mut().for_each(|job| look.see(job));
     f.store.plan(f.now(), &jobs).await.expect("plans");
@@ -62,13 +69,13 @@ async fn send(f: &Fixture, users: &[&str], look: &Look<'_>) -> NotificationId {
     row.id
 }
 
-async fn lease(f: &Fixture) -> Vec<ClimbLease> {
+pub(super) async fn lease(f: &Fixture) -> Vec<ClimbLease> {
     let until = f.now().after(MINUTE);
     f.store.lease_climbs(f.now(), 1_000, until).await.expect("leases")
 }
 
 /// Looks at leased recipients. Answers how many the store looked at.
-async fn climb(f: &Fixture, leases: &[ClimbLease], look: &Look<'_>) -> u64 {
+pub(super) async fn climb(f: &Fixture, leases: &[ClimbLease], look: &impl Sees) -> u64 {
     let loaded = f.store.load_climbs(leases).await.expect("loads");
     f.store.drop_climbs(&loaded.gone).await.expect("drops");
     let mut held = Vec::new();
@@ -103,20 +110,20 @@ async fn climb(f: &Fixture, leases: &[ClimbLease], look: &Look<'_>) -> u64 {
 }
 
 /// Leases what is due and looks at it.
-async fn tick(f: &Fixture, look: &Look<'_>) -> u64 {
+pub(super) async fn tick(f: &Fixture, look: &impl Sees) -> u64 {
     let leases = lease(f).await;
     climb(f, &leases, look).await
 }
 
 /// A recipient's deliveries: step, channel and state.
-async fn deliveries(f: &Fixture, id: NotificationId, user: &str) -> Vec<(u32, String, String)> {
+pub(super) async fn deliveries(f: &Fixture, id: NotificationId, user: &str) -> Vec<(u32, String, String)> {
     let detail = f.recipient(id, user).await;
     let short = |delivery: DeliveryDetail| (delivery.step, delivery.channel, delivery.state);
     detail.deliveries.into_iter().map(short).collect()
 }
 
 /// What was decided about a recipient: kind and reason.
-async fn decided(f: &Fixture, id: NotificationId, user: &str) -> Vec<(String, String)> {
+pub(super) async fn decided(f: &Fixture, id: NotificationId, user: &str) -> Vec<(String, String)> {
     let detail = f.recipient(id, user).await;
     let decisions = detail.decisions.into_iter();
     decisions
@@ -130,7 +137,7 @@ async fn decided(f: &Fixture, id: NotificationId, user: &str) -> Vec<(String, St
         .collect()
 }
 
-fn words(decided: &[(String, String)]) -> Vec<(&str, &str)> {
+pub(super) fn words(decided: &[(String, String)]) -> Vec<(&str, &str)> {
     decided
         .iter()
         .map(|(kind, reason)| (&**kind, &**reason))

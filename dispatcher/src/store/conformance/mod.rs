@@ -9,12 +9,14 @@ mod digests;
 mod disabled;
 mod domain_events;
 mod endpoints;
+mod ends;
 mod fixture;
 mod kept;
 mod ladder;
 mod mailbox_log;
 mod mailboxes;
 mod moving;
+mod newest;
 mod outbox;
 mod outside;
 mod planning;
@@ -25,6 +27,7 @@ mod receipts;
 mod rules;
 mod schedules;
 mod sources;
+mod steps;
 mod together;
 mod topics;
 mod upkeep;
@@ -119,6 +122,23 @@ on_both!(
     ladder::nodes_share_what_is_due_and_start_each_step_once,
     ladder::what_cannot_be_read_stands_in_nobodys_way,
     ladder::what_still_climbs_gives_way_to_the_newest_of_its_collapse_key,
+    steps::a_step_that_was_passed_over_before_a_hold_stays_so,
+    steps::what_was_skipped_before_a_hold_does_not_start_with_nothing_to_send,
+    steps::the_first_answer_ends_it_for_those_who_completed_before,
+    steps::a_late_answer_without_an_inbox_counts,
+    ends::who_cancels_again_is_told_what_still_runs,
+    ends::what_began_in_time_and_arrives_counts,
+    ends::what_began_in_time_and_is_lost_is_waited_for_no_longer_than_its_lease,
+    ends::who_ended_before_he_was_locked_answers_nothing,
+    ends::many_that_are_too_late_end_a_few_at_a_time,
+    steps::no_first_attempt_starts_in_quiet_hours,
+    steps::what_arrives_in_its_time_makes_nobody_due,
+    steps::what_arrives_after_the_last_step_failed_completes_the_ladder,
+    steps::what_arrives_after_the_later_steps_were_passed_completes_the_ladder,
+    newest::who_stands_in_the_last_step_gives_way_to_a_newer_one,
+    newest::of_one_batch_the_newest_alone_goes_out,
+    newest::an_older_one_that_is_planned_late_takes_nobodys_place,
+    newest::what_is_sent_later_is_newer_whenever_it_was_accepted,
     caps::a_cap_holds_over_any_stretch_of_time_however_alerts_are_planned,
     caps::planners_at_once_never_exceed_a_cap,
     caps::what_a_throttle_holds_goes_out_later_within_it,
@@ -130,6 +150,7 @@ on_both!(
     digests::an_empty_digest_sends_nothing,
     digests::answering_a_digest_answers_its_members,
     digests::where_a_digest_comes_to_nothing_its_members_go_on,
+    digests::what_a_digest_brings_late_completes_its_members,
     digests::a_sliding_window_moves_on_and_no_further_than_its_maximum,
     digests::a_digest_closes_once_however_many_try,
     digests::whoever_joins_while_it_closes_is_in_one_digest,

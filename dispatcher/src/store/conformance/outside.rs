@@ -783,6 +783,7 @@ pub(super) async fn a_recall_ends_in_recalled_or_leaves_what_is(f: Fixture) {
         .iter()
         .map(|row| WorkRow {
             earlier: 1,
+            zone: None,
             ..WorkRow::of(row, Arc::from(""), ports::Operation::Recall)
         })
         .collect();

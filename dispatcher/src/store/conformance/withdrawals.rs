@@ -92,7 +92,7 @@ async fn settle(f: &Fixture, leased: &[Arc<LeasedDelivery>], verdict: Verdict) {
 const DONE: Verdict = Verdict::Done { accepted: false };
 
 /// Reads what there is to answer of a notification.
-async fn answer(
+pub(super) async fn answer(
     f: &Fixture,
     user: &str,
     id: NotificationId,
@@ -114,7 +114,7 @@ async fn answer(
 }
 
 /// Lane, state and reason of a user's deliveries outside.
-async fn states(f: &Fixture, id: NotificationId, user: &str) -> Vec<(String, String, String)> {
+pub(super) async fn states(f: &Fixture, id: NotificationId, user: &str) -> Vec<(String, String, String)> {
     let deliveries = f.recipient(id, user).await.deliveries;
     let outside = deliveries.into_iter().filter(|one| one.channel == "push");
     outside
@@ -391,7 +391,7 @@ async fn one_is_enough(f: &Fixture, id: NotificationId) {
     run(f, statement).await;
 }
 
-async fn work_off(f: &Fixture) {
+pub(super) async fn work_off(f: &Fixture) {
     loop {
         let until = f.now().after(Duration::from_secs(5));
         let leases = f

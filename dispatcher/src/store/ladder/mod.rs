@@ -54,8 +54,8 @@ pub(crate) trait LadderStore: Send + Sync + 'static {
     /// Forgets leased climbs.
     async fn drop_climbs(&self, leases: &[ClimbLease]) -> Result<(), StoreError>;
 
-    /// Ends up to about `limit` open recipients of notifications whose time to live is over. Answers whether there may
-    /// be more.
+    /// Ends up to `limit` open recipients of up to [`CLOSED_AT_ONCE`] notifications whose time to live is over. Answers
+    /// whether there may be more.
     async fn close_late(&self, now: Timestamp, limit: usize) -> Result<bool, StoreError>;
 
     /// What time the database says it is, where several nodes share it.

@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use carillon_domain::{NotificationId, TenantId, Timestamp};
@@ -8,10 +9,17 @@ use carillon_sql::StoreError;
 
 use super::records::{ClimbLease, ClimbRow, Climbing, LoadedClimbs, RecipientKey};
 use crate::store::{
+    digests::ARRIVED,
     ledger::Writes,
     records::NotificationRow,
     rows::{self, NotificationColumns, plain_address, word},
 };
+
+/// Notifications whose time to live is over that one transaction ends at the most.
+pub(in crate::store) const CLOSED_AT_ONCE: usize = 50;
+
+/// By how much the clock of whoever writes an outcome may be behind that of whoever looks at its recipient.
+pub(in crate::store) const AHEAD: Duration = Duration::from_secs(5);
 
 /// Said of recipients whose notification's time to live ended.
 pub(in crate::store) const LATE: &str = "its time to live ended";
@@ -20,6 +28,27 @@ pub(in crate::store) const LATE_COMPLETED: &str =
     r#"{"kind":"ended","state":"completed","reason":"its time to live ended"}"#;
 pub(in crate::store) const LATE_EXPIRED: &str =
     r#"{"kind":"ended","state":"expired","reason":"its time to live ended"}"#;
+
+/// Until when an attempt of a delivery `d` may take, where its time to live is over at `now`.
+pub(in crate::store) fn under_way(now: &str) -> String {
+    format!(
+        "CASE WHEN d.state = 'pending' AND d.expires_at <= {now} THEN (SELECT q.due_at FROM delivery_queue q \
+         JOIN attempts a ON a.tenant = q.tenant AND a.delivery = q.delivery AND a.number = q.earlier + q.lease \
+         WHERE q.tenant = d.tenant AND q.delivery = d.id AND q.due_at > {now} AND a.outcome IS NULL) END"
+    )
+}
+
+/// Whether it is not known yet what became of an open recipient `r` whose time to live is over: nothing arrived, and an
+/// attempt that began before may still take until after `$3`.
+pub(in crate::store) fn is_undecided() -> String {
+    format!(
+        "NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.tenant = r.tenant AND o.notification = r.notification \
+         AND o.user_id = r.user_id AND {ARRIVED}) AND EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = r.tenant \
+         AND d.notification = r.notification AND d.user_id = r.user_id AND d.channel <> 'in_app' \
+         AND {} IS NOT NULL)",
+        under_way("$3")
+    )
+}
 
 /// Leases as the databases give them, and keys that no code of ours wrote.
 pub(in crate::store) fn leases(

@@ -39,8 +39,8 @@ pub(in crate::store) struct Standing {
 /// when, whether it counted, whether it was seen; phase.
 pub(in crate::store) type StandingColumns = (i64, i64, Option<i64>, Option<i64>, i64, i64, Option<String>);
 
-/// A lease's place, a delivery's step, channel, address and state.
-pub(in crate::store) type StandingDelivery = (i64, i64, String, String, String);
+/// A lease's place, a delivery's step, channel, address and state; [`super::under_way`].
+pub(in crate::store) type StandingDelivery = (i64, i64, String, String, String, Option<i64>);
 
 /// A lease's place, a decision's step and body.
 pub(in crate::store) type StandingDecision = (i64, Option<i64>, String);
@@ -114,7 +114,8 @@ fn standing(
     let stand = &mut standing.stand;
     (stand.counted, stand.seen) = (*counted != 0, *seen != 0);
     let mut came = Came::Failed;
-    for (_, of, channel, address, state) in deliveries {
+    for (_, of, channel, address, state, under_way) in deliveries {
+        stand.under_way = stand.under_way.max(under_way.map(Timestamp::from_micros));
         let of = small(of)?;
         let own = Some(of) == step;
         let channel: ChannelKind = word(&channel)?;
@@ -145,19 +146,24 @@ fn standing(
             came,
         }
     });
+    let own = step;
     for (_, step, body) in decisions {
         let Some(step) = step.map(small).transpose()? else {
             continue;
         };
         // What another version wrote is no reason to stop.
         match serde_json::from_str(&body) {
-            Ok(Decision::Held(why)) if held => standing.held = Some((step, why.reason)),
+            // Of a step that started, attempts are held, and not the recipient.
+            Ok(Decision::Held(why)) if held && own.is_none_or(|own| step > own) => {
+                standing.held = Some((step, why.reason));
+            }
             Ok(Decision::Passed(_) | Decision::Skipped(_) | Decision::Capped(_)) => {
                 standing.passed.insert(step);
             }
             _ => {}
         }
     }
+    standing.stand.held = standing.held.as_ref().map(|(step, _)| *step as usize);
     Ok(standing)
 }
 

@@ -13,8 +13,11 @@ use carillon_domain::{
     ports::{Lane, Operation},
 };
 
+use carillon_policy::Reason;
+
 use super::failing::Failing;
 use super::planning::{NOT_RECALLABLE, Sent, UNSUBSCRIBED, take_back};
+use super::quiet::Quiet;
 use super::receipt::Early;
 use super::records::{
     DeliveryState, Ended, LaneKey, LeasedDelivery, NotResendable, Settlement, SuppressionRow, Verdict,
@@ -58,6 +61,8 @@ pub(in crate::store) struct CandidateDelivery {
     pub(in crate::store) disabled: bool,
     /// Whether its recipient turned this category and channel off.
     pub(in crate::store) turned_off: bool,
+    /// The recipient's quiet hours, where they put off a first attempt.
+    pub(in crate::store) quiet: Option<Quiet>,
     /// Why nothing of it may start any more; [`super::withdrawn`] finds it.
     pub(in crate::store) withdrawn: Option<&'static str>,
     /// The state that stands should a resend not arrive.
@@ -173,6 +178,8 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) gone: Vec<QueueKey>,
     /// Work that goes on at a time.
     pub(in crate::store) due: Vec<(QueueKey, Timestamp)>,
+    /// First attempts that are put off, and why.
+    pub(in crate::store) held: Vec<(QueueKey, Reason)>,
     /// Work whose last attempt was not begun: its number stays used, and it counts as none. It is due now.
     pub(in crate::store) unsent: Vec<QueueKey>,
     pub(in crate::store) suppressions: Vec<SuppressionRow>,
@@ -329,6 +336,15 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
             effects.moved.push((candidate.key(), home));
         } else if delivery.behind {
             effects.behind.insert(candidate.key.clone());
+        } else if let Some(reason) = delivery
+            .quiet
+            .as_ref()
+            .filter(|_| candidate.token == 0)
+            .and_then(|quiet| quiet.reason(now))
+        {
+            let until = reason.until().unwrap_or(now).min(leased.expires_at);
+            effects.due.push((candidate.key(), until));
+            effects.held.push((candidate.key(), reason));
         } else {
             if delivery.news.is_some() {
                 // It was about an attempt before a redrive.
@@ -688,14 +704,23 @@ fn too_late(last: Option<&str>) -> Cow<'static, str> {
     })
 }
 
-/// Deliveries that ended without arriving, as they are stored, in one order.
-pub(in crate::store) fn fell(effects: &Effects) -> BTreeSet<(String, String)> {
-    let ended = effects
-        .changes
-        .iter()
-        .filter(|change| matches!(change.state, Some(DeliveryState::Dead | DeliveryState::Skipped)))
-        .map(|change| (change.key.0.to_string(), change.key.1.to_string()));
-    ended.chain(effects.unreadable.iter().cloned()).collect()
+/// Deliveries that came to something, as they are stored, in one order; and whether they arrived.
+pub(in crate::store) type Outcomes = BTreeMap<(String, String), bool>;
+
+/// Notes what deliveries came to. Of two things in one transaction that it did not arrive counts.
+pub(in crate::store) fn note_outcomes(outcomes: &mut Outcomes, effects: &Effects) {
+    let ended = effects.changes.iter().filter_map(|change| {
+        let arrived = match change.state? {
+            DeliveryState::Dead | DeliveryState::Skipped => false,
+            DeliveryState::Accepted | DeliveryState::Delivered => true,
+            _ => return None,
+        };
+        Some(((change.key.0.to_string(), change.key.1.to_string()), arrived))
+    });
+    let unreadable = effects.unreadable.iter().cloned().map(|key| (key, false));
+    for (key, arrived) in ended.chain(unreadable) {
+        *outcomes.entry(key).or_insert(arrived) &= arrived;
+    }
 }
 
 /// When each lane of new work is due, in the order of their keys.

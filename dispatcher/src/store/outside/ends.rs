@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use carillon_domain::{DeliveryId, TenantId, Timestamp};
@@ -47,24 +48,26 @@ pub(in crate::store) fn end_lanes(
     Ok(lanes)
 }
 
-/// Tenant, id, whether an attempt runs.
-pub(in crate::store) type WaitingColumns = (String, String, i64);
+/// How long an attempt runs at the most, however a worker's lease is extended (`dispatcher.remote.longest_attempt`): what
+/// began before that, and of which nothing was heard, died with its process.
+pub(in crate::store) const LONGEST_ATTEMPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What waits, but not what `except` names, and how many attempts of it run.
+/// Tenant, id.
+pub(in crate::store) type WaitingColumns = (String, String);
+
+/// What waits, but not what `except` names.
 pub(in crate::store) fn waiting(
     rows: Vec<WaitingColumns>,
     except: &HashSet<DeliveryId>,
-) -> Result<(Vec<(TenantId, DeliveryId)>, u64), StoreError> {
-    let (mut waiting, mut in_flight) = (Vec::with_capacity(rows.len()), 0);
-    for (tenant, id, running) in rows {
+) -> Result<Vec<(TenantId, DeliveryId)>, StoreError> {
+    let mut waiting = Vec::with_capacity(rows.len());
+    for (tenant, id) in rows {
         let id: DeliveryId = word(&id)?;
-        if except.contains(&id) {
-            continue;
+        if !except.contains(&id) {
+            waiting.push((word(&tenant)?, id));
         }
-        waiting.push((word(&tenant)?, id));
-        in_flight += u64::from(running > 0);
     }
-    Ok((waiting, in_flight))
+    Ok(waiting)
 }
 
 /// Tenant, id, channel, lane, attempts.

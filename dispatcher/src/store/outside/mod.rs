@@ -11,6 +11,7 @@ mod ends;
 mod failing;
 mod follow;
 mod planning;
+mod quiet;
 mod receipt;
 mod records;
 mod remote;
@@ -24,14 +25,17 @@ use carillon_sql::StoreError;
 use super::records::PlanJob;
 
 pub(super) use decide::{
-    Candidate, Effects, Found, FoundEndpoint, QueueKey, UNREADABLE, Unreadable, by_lane, expire, fell,
-    hand_out, not_resendable, settle,
+    Candidate, Effects, Found, FoundEndpoint, Outcomes, QueueKey, UNREADABLE, Unreadable, by_lane, expire,
+    hand_out, not_resendable, note_outcomes, settle,
 };
 pub(super) use disabled::{disabled_notices, tell_disabled};
-pub(super) use ends::{EndLaneColumns, SentOfColumns, WaitingColumns, end_lanes, taken_back, waiting};
+pub(super) use ends::{
+    EndLaneColumns, LONGEST_ATTEMPT, SentOfColumns, WaitingColumns, end_lanes, taken_back, waiting,
+};
 pub(super) use follow::{follow, may_follow};
 pub(crate) use planning::Bars;
 pub(super) use planning::{EarlierOnes, NOT_RECALLABLE, OVERTAKEN, Sending, overtake_earlier, send};
+pub(super) use quiet::held;
 pub(crate) use receipt::FarReceipt;
 pub(super) use receipt::{
     BY_PROVIDER, Early, RECEIPT, ReceiptColumns, SOONER, far_receipts, receive, received,

@@ -173,6 +173,7 @@ pub(in crate::store) fn send(
             work.ord = work
                 .ord
                 .saturating_add(i64::try_from(ledger.writes.work.len()).unwrap_or(i64::MAX));
+            work.zone = quiet_zone(job, addressee);
             ledger.writes.work.push(work);
         }
         if let Some(key) = digest {
@@ -196,6 +197,14 @@ pub(in crate::store) fn send(
     if let Some(name) = name.filter(|_| !known.is_empty()) {
         earlier.insert(name, known);
     }
+}
+
+/// In which time zone a recipient's quiet hours hold a job's alerts; none where they do not.
+fn quiet_zone(job: &PlanJob, addressee: &Addressee) -> Option<Arc<str>> {
+    let heeds = !job.critical && addressee.plain.is_none();
+    heeds.then(|| {
+        Arc::from(crate::policy::zone_of(addressee.zone.as_deref(), &job.policies.tenant).to_string())
+    })
 }
 
 /// An older delivery gives way: what still waits is not sent. When the same batch planned it, its row is not written yet.
@@ -260,6 +269,7 @@ pub(in crate::store) fn take_back(
             due_at: now,
             expires_at: now.after(RECALL_LIFE),
             earlier: delivery.attempts,
+            zone: None,
         });
     }
     (work, stay)

@@ -175,6 +175,8 @@ pub(crate) struct WorkRow {
     pub(crate) expires_at: Timestamp,
     /// Attempts that were made before.
     pub(crate) earlier: u32,
+    /// In which the recipient's quiet hours put off its first attempt, by name; none where they do not.
+    pub(crate) zone: Option<Arc<str>>,
 }
 
 impl WorkRow {
@@ -193,6 +195,7 @@ impl WorkRow {
             due_at: row.created_at,
             expires_at: row.expires_at,
             earlier: 0,
+            zone: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use carillon_domain::{NotificationId, TenantId, Timestamp};
@@ -15,12 +15,12 @@ use super::{
 use crate::store::{
     digests::{ARRIVED, CAME},
     ladder::{
-        self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
-        RecipientKey,
+        self, CLOSED_AT_ONCE, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs,
+        RecipientCount, RecipientKey,
     },
     ledger::{Ledger, Writes},
     listeners::Listeners,
-    outside::{Effects, fell},
+    outside::Outcomes,
     plan::Known,
     records::{Committed, PlanJob, UserKey},
     rows,
@@ -210,13 +210,15 @@ impl PostgresStore {
         .await?;
         outside::hold_lanes(&mut tx, now, jobs, &Listeners::default()).await?;
         let deliveries: Vec<ladder::StandingDelivery> = sqlx::query_as(AssertSqlSafe(format!(
-            "SELECT j.place - 1, d.step, d.channel, d.address, {CAME} FROM UNNEST($1::text[], $2::text[], $3::text[]) \
+            "SELECT j.place - 1, d.step, d.channel, d.address, {CAME}, {} FROM UNNEST($1::text[], $2::text[], $3::text[]) \
              WITH ORDINALITY AS j(tenant, notification, user_id, place) JOIN deliveries d ON d.tenant = j.tenant \
              AND d.notification = j.notification AND d.user_id = j.user_id",
+            ladder::under_way("$4"),
         )))
         .bind(&tenants)
         .bind(&notifications)
         .bind(&users)
+        .bind(now.as_micros())
         .fetch_all(&mut *tx)
         .await?;
         let decisions: Vec<ladder::StandingDecision> = sqlx::query_as(
@@ -274,26 +276,31 @@ impl PostgresStore {
             .postgres
             .begin_system("the ladder serves all tenants")
             .await?;
-        let late: Vec<(String, String)> = sqlx::query_as(
+        let most = limit.min(CLOSED_AT_ONCE);
+        let mut late: Vec<(String, String)> = sqlx::query_as(
             "SELECT tenant, id FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
              AND expires_at <= $1 ORDER BY expires_at, tenant, id LIMIT $2 FOR UPDATE SKIP LOCKED",
         )
         .bind(now.as_micros())
-        .bind(limit as i64)
+        .bind(most as i64)
         .fetch_all(&mut *tx)
         .await?;
         if late.is_empty() {
             return Ok(false);
         }
+        // Recipients are locked by key, as by everybody else.
+        late.sort_unstable();
         let mut left = limit;
         let mut closed = Vec::with_capacity(late.len());
         for (tenant, id) in &late {
-            let open: Vec<(String,)> = sqlx::query_as(
-                "SELECT user_id FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
-                 ORDER BY user_id LIMIT $3 FOR UPDATE",
-            )
+            let open: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT r.user_id FROM recipients r WHERE r.tenant = $1 AND r.notification = $2 AND r.state = 'open' \
+                 AND NOT ({}) ORDER BY r.user_id LIMIT $4 FOR UPDATE",
+                ladder::is_undecided(),
+            )))
             .bind(tenant)
             .bind(id)
+            .bind(now.as_micros())
             .bind(left as i64)
             .fetch_all(&mut *tx)
             .await?;
@@ -303,6 +310,13 @@ impl PostgresStore {
             if left == 0 {
                 break;
             }
+            // Of whom it is not known yet, the ladder looks after.
+            sqlx::query(UNDECIDED)
+                .bind(tenant)
+                .bind(id)
+                .bind(now.as_micros())
+                .execute(&mut *tx)
+                .await?;
             closed.push((tenant, id));
         }
         let all = closed.len() == late.len();
@@ -316,9 +330,15 @@ impl PostgresStore {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(!all || late.len() >= limit)
+        Ok(!all || late.len() >= most)
     }
 }
+
+/// Open recipients that an attempt may still reach.
+const UNDECIDED: &str = "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+    SELECT tenant, notification, user_id, $3::bigint FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
+    ORDER BY user_id ON CONFLICT (tenant, notification, user_id) DO UPDATE \
+    SET due_at = LEAST(climbs.due_at, excluded.due_at), lease = climbs.lease + 1";
 
 /// Ends open recipients of a notification whose time to live is over: completed where anything of it arrived.
 async fn end_late(
@@ -394,21 +414,28 @@ pub(super) async fn write_climbs(tx: &mut PgConnection, writes: &Writes) -> Resu
         .execute(&mut *tx)
         .await?;
     }
-    let over = ladder::over(writes);
-    end_climbs(tx, &over).await?;
-    let looked = ladder::looked(writes);
-    if !looked.is_empty() {
-        // Both in one order.
+    let (over, looked) = (ladder::over(writes), ladder::looked(writes));
+    let rows = ladder::new_climbs(writes);
+    if !over.is_empty() || !looked.is_empty() {
+        // All of them in one order: whoever settles makes them due in it.
+        let keys: BTreeSet<&RecipientKey> = over
+            .iter()
+            .chain(looked.iter().map(|(key, _, _)| *key))
+            .chain(rows.iter().map(|row| &row.key))
+            .collect();
         sqlx::query(
             "SELECT 1 FROM UNNEST($1::text[], $2::text[], $3::text[]) AS v(tenant, notification, user_id) \
              JOIN climbs c ON c.tenant = v.tenant AND c.notification = v.notification AND c.user_id = v.user_id \
              ORDER BY c.tenant, c.notification, c.user_id FOR UPDATE OF c",
         )
-        .bind(column!(looked, ((tenant, _, _), _, _) => tenant.as_str()))
-        .bind(column!(looked, ((_, notification, _), _, _) => notification.to_string()))
-        .bind(column!(looked, ((_, _, user), _, _) => user.to_string()))
+        .bind(column!(keys, (tenant, _, _) => tenant.as_str()))
+        .bind(column!(keys, (_, notification, _) => notification.to_string()))
+        .bind(column!(keys, (_, _, user) => user.to_string()))
         .fetch_all(&mut *tx)
         .await?;
+    }
+    end_climbs(tx, &over).await?;
+    if !looked.is_empty() {
         for statement in [
             "UPDATE climbs c SET due_at = v.due_at FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], \
              $5::bigint[]) AS v(tenant, notification, user_id, lease, due_at) WHERE c.tenant = v.tenant \
@@ -429,7 +456,6 @@ pub(super) async fn write_climbs(tx: &mut PgConnection, writes: &Writes) -> Resu
                 .await?;
         }
     }
-    let rows = ladder::new_climbs(writes);
     if !rows.is_empty() {
         sqlx::query(
             "INSERT INTO climbs (tenant, notification, user_id, due_at) SELECT * FROM \
@@ -467,30 +493,42 @@ pub(super) async fn end_climbs(tx: &mut PgConnection, keys: &[RecipientKey]) -> 
     Ok(())
 }
 
-/// Makes open recipients due of whose step something did not arrive. Whether anything is left that may, whoever looks
-/// finds out: of two that fall at once neither sees the other.
+/// Makes open recipients due of whose step something did not arrive; and those who are past the step of which something
+/// arrived, by themselves or with a digest, or whose time is over. Whether anything is left that may, whoever looks finds out: of two that end at
+/// once neither sees the other. Before a step is over it changes nothing that something of it arrives.
 pub(super) async fn climb_on(
     tx: &mut PgConnection,
     now: Timestamp,
-    effects: &Effects,
+    outcomes: &Outcomes,
 ) -> Result<(), StoreError> {
-    let fallen = fell(effects);
-    if fallen.is_empty() {
+    if outcomes.is_empty() {
         return Ok(());
     }
     sqlx::query(
         "INSERT INTO climbs (tenant, notification, user_id, due_at) \
-         SELECT DISTINCT r.tenant, r.notification, r.user_id, $3::bigint FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+         SELECT DISTINCT r.tenant, r.notification, r.user_id, $4::bigint FROM (\
+         SELECT d.tenant, d.notification, d.user_id, d.step, j.arrived \
+         FROM UNNEST($1::text[], $2::text[], $3::bool[]) AS j(tenant, id, arrived) \
          JOIN deliveries d ON d.tenant = j.tenant AND d.id = j.id AND d.channel <> 'in_app' \
-         JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
-         AND r.user_id = d.user_id AND r.state = 'open' \
+         UNION SELECT m.tenant, m.notification, m.user_id, m.step, TRUE \
+         FROM UNNEST($1::text[], $2::text[], $3::bool[]) AS j(tenant, id, arrived) \
+         JOIN deliveries d ON d.tenant = j.tenant AND d.id = j.id AND d.channel <> 'in_app' \
+         JOIN deliveries m ON m.tenant = d.tenant AND m.digest = d.notification AND m.user_id = d.user_id \
+         WHERE j.arrived AND m.digest IS NOT NULL) v \
+         JOIN recipients r ON r.tenant = v.tenant AND r.notification = v.notification \
+         AND r.user_id = v.user_id AND r.state = 'open' \
+         JOIN notifications n ON n.tenant = r.tenant AND n.id = r.notification \
+         WHERE NOT v.arrived OR v.step < r.step OR n.expires_at <= $4 OR r.step_at \
+         + (n.plan::jsonb -> 'steps' -> r.step::int ->> 'deadline')::bigint * 1000000 <= $5 \
          ORDER BY r.tenant, r.notification, r.user_id \
          ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = LEAST(climbs.due_at, excluded.due_at), \
          lease = climbs.lease + 1",
     )
-    .bind(column!(fallen, (tenant, _) => tenant.as_str()))
-    .bind(column!(fallen, (_, id) => id.as_str()))
+    .bind(column!(outcomes, ((tenant, _), _) => tenant.as_str()))
+    .bind(column!(outcomes, ((_, id), _) => id.as_str()))
+    .bind(column!(outcomes, (_, arrived) => *arrived))
     .bind(now.as_micros())
+    .bind(now.after(ladder::AHEAD).as_micros())
     .execute(tx)
     .await?;
     Ok(())

@@ -77,6 +77,10 @@ impl PostgresStore {
                 }
                 let keys = ended_keys(&answers);
                 lock_recipients(&mut tx, &keys).await?;
+                if ended_meanwhile(&mut tx, &found).await? {
+                    tx.rollback().await?;
+                    continue;
+                }
                 let is_outside = outside::hold_ends(&mut tx, now, &keys, recallable, told).await?;
                 write(&mut tx, now, self.limits.devices, &writes).await?;
                 if is_outside {
@@ -321,6 +325,26 @@ impl PostgresStore {
         })
         .transpose()
     }
+}
+
+/// Whether somebody without an inbox entry ended before he was locked: what was decided from his row does not hold. An
+/// entry's mailbox is locked before it is read.
+async fn ended_meanwhile(tx: &mut PgConnection, found: &Found) -> Result<bool, StoreError> {
+    let open = found.answered_outside();
+    if open.is_empty() {
+        return Ok(false);
+    }
+    let (ended,): (i64,) = sqlx::query_as(
+        "SELECT COUNT(*) FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, notification, user_id) \
+         JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.notification AND r.user_id = j.user_id \
+         WHERE r.state NOT IN ('open', 'completed')",
+    )
+    .bind(column!(open, ((tenant, _), _) => tenant.as_str()))
+    .bind(column!(open, (_, notification) => notification.to_string()))
+    .bind(column!(open, ((_, user), _) => user.to_string()))
+    .fetch_one(tx)
+    .await?;
+    Ok(ended > 0)
 }
 
 /// Reads what the commands name.

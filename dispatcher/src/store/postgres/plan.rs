@@ -12,8 +12,8 @@ use super::{
 };
 use crate::store::{
     ledger::{Ledger, TopicKey},
-    outside::{self as outside_rows, ClimbingOfColumns, collapse_keys},
-    plan::{Before, Known, OpenKey, plan},
+    outside::{self as outside_rows, RivalColumns, collapse_keys},
+    plan::{Before, Known, OpenKey, Rival, plan},
     records::{Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
     withdrawals::Answered,
@@ -37,6 +37,8 @@ impl PostgresStore {
         let recipients: HashSet<UserKey> = jobs.iter().flat_map(PlanJob::recipients).collect();
         let topics: HashSet<TopicKey> = jobs.iter().flat_map(PlanJob::kept_topics).collect();
         let mailboxes = mailboxes(&mut tx, &self.epoch, &users).await?;
+        // Recipients come before lanes; whoever comes in between is found, and locked, once the lanes are held.
+        rivals(&mut tx, jobs).await?;
         let topics = self::topics(&mut tx, now, &topics).await?;
         let tenants = jobs.iter().map(|job| &job.lease.tenant);
         let listeners = listeners(&mut tx, tenants, self.limits.event_ttl).await?;
@@ -48,7 +50,7 @@ impl PostgresStore {
             answered: answered(&mut tx, jobs).await?,
             bars: outside::bars(&mut tx, &self.prints, now, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
-            climbing: climbing_of(&mut tx, jobs).await?,
+            rivals: rivals(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         ledger.listeners = listeners;
@@ -225,21 +227,33 @@ pub(super) async fn open_entries(
     rows::by_open_key(found)
 }
 
-/// Notifications of whom something is due, with a collapse key that one of the jobs has.
-async fn climbing_of(
-    tx: &mut PgConnection,
-    jobs: &[PlanJob],
-) -> Result<HashMap<OpenKey, Vec<NotificationId>>, StoreError> {
+/// What recipients of these jobs have with the same collapse keys, their rows locked: what is due, what waits or arrived
+/// outside, what the inbox shows.
+async fn rivals(tx: &mut PgConnection, jobs: &[PlanJob]) -> Result<HashMap<OpenKey, Vec<Rival>>, StoreError> {
     let keys = collapse_keys(jobs);
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<ClimbingOfColumns> = sqlx::query_as(
-        "SELECT c.tenant, c.user_id, n.category, n.collapse_key, c.notification \
+    let rows: Vec<RivalColumns> = sqlx::query_as(
+        "SELECT r.tenant, r.user_id, n.category, n.collapse_key, r.notification, n.send_at, \
+         CASE WHEN r.state = 'open' THEN 1::bigint ELSE 0 END FROM (\
+         SELECT c.tenant, c.notification, c.user_id \
          FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS j(tenant, user_id, category, collapse_key) \
          JOIN climbs c ON c.tenant = j.tenant AND c.user_id = j.user_id \
-         JOIN notifications n ON n.tenant = c.tenant AND n.id = c.notification \
-         AND n.category = j.category AND n.collapse_key = j.collapse_key",
+         JOIN notifications o ON o.tenant = c.tenant AND o.id = c.notification \
+         AND o.category = j.category AND o.collapse_key = j.collapse_key \
+         UNION SELECT d.tenant, d.notification, d.user_id \
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS j(tenant, user_id, category, collapse_key) \
+         JOIN deliveries d ON d.tenant = j.tenant AND d.user_id = j.user_id \
+         AND d.collapse = j.category || '/' || j.collapse_key WHERE d.collapse IS NOT NULL \
+         UNION SELECT e.tenant, e.notification, e.user_id \
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS j(tenant, user_id, category, collapse_key) \
+         JOIN entries e ON e.tenant = j.tenant AND e.user_id = j.user_id AND e.category = j.category \
+         AND e.collapse_key = j.collapse_key \
+         WHERE e.collapse_key IS NOT NULL AND e.archived_at IS NULL AND e.gone_at IS NULL) v \
+         JOIN recipients r ON r.tenant = v.tenant AND r.notification = v.notification AND r.user_id = v.user_id \
+         JOIN notifications n ON n.tenant = v.tenant AND n.id = v.notification AND n.collapse_key IS NOT NULL \
+         ORDER BY r.tenant, r.notification, r.user_id FOR UPDATE OF r",
     )
     .bind(column!(keys, (tenant, _, _, _) => *tenant))
     .bind(column!(keys, (_, user, _, _) => user.as_str()))
@@ -247,7 +261,7 @@ async fn climbing_of(
     .bind(column!(keys, (_, _, _, collapse) => *collapse))
     .fetch_all(tx)
     .await?;
-    outside_rows::climbing_of(rows)
+    outside_rows::rivals(rows)
 }
 
 async fn erased(tx: &mut PgConnection, users: &HashSet<UserKey>) -> Result<HashSet<UserKey>, StoreError> {

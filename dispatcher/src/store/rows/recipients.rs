@@ -36,6 +36,7 @@ pub(in crate::store) fn shown(row: ShownColumns) -> Result<((UserKey, Notificati
             state: recipient_state(&state)?,
             plain: plain_address(channel, address)?,
             receipts: Vec::new(),
+            answered: false,
         },
     };
     Ok((((word(&tenant)?, word(&user)?), word(&notification)?), shown))

@@ -16,11 +16,11 @@ use super::{
 use crate::store::{
     digests::{ARRIVED, CAME},
     ladder::{
-        self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
-        RecipientKey,
+        self, CLOSED_AT_ONCE, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs,
+        RecipientCount, RecipientKey,
     },
     ledger::{Ledger, Writes},
-    outside::{Effects, fell},
+    outside::Outcomes,
     plan::Known,
     records::{Committed, PlanJob, UserKey},
     rows,
@@ -150,10 +150,12 @@ impl LadderStore for SqliteStore {
         .fetch_all(&mut *tx)
         .await?;
         let deliveries: Vec<ladder::StandingDelivery> = sqlx::query_as(AssertSqlSafe(format!(
-            "SELECT j.key, d.step, d.channel, d.address, {CAME} FROM json_each($1) j CROSS JOIN deliveries d \
+            "SELECT j.key, d.step, d.channel, d.address, {CAME}, {} FROM json_each($1) j CROSS JOIN deliveries d \
              ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 AND d.user_id = j.value ->> 2",
+            ladder::under_way("$2"),
         )))
         .bind(keys.as_str())
+        .bind(now.as_micros())
         .fetch_all(&mut *tx)
         .await?;
         let decisions: Vec<ladder::StandingDecision> = sqlx::query_as(
@@ -214,12 +216,13 @@ impl LadderStore for SqliteStore {
             return Ok(false);
         }
         let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
+        let most = limit.min(CLOSED_AT_ONCE);
         let late: Vec<(String, String)> = sqlx::query_as(
             "SELECT tenant, id FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
              AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
         )
         .bind(now.as_micros())
-        .bind(limit as i64)
+        .bind(most as i64)
         .fetch_all(&mut *tx)
         .await?;
         if late.is_empty() {
@@ -228,12 +231,14 @@ impl LadderStore for SqliteStore {
         let mut left = limit;
         let mut closed = Vec::with_capacity(late.len());
         for (tenant, id) in &late {
-            let open: Vec<(String,)> = sqlx::query_as(
-                "SELECT user_id FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
-                 ORDER BY user_id LIMIT $3",
-            )
+            let open: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT r.user_id FROM recipients r WHERE r.tenant = $1 AND r.notification = $2 AND r.state = 'open' \
+                 AND NOT ({}) ORDER BY r.user_id LIMIT $4",
+                ladder::is_undecided(),
+            )))
             .bind(tenant)
             .bind(id)
+            .bind(now.as_micros())
             .bind(left as i64)
             .fetch_all(&mut *tx)
             .await?;
@@ -249,6 +254,13 @@ impl LadderStore for SqliteStore {
             if left == 0 {
                 break;
             }
+            // Of whom it is not known yet, the ladder looks after.
+            sqlx::query(UNDECIDED)
+                .bind(tenant)
+                .bind(id)
+                .bind(now.as_micros())
+                .execute(&mut *tx)
+                .await?;
             closed.push((tenant, id));
         }
         let all = closed.len() == late.len();
@@ -261,7 +273,7 @@ impl LadderStore for SqliteStore {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(!all || late.len() >= limit)
+        Ok(!all || late.len() >= most)
     }
 
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -285,6 +297,12 @@ impl LadderStore for SqliteStore {
         rows.into_iter().map(rows::recipient_count).collect()
     }
 }
+
+/// Open recipients that an attempt may still reach.
+const UNDECIDED: &str = "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+    SELECT tenant, notification, user_id, $3 FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
+    ORDER BY user_id ON CONFLICT (tenant, notification, user_id) DO UPDATE \
+    SET due_at = MIN(climbs.due_at, excluded.due_at), lease = climbs.lease + 1";
 
 /// Ends open recipients of a notification whose time to live is over: completed where anything of it arrived.
 async fn end_late(
@@ -410,29 +428,42 @@ pub(super) async fn end_climbs(tx: &mut SqliteConnection, keys: &[RecipientKey])
     Ok(())
 }
 
-/// Makes open recipients due of whose step something did not arrive. Whether anything is left that may, whoever looks
-/// finds out: of two that fall at once neither sees the other.
+/// Makes open recipients due of whose step something did not arrive; and those who are past the step of which something
+/// arrived, by themselves or with a digest, or whose time is over. Whether anything is left that may, whoever looks finds out: of two that end at
+/// once neither sees the other. Before a step is over it changes nothing that something of it arrives.
 pub(super) async fn climb_on(
     tx: &mut SqliteConnection,
     now: Timestamp,
-    effects: &Effects,
+    outcomes: &Outcomes,
 ) -> Result<(), StoreError> {
-    let fallen = fell(effects);
-    if fallen.is_empty() {
+    if outcomes.is_empty() {
         return Ok(());
     }
     sqlx::query(
         "INSERT INTO climbs (tenant, notification, user_id, due_at) \
-         SELECT DISTINCT r.tenant, r.notification, r.user_id, $2 FROM json_each($1) j \
+         SELECT DISTINCT r.tenant, r.notification, r.user_id, $2 FROM (\
+         SELECT d.tenant AS tenant, d.notification AS notification, d.user_id AS user_id, d.step AS step, \
+         j.value ->> 2 AS arrived FROM json_each($1) j \
          CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.id = j.value ->> 1 AND d.channel <> 'in_app' \
-         CROSS JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification \
-         AND r.user_id = d.user_id AND r.state = 'open' \
-         WHERE TRUE \
+         UNION SELECT m.tenant, m.notification, m.user_id, m.step, 1 FROM json_each($1) j \
+         CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.id = j.value ->> 1 AND d.channel <> 'in_app' \
+         CROSS JOIN deliveries m ON m.tenant = d.tenant AND m.digest = d.notification AND m.user_id = d.user_id \
+         WHERE j.value ->> 2 AND m.digest IS NOT NULL) v \
+         CROSS JOIN recipients r ON r.tenant = v.tenant AND r.notification = v.notification \
+         AND r.user_id = v.user_id AND r.state = 'open' \
+         CROSS JOIN notifications n ON n.tenant = r.tenant AND n.id = r.notification \
+         WHERE NOT v.arrived OR v.step < r.step OR n.expires_at <= $2 OR r.step_at \
+         + (n.plan ->> ('$.steps[' || r.step || '].deadline')) * 1000000 <= $3 \
          ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = MIN(climbs.due_at, excluded.due_at), \
          lease = climbs.lease + 1",
     )
-    .bind(json_list(fallen.into_iter())?)
+    .bind(json_list(
+        outcomes
+            .iter()
+            .map(|((tenant, id), arrived)| (tenant, id, *arrived)),
+    )?)
     .bind(now.as_micros())
+    .bind(now.after(ladder::AHEAD).as_micros())
     .execute(tx)
     .await?;
     Ok(())

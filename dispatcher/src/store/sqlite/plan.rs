@@ -12,8 +12,8 @@ use super::{
 };
 use crate::store::{
     ledger::{Ledger, TopicKey},
-    outside::{self as outside_rows, ClimbingOfColumns, collapse_keys},
-    plan::{Before, Known, OpenKey, plan},
+    outside::{self as outside_rows, RivalColumns, collapse_keys},
+    plan::{Before, Known, OpenKey, Rival, plan},
     records::{Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
     rows::{self, word},
     withdrawals::Answered,
@@ -39,7 +39,7 @@ impl SqliteStore {
             answered: answered(&mut tx, jobs).await?,
             bars: outside::bars(&mut tx, &self.prints, now, jobs).await?,
             earlier: outside::earlier(&mut tx, jobs).await?,
-            climbing: climbing_of(&mut tx, jobs).await?,
+            rivals: rivals(&mut tx, jobs).await?,
         };
         let mut ledger = Ledger::new(now, self.limits, mailboxes, topics);
         ledger.listeners = listeners(
@@ -183,25 +183,36 @@ pub(super) async fn open_entries(
     rows::by_open_key(found)
 }
 
-/// Notifications of whom something is due, with a collapse key that one of the jobs has.
-async fn climbing_of(
+/// What recipients of these jobs have with the same collapse keys: what is due, what waits or arrived outside, what the
+/// inbox shows.
+async fn rivals(
     tx: &mut SqliteConnection,
     jobs: &[PlanJob],
-) -> Result<HashMap<OpenKey, Vec<NotificationId>>, StoreError> {
+) -> Result<HashMap<OpenKey, Vec<Rival>>, StoreError> {
     let keys = collapse_keys(jobs);
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<ClimbingOfColumns> = sqlx::query_as(
-        "SELECT c.tenant, c.user_id, n.category, n.collapse_key, c.notification FROM json_each($1) j \
+    let rows: Vec<RivalColumns> = sqlx::query_as(
+        "SELECT r.tenant, r.user_id, n.category, n.collapse_key, r.notification, n.send_at, r.state = 'open' FROM (\
+         SELECT c.tenant AS tenant, c.notification AS notification, c.user_id AS user_id FROM json_each($1) j \
          CROSS JOIN climbs c ON c.tenant = j.value ->> 0 AND c.user_id = j.value ->> 1 \
-         CROSS JOIN notifications n ON n.tenant = c.tenant AND n.id = c.notification \
-         WHERE n.category = j.value ->> 2 AND n.collapse_key = j.value ->> 3",
+         CROSS JOIN notifications o ON o.tenant = c.tenant AND o.id = c.notification \
+         WHERE o.category = j.value ->> 2 AND o.collapse_key = j.value ->> 3 \
+         UNION SELECT d.tenant, d.notification, d.user_id FROM json_each($1) j \
+         CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.user_id = j.value ->> 1 \
+         AND d.collapse = (j.value ->> 2) || '/' || (j.value ->> 3) WHERE d.collapse IS NOT NULL \
+         UNION SELECT e.tenant, e.notification, e.user_id FROM json_each($1) j \
+         CROSS JOIN entries e ON e.tenant = j.value ->> 0 AND e.user_id = j.value ->> 1 AND e.category = j.value ->> 2 \
+         AND e.collapse_key = j.value ->> 3 \
+         WHERE e.collapse_key IS NOT NULL AND e.archived_at IS NULL AND e.gone_at IS NULL) v \
+         CROSS JOIN recipients r ON r.tenant = v.tenant AND r.notification = v.notification AND r.user_id = v.user_id \
+         CROSS JOIN notifications n ON n.tenant = v.tenant AND n.id = v.notification WHERE n.collapse_key IS NOT NULL",
     )
     .bind(json_list(keys.into_iter())?)
     .fetch_all(tx)
     .await?;
-    outside_rows::climbing_of(rows)
+    outside_rows::rivals(rows)
 }
 
 async fn erased(tx: &mut SqliteConnection, users: &HashSet<UserKey>) -> Result<HashSet<UserKey>, StoreError> {

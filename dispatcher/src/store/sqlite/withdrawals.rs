@@ -27,7 +27,6 @@ use crate::store::{
 /// What ending a page of recipients came to.
 struct Page {
     recalled: u64,
-    in_flight: u64,
     writes: Writes,
 }
 
@@ -153,13 +152,15 @@ impl SqliteStore {
             None => return done(Cancelled::NotFound),
             Some((state, _)) if state == "expired" => return done(Cancelled::Expired),
             Some((state, _)) if state == "cancelled" => {
+                let in_flight = outside::in_flight(&mut tx, now, tenant.as_str(), &id.to_string()).await?;
                 return done(Cancelled::Done {
                     recalled: 0,
-                    in_flight: 0,
+                    in_flight,
                 });
             }
             Some((_, topics)) => topics,
         };
+        let in_flight = outside::in_flight(&mut tx, now, tenant.as_str(), &id.to_string()).await?;
         sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND notification = $2")
             .bind(tenant.as_str())
             .bind(id.to_string())
@@ -175,14 +176,12 @@ impl SqliteStore {
             ending: &Ending::Cancelled,
             recallable: &recallable,
         };
-        let running = if many {
+        if many {
             let last = page.last().map_or_else(String::new, |row| row.user.to_string());
             begin(&mut tx, now, &withdrawn, WithdrawalKind::Cancelled, &last).await?;
-            Some(outside::in_flight(&mut tx, now, tenant.as_str(), &id.to_string()).await?)
         } else {
             end(&mut tx, tenant, id).await?;
-            None
-        };
+        }
         let ended = NotificationEnd {
             tenant: tenant.clone(),
             id,
@@ -196,7 +195,7 @@ impl SqliteStore {
         Ok(Committed {
             value: Cancelled::Done {
                 recalled: page.recalled,
-                in_flight: running.unwrap_or(page.in_flight),
+                in_flight,
             },
             told: true,
             envelopes: std::mem::take(&mut page.writes.envelopes),
@@ -300,12 +299,8 @@ impl SqliteStore {
         let writes = ledger.finish();
         write(tx, now, self.limits.devices, &writes).await?;
         let except = HashSet::new();
-        let in_flight = outside::end_outside(tx, now, &keys, ending.reason(), recallable, &except).await?;
-        Ok(Page {
-            recalled,
-            in_flight,
-            writes,
-        })
+        outside::end_outside(tx, now, &keys, ending.reason(), recallable, &except).await?;
+        Ok(Page { recalled, writes })
     }
 }
 

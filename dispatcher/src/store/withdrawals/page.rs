@@ -19,7 +19,7 @@ use crate::store::{
 pub(in crate::store) enum Ending {
     /// All of them: their sender took it back.
     Cancelled,
-    /// Those who are open: somebody answered for them.
+    /// Those who did not answer, the completed ones among them: somebody answered for them.
     Answered(Answered),
 }
 
@@ -32,6 +32,14 @@ impl Ending {
                 Ok(Self::Answered(Answered::stored(answered)?))
             }
             _ => Err(corrupt("a withdrawal", kind)),
+        }
+    }
+
+    /// Whether a recipient in this state ends with it.
+    const fn ends(&self, state: RecipientState) -> bool {
+        match self {
+            Self::Cancelled => matches!(state, RecipientState::Open),
+            Self::Answered(_) => matches!(state, RecipientState::Open | RecipientState::Completed),
         }
     }
 
@@ -77,7 +85,7 @@ pub(in crate::store) fn keys_of(
     rows: &[PageRow],
 ) -> Vec<RecipientKey> {
     rows.iter()
-        .filter(|row| matches!(ending, Ending::Cancelled) || row.state == RecipientState::Open)
+        .filter(|row| matches!(ending, Ending::Cancelled) || ending.ends(row.state))
         .map(|row| (tenant.clone(), id, row.user))
         .collect()
 }
@@ -91,19 +99,16 @@ pub(in crate::store) fn end_recipients(
     rows: &[PageRow],
     entries: Vec<EntryRow>,
 ) -> Result<u64, StoreError> {
-    let open = |user: UserId| {
-        rows.iter()
-            .any(|row| row.user == user && row.state == RecipientState::Open)
-    };
+    let ends = |user: UserId| rows.iter().any(|row| row.user == user && ending.ends(row.state));
     let recalled = match ending {
         Ending::Cancelled => apply::recall(ledger, entries)?,
         Ending::Answered(answered) => {
-            let entries = entries.into_iter().filter(|entry| open(entry.user)).collect();
+            let entries = entries.into_iter().filter(|entry| ends(entry.user)).collect();
             apply::answered(ledger, entries, &answered.for_others())?;
             0
         }
     };
-    for row in rows.iter().filter(|row| row.state == RecipientState::Open) {
+    for row in rows.iter().filter(|row| ending.ends(row.state)) {
         let (state, acknowledgement) = match ending {
             Ending::Cancelled => (RecipientState::Cancelled, None),
             Ending::Answered(answered) => (RecipientState::Acknowledged, Some(answered.for_others())),

@@ -408,7 +408,42 @@ pub(super) fn punctual(world: &World<'_>) -> Lawful {
             ));
         }
     }
+    waits(world)?;
     gives_way(world)
+}
+
+/// Who is open waits for something: a look that is due, a delivery that is to be made, or a step that lasts as long as the
+/// notification lives.
+fn waits(world: &World<'_>) -> Lawful {
+    let picture = &world.before;
+    if picture.due.withdrawals.is_some() {
+        // Somebody comes for them.
+        return Ok(());
+    }
+    for (key, is) in &picture.recipients {
+        let is_user = world.script.users.iter().any(|(user, _)| *user == key.1);
+        let lives = |row: &super::picture::Row| row.state == "planned" && !row.closed && row.plan.is_some();
+        let Some(row) = picture.notes.get(&key.0).filter(|row| lives(row)) else {
+            continue;
+        };
+        if is.state != "open" || !is_user || picture.climbs.contains_key(key) {
+            continue;
+        }
+        let mut ways = picture.deliveries.iter();
+        let made = ways.any(|((of, ..), state)| of == key && state == "pending");
+        let lasts = is.step.zip(is.step_at).is_some_and(|(step, since)| {
+            let lasts = step_of(picture, *key, step).and_then(Step::lasts);
+            lasts.is_none_or(|lasts| since + lasts.as_micros() as i64 >= row.expires_at)
+        });
+        if !made && !lasts {
+            let name = world.called(key);
+            return Err(format!(
+                "{name} is open in step {:?}, and waits for nothing",
+                is.step
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A step of which nothing arrives is over at once.

@@ -10,14 +10,16 @@ use super::{delivery_state, small};
 use crate::store::{
     outside::{
         decide::{Candidate, CandidateDelivery, Unreadable},
+        quiet::Quiet,
         receipt::Early,
         records::{Brings, LaneKey, LeasedDelivery},
     },
     rows::{corrupt, word},
 };
 
-/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, whether its
-/// recipient turned it off since, and whether an earlier one of its strand is in another lane.
+/// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, what its
+/// recipient `u` wants before a first attempt, whether he turned it off since, and whether an earlier one of its strand is
+/// in another lane.
 pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
     c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
     d.created_at, d.reason, s.reason, e.state, c.stands, \
@@ -30,13 +32,14 @@ pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c
     LIMIT 1) = 0 THEN 'yes' END, d.news, d.name, e.id, e.lane, e.fifo, \
     CASE WHEN c.strand <> '' AND EXISTS (SELECT 1 FROM delivery_queue o WHERE o.tenant = c.tenant \
     AND o.channel = c.channel AND o.strand = c.strand AND o.strand <> '' AND o.ord <= c.ord AND o.lane <> c.lane \
-    AND (o.ord < c.ord OR o.delivery < c.delivery)) THEN 'yes' END";
+    AND (o.ord < c.ord OR o.delivery < c.delivery)) THEN 'yes' END, c.zone, u.body";
 
 /// What [`CANDIDATE`] needs joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
     AND d.id = c.delivery AND d.channel <> 'in_app' \
     LEFT JOIN suppressions s ON s.tenant = c.tenant AND s.channel = c.channel AND s.address = d.address \
-    LEFT JOIN endpoints e ON c.channel = 'webhook' AND e.tenant = c.tenant AND e.id = d.address";
+    LEFT JOIN endpoints e ON c.channel = 'webhook' AND e.tenant = c.tenant AND e.id = d.address \
+    LEFT JOIN user_policies u ON c.zone IS NOT NULL AND c.lease = 0 AND u.tenant = c.tenant AND u.user_id = d.user_id";
 
 pub(in crate::store) struct CandidateColumns {
     lane: [String; 5],
@@ -55,6 +58,7 @@ pub(in crate::store) struct CandidateColumns {
     home: [Option<String>; 2],
     fifo: Option<i64>,
     behind: Option<String>,
+    quiet: (Option<String>, Option<String>),
 }
 
 /// Where a settlement finds its delivery: its place in the batch, the delivery's state, what stands while it is sent again, news that
@@ -110,6 +114,7 @@ where
             home: [row.try_get(23)?, row.try_get(24)?],
             fifo: row.try_get(25)?,
             behind: row.try_get(26)?,
+            quiet: (row.try_get(27)?, row.try_get(28)?),
         })
     }
 }
@@ -199,6 +204,7 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
                 news: row.news.as_deref().and_then(Early::from_stored),
                 home,
                 behind: row.behind.is_some(),
+                quiet: Quiet::stored(row.quiet),
                 stands: row.stands.as_deref().map(delivery_state).transpose()?,
             })
         }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use carillon_domain::{Address, ChannelKind, NotificationId, TenantId, Timestamp};
+use carillon_domain::{Address, ChannelKind, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         Fingerprints,
         digests::OpenDigests,
         outside::planning::{Bars, CollapseName, Earlier, EarlierOnes, Sent},
-        plan::OpenKey,
+        plan::{OpenKey, Rival},
         policy::ChoicesOf,
         reach::{ReachRowColumns, reach_row},
         records::{PlanJob, UserKey},
@@ -131,18 +131,20 @@ pub(in crate::store) fn collapse_keys(jobs: &[PlanJob]) -> Vec<(&str, String, &s
     keys
 }
 
-/// Tenant, user, category, collapse key, notification.
-pub(in crate::store) type ClimbingOfColumns = (String, String, String, String, String);
+/// Tenant, user, category, collapse key, notification, when it was to be sent, whether its recipient is open.
+pub(in crate::store) type RivalColumns = (String, String, String, String, String, i64, i64);
 
-pub(in crate::store) fn climbing_of(
-    rows: Vec<ClimbingOfColumns>,
-) -> Result<HashMap<OpenKey, Vec<NotificationId>>, StoreError> {
-    let mut climbing: HashMap<OpenKey, Vec<NotificationId>> = HashMap::new();
-    for (tenant, user, category, collapse, id) in rows {
+pub(in crate::store) fn rivals(rows: Vec<RivalColumns>) -> Result<HashMap<OpenKey, Vec<Rival>>, StoreError> {
+    let mut rivals: HashMap<OpenKey, Vec<Rival>> = HashMap::new();
+    for (tenant, user, category, collapse, id, send_at, open) in rows {
         let key = ((word(&tenant)?, word(&user)?), word(&category)?, word(&collapse)?);
-        climbing.entry(key).or_default().push(word(&id)?);
+        rivals.entry(key).or_default().push(Rival {
+            notification: word(&id)?,
+            send_at: Timestamp::from_micros(send_at),
+            is_open: open != 0,
+        });
     }
-    Ok(climbing)
+    Ok(rivals)
 }
 
 /// Tenant, channel, address.

@@ -9,7 +9,9 @@ use super::{
     lanes::lanes_of_new_work,
 };
 use crate::store::endpoints::EventRow;
-use crate::store::outside::{Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow};
+use crate::store::outside::{
+    self, Effects, Outcomes, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
+};
 
 impl PostgresStore {
     pub(super) async fn open_work(&self, outside: &[OutsideRow], work: &[WorkRow]) -> Result<(), StoreError> {
@@ -67,8 +69,8 @@ pub(in crate::store::postgres) async fn write_new(
     if !work.is_empty() {
         sqlx::query(
             "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, \
-             expires_at, earlier) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
-             $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[]) ON CONFLICT DO NOTHING",
+             expires_at, earlier, zone) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
+             $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[]) ON CONFLICT DO NOTHING",
         )
         .bind(column!(work, row => row.key.tenant.as_str()))
         .bind(column!(work, row => row.delivery.to_string()))
@@ -80,6 +82,7 @@ pub(in crate::store::postgres) async fn write_new(
         .bind(column!(work, row => row.due_at.as_micros()))
         .bind(column!(work, row => row.expires_at.as_micros()))
         .bind(column!(work, row => i64::from(row.earlier)))
+        .bind(column!(work, row => row.zone.as_deref()))
         .execute(tx)
         .await?;
     }
@@ -141,6 +144,20 @@ pub(super) async fn apply(
     until: Timestamp,
     effects: &Effects,
 ) -> Result<(), StoreError> {
+    let mut outcomes = Outcomes::new();
+    apply_one(tx, now, until, effects, &mut outcomes).await?;
+    climb_on(tx, now, &outcomes).await
+}
+
+/// Writes one part of several: whoever writes the last makes due whom all of them concern, in one order.
+pub(super) async fn apply_one(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    until: Timestamp,
+    effects: &Effects,
+    outcomes: &mut Outcomes,
+) -> Result<(), StoreError> {
+    outside::note_outcomes(outcomes, effects);
     attempts(tx, now, effects).await?;
     let rows = &effects.changes;
     if !rows.is_empty() {
@@ -205,9 +222,9 @@ pub(super) async fn apply(
     }
     queue(tx, until, effects).await?;
     condemn(tx, now, &effects.unreadable).await?;
+    hold(tx, now, effects).await?;
     write_events(tx, &effects.told.events).await?;
-    write_new(tx, &effects.told.outside, &effects.told.work).await?;
-    climb_on(tx, now, effects).await
+    write_new(tx, &effects.told.outside, &effects.told.work).await
 }
 
 async fn attempts(tx: &mut PgConnection, now: Timestamp, effects: &Effects) -> Result<(), StoreError> {
@@ -264,6 +281,30 @@ async fn attempts(tx: &mut PgConnection, now: Timestamp, effects: &Effects) -> R
         .execute(tx)
         .await?;
     }
+    Ok(())
+}
+
+/// Writes that first attempts are put off. Whoever climbs holds the recipient's row, and numbers on from what he read:
+/// these numbers are the time's, so that both may write at once.
+async fn hold(tx: &mut PgConnection, now: Timestamp, effects: &Effects) -> Result<(), StoreError> {
+    let rows = outside::held(now, effects)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
+         SELECT d.tenant, d.notification, d.user_id, GREATEST(v.number, 1 + COALESCE((SELECT MAX(o.number) FROM decisions o \
+         WHERE o.tenant = d.tenant AND o.notification = d.notification AND o.user_id = d.user_id), 0)), $4, 'held', \
+         d.step, v.body FROM UNNEST($1::text[], $2::text[], $3::bigint[], $5::text[]) AS v(tenant, id, number, body) \
+         JOIN deliveries d ON d.tenant = v.tenant AND d.id = v.id AND d.channel <> 'in_app' ON CONFLICT DO NOTHING",
+    )
+    .bind(column!(rows, row => row.tenant))
+    .bind(column!(rows, row => row.delivery.as_str()))
+    .bind(column!(rows, row => row.number))
+    .bind(now.as_micros())
+    .bind(column!(rows, row => row.body.as_str()))
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::{super::column::column, apply::write_new, lanes::hold, planning::withdraw};
 use crate::store::{
     ladder::RecipientKey,
-    outside::{self, LaneKey, NOT_RECALLABLE},
+    outside::{self, LONGEST_ATTEMPT, LaneKey, NOT_RECALLABLE},
     rows::number,
     withdrawals::Recallable,
 };
@@ -55,7 +55,7 @@ pub(in crate::store::postgres) async fn hold_ends(
 }
 
 /// What waits for these recipients is not sent, and what was sent is taken back where its channel can; but not what
-/// `except` names. Answers how many attempts run and cannot be stopped. [`hold_ends`] came before.
+/// `except` names. [`hold_ends`] came before.
 pub(in crate::store::postgres) async fn end_outside(
     tx: &mut PgConnection,
     now: Timestamp,
@@ -63,10 +63,9 @@ pub(in crate::store::postgres) async fn end_outside(
     reason: &str,
     recallable: &Recallable,
     except: &HashSet<DeliveryId>,
-) -> Result<u64, StoreError> {
+) -> Result<(), StoreError> {
     let waiting: Vec<outside::WaitingColumns> = sqlx::query_as(
-        "SELECT d.tenant, d.id, CASE WHEN EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = d.tenant \
-         AND a.delivery = d.id AND a.outcome IS NULL) THEN 1::bigint ELSE 0 END FROM \
+        "SELECT d.tenant, d.id FROM \
          UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, notification, user_id) \
          JOIN deliveries d ON d.tenant = j.tenant AND d.notification = j.notification AND d.user_id = j.user_id \
          WHERE d.channel <> 'in_app' AND d.state IN ('pending', 'gathered')",
@@ -76,7 +75,7 @@ pub(in crate::store::postgres) async fn end_outside(
     .bind(column!(keys, (_, _, user) => user.to_string()))
     .fetch_all(&mut *tx)
     .await?;
-    let (waiting, in_flight) = outside::waiting(waiting, except)?;
+    let waiting = outside::waiting(waiting, except)?;
     let tenants = column!(waiting, (tenant, _) => tenant.as_str());
     let ids = column!(waiting, (_, id) => id.to_string());
     if !waiting.is_empty() {
@@ -125,10 +124,11 @@ pub(in crate::store::postgres) async fn end_outside(
         .execute(tx)
         .await?;
     }
-    Ok(in_flight)
+    Ok(())
 }
 
-/// How many attempts of a notification run: those that are handed out, by its tenant's lanes, whatever its size.
+/// How many attempts of a notification began and have not ended, whatever its size: their leases may have run out, and who
+/// cancels again is told the same.
 pub(in crate::store::postgres) async fn in_flight(
     tx: &mut PgConnection,
     now: Timestamp,
@@ -138,15 +138,11 @@ pub(in crate::store::postgres) async fn in_flight(
     let (count,): (i64,) = sqlx::query_as(IN_FLIGHT)
         .bind(tenant)
         .bind(notification)
-        .bind(now.as_micros())
+        .bind(now.before(LONGEST_ATTEMPT).as_micros())
         .fetch_one(tx)
         .await?;
     number(count)
 }
 
-const IN_FLIGHT: &str = "SELECT COUNT(*) FROM lanes l JOIN delivery_queue q ON q.tenant = l.tenant \
-    AND q.channel = l.channel AND q.lane = l.lane AND q.strand = l.strand AND q.due_at > $3 \
-    JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
-    JOIN attempts a ON a.tenant = q.tenant AND a.delivery = q.delivery AND a.number = q.earlier + q.lease \
-    WHERE l.tenant = $1 AND q.lease > 0 AND q.operation <> 'recall' AND d.notification = $2 \
-    AND d.state = 'pending' AND a.outcome IS NULL";
+const IN_FLIGHT: &str = "SELECT COUNT(*) FROM attempts a JOIN deliveries d ON d.tenant = a.tenant AND d.id = a.delivery AND d.channel <> 'in_app' \
+    WHERE a.tenant = $1 AND a.outcome IS NULL AND a.started_at > $3 AND a.operation <> 'recall' AND d.notification = $2";

@@ -6,8 +6,8 @@ use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
-    super::{PostgresStore, column::column},
-    apply::apply,
+    super::{PostgresStore, column::column, ladder::climb_on},
+    apply::apply_one,
     lanes::{hold, lock, lock_deliveries, refresh},
     listeners::listeners,
 };
@@ -16,7 +16,7 @@ use crate::store::{
     ledger::encode,
     outside::{
         self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
-        LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
+        LeasedDelivery, News, NewsNoted, Outcomes, RemoteChannelRow, RemoteStore,
     },
     rows::word,
 };
@@ -229,6 +229,7 @@ impl PostgresStore {
         hold(&mut tx, now, &held).await?;
         lock_deliveries(&mut tx, &found.iter().flatten().collect::<Vec<_>>()).await?;
         let mut noted = NewsNoted::default();
+        let mut outcomes = Outcomes::new();
         for item in news {
             let Some(row) = about(&mut tx, channel, item, true).await? else {
                 noted.noted.push(None);
@@ -238,7 +239,7 @@ impl PostgresStore {
             let delivery =
                 outside::receive(&mut effects, now, channel, &item.says, &outside::received(row)?)?;
             outside::follow(&mut effects, now, &listeners);
-            apply(&mut tx, now, now, &effects).await?;
+            apply_one(&mut tx, now, now, &effects, &mut outcomes).await?;
             if !lanes.is_empty() {
                 sqlx::query(outside::SOONER)
                     .bind(item.tenant.as_str())
@@ -250,6 +251,7 @@ impl PostgresStore {
             noted.noted.push(Some(delivery));
             noted.ended.append(&mut effects.ended);
         }
+        climb_on(&mut tx, now, &outcomes).await?;
         refresh(&mut tx, now, &lanes, None).await?;
         tx.commit().await?;
         Ok(noted)

@@ -8,7 +8,9 @@ use super::{
     lease::queue_keys,
 };
 use crate::store::endpoints::EventRow;
-use crate::store::outside::{Effects, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow};
+use crate::store::outside::{
+    self, Effects, Outcomes, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
+};
 
 static OUTSIDE: Bulk = Bulk::new(
     "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, created_at, \
@@ -18,9 +20,18 @@ static OUTSIDE: Bulk = Bulk::new(
 );
 static WORK: Bulk = Bulk::new(
     "INSERT INTO delivery_queue (tenant, delivery, channel, lane, strand, ord, operation, due_at, expires_at, \
-     earlier) VALUES ",
-    10,
+     earlier, zone) VALUES ",
+    11,
     " ON CONFLICT DO NOTHING",
+);
+static HELD: Bulk = Bulk::new(
+    "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) \
+     SELECT d.tenant, d.notification, d.user_id, MAX(v.column3, 1 + COALESCE((SELECT MAX(o.number) FROM decisions o \
+     WHERE o.tenant = d.tenant AND o.notification = d.notification AND o.user_id = d.user_id), 0)), v.column4, 'held', \
+     d.step, v.column5 FROM (VALUES ",
+    5,
+    ") AS v CROSS JOIN deliveries d ON d.tenant = v.column1 AND d.id = v.column2 AND d.channel <> 'in_app' \
+     WHERE TRUE ON CONFLICT DO NOTHING",
 );
 static ATTEMPTS: Bulk = Bulk::new(
     "INSERT INTO attempts (tenant, delivery, number, operation, started_at) VALUES ",
@@ -103,6 +114,7 @@ pub(in crate::store::sqlite) async fn write_new(
             .bind(row.due_at.as_micros())
             .bind(row.expires_at.as_micros())
             .bind(i64::from(row.earlier))
+            .bind(row.zone.as_deref())
     })
     .await?;
     lanes_of_new_work(tx, work).await
@@ -224,6 +236,16 @@ pub(super) async fn apply(
     }
     queue(tx, until, effects).await?;
     condemn(tx, now, &effects.unreadable).await?;
+    let held = outside::held(now, effects)?;
+    HELD.run(tx, &held, |query, row| {
+        query
+            .bind(row.tenant)
+            .bind(row.delivery.as_str())
+            .bind(row.number)
+            .bind(now.as_micros())
+            .bind(row.body.as_str())
+    })
+    .await?;
     ATTEMPTS
         .run(tx, &effects.leased, |query, row| {
             query
@@ -236,7 +258,9 @@ pub(super) async fn apply(
         .await?;
     write_events(tx, &effects.told.events).await?;
     write_new(tx, &effects.told.outside, &effects.told.work).await?;
-    climb_on(tx, now, effects).await
+    let mut outcomes = Outcomes::new();
+    outside::note_outcomes(&mut outcomes, effects);
+    climb_on(tx, now, &outcomes).await
 }
 
 /// Ends work that cannot be read.

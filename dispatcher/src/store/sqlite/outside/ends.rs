@@ -11,13 +11,13 @@ use super::{
 };
 use crate::store::{
     ladder::RecipientKey,
-    outside::{self, NOT_RECALLABLE},
+    outside::{self, LONGEST_ATTEMPT, NOT_RECALLABLE},
     rows::number,
     withdrawals::Recallable,
 };
 
 /// What waits for these recipients is not sent, and what was sent is taken back where its channel can; but not what
-/// `except` names. Answers how many attempts run and cannot be stopped.
+/// `except` names.
 pub(in crate::store::sqlite) async fn end_outside(
     tx: &mut SqliteConnection,
     now: Timestamp,
@@ -25,11 +25,10 @@ pub(in crate::store::sqlite) async fn end_outside(
     reason: &str,
     recallable: &Recallable,
     except: &HashSet<DeliveryId>,
-) -> Result<u64, StoreError> {
+) -> Result<(), StoreError> {
     let keys = json_list(keys.iter())?;
     let waiting: Vec<outside::WaitingColumns> = sqlx::query_as(
-        "SELECT d.tenant, d.id, CASE WHEN EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = d.tenant \
-         AND a.delivery = d.id AND a.outcome IS NULL) THEN 1 ELSE 0 END FROM json_each($1) j \
+        "SELECT d.tenant, d.id FROM json_each($1) j \
          CROSS JOIN deliveries d ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 \
          AND d.user_id = j.value ->> 2 \
          WHERE d.channel <> 'in_app' AND d.state IN ('pending', 'gathered')",
@@ -37,7 +36,7 @@ pub(in crate::store::sqlite) async fn end_outside(
     .bind(keys.as_str())
     .fetch_all(&mut *tx)
     .await?;
-    let (waiting, in_flight) = outside::waiting(waiting, except)?;
+    let waiting = outside::waiting(waiting, except)?;
     let ids = pairs(waiting.iter().map(|(tenant, id)| (tenant, id)))?;
     if !waiting.is_empty() {
         withdraw(tx, now, &ids).await?;
@@ -79,10 +78,11 @@ pub(in crate::store::sqlite) async fn end_outside(
         .execute(tx)
         .await?;
     }
-    Ok(in_flight)
+    Ok(())
 }
 
-/// How many attempts of a notification run: those that are handed out, by its tenant's lanes, whatever its size.
+/// How many attempts of a notification began and have not ended, whatever its size: their leases may have run out, and who
+/// cancels again is told the same.
 pub(in crate::store::sqlite) async fn in_flight(
     tx: &mut SqliteConnection,
     now: Timestamp,
@@ -92,15 +92,11 @@ pub(in crate::store::sqlite) async fn in_flight(
     let (count,): (i64,) = sqlx::query_as(IN_FLIGHT)
         .bind(tenant)
         .bind(notification)
-        .bind(now.as_micros())
+        .bind(now.before(LONGEST_ATTEMPT).as_micros())
         .fetch_one(tx)
         .await?;
     number(count)
 }
 
-const IN_FLIGHT: &str = "SELECT COUNT(*) FROM lanes l CROSS JOIN delivery_queue q ON q.tenant = l.tenant \
-    AND q.channel = l.channel AND q.lane = l.lane AND q.strand = l.strand AND q.due_at > $3 \
-    CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
-    CROSS JOIN attempts a ON a.tenant = q.tenant AND a.delivery = q.delivery AND a.number = q.earlier + q.lease \
-    WHERE l.tenant = $1 AND q.lease > 0 AND q.operation <> 'recall' AND d.notification = $2 \
-    AND d.state = 'pending' AND a.outcome IS NULL";
+const IN_FLIGHT: &str = "SELECT COUNT(*) FROM attempts a CROSS JOIN deliveries d ON d.tenant = a.tenant AND d.id = a.delivery AND d.channel <> 'in_app' \
+    WHERE a.tenant = $1 AND a.outcome IS NULL AND a.started_at > $3 AND a.operation <> 'recall' AND d.notification = $2";
