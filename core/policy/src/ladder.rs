@@ -246,7 +246,7 @@ impl Climb<'_> {
         }
         let shown = step.has_in_app() && !matches!(entry, Some(InApp::Skip(_)));
         let digest_closes = alerts.iter().filter_map(|alert| match alert.verdict {
-            Verdict::Digest { closes_at, .. } => Some(closes_at),
+            Verdict::Digest { joining, .. } => Some(joining.closes_at),
             _ => None,
         });
         let digest_closes = digest_closes.max();

@@ -9,6 +9,8 @@ CREATE TABLE digests (
     opened_at BIGINT NOT NULL,
     last_at BIGINT NOT NULL,
     closes_at BIGINT NOT NULL,
+    -- When it closes at the latest, since one of its members lives no longer.
+    closes_by BIGINT NOT NULL,
     PRIMARY KEY (tenant, user_id, category, channel, name)
 );
 CREATE INDEX digests_due ON digests (closes_at);

@@ -9,6 +9,8 @@ CREATE TABLE digests (
     opened_at INTEGER NOT NULL,
     last_at INTEGER NOT NULL,
     closes_at INTEGER NOT NULL,
+    -- When it closes at the latest, since one of its members lives no longer.
+    closes_by INTEGER NOT NULL,
     PRIMARY KEY (tenant, user_id, category, channel, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX digests_due ON digests (closes_at);

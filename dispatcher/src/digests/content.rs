@@ -1,8 +1,9 @@
 //! What a digest says: a line for each of its first members, and how many more there are. Pure.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use carillon_domain::{Category, Content, NotificationId};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// Bytes of a member's text at the most; what is cut off ends with an ellipsis.
@@ -11,8 +12,9 @@ const TEXT: usize = 300;
 const ALL: usize = 12 * 1_024;
 
 /// One notification of a digest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Member {
+    #[serde(rename = "notification_id")]
     id: NotificationId,
     title: String,
     body: Option<String>,
@@ -34,10 +36,6 @@ impl Member {
         self.title.len() + more(&self.body) + more(&self.url) + 64
     }
 
-    fn data(&self) -> Value {
-        json!({ "notification_id": self.id, "title": self.title, "body": self.body, "url": self.url })
-    }
-
     fn line(&self) -> String {
         let mut line = format!("- {}", self.title);
         for (before, part) in [(": ", &self.body), ("\n  ", &self.url)] {
@@ -51,10 +49,10 @@ impl Member {
 }
 
 /// Everything that a digest says.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize)]
 pub(super) struct Gathered {
     category: Category,
-    name: Arc<str>,
+    name: String,
     count: usize,
     /// As many of the first as fit.
     members: Vec<Member>,
@@ -69,10 +67,22 @@ impl Gathered {
         };
         Self {
             category: category.clone(),
-            name: Arc::clone(name),
+            name: name.to_string(),
             count,
             members: members.into_iter().take_while(fits).collect(),
         }
+    }
+
+    /// As [`Self::data`] wrote it.
+    pub(super) fn read(data: &Value) -> Option<Self> {
+        Self::deserialize(data).ok()
+    }
+
+    /// Without members that were answered or taken back since.
+    pub(super) fn without(mut self, over: &HashSet<NotificationId>) -> Self {
+        self.count = self.count.saturating_sub(over.len());
+        self.members.retain(|member| !over.contains(&member.id));
+        self
     }
 
     /// Members that are not named.
@@ -87,7 +97,7 @@ impl Gathered {
             "name": self.name,
             "count": self.count,
             "more": self.more(),
-            "members": self.members.iter().map(Member::data).collect::<Vec<_>>(),
+            "members": self.members,
         })
     }
 
@@ -163,6 +173,21 @@ mod tests {
         let data = &content.data.expect("data")["digest"];
         assert_eq!((&data["count"], &data["more"]), (&json!(5), &json!(3)));
         assert_eq!(data["members"][1]["title"], "Liked");
+    }
+
+    #[test]
+    fn what_is_over_is_left_out() {
+        let mut members = vec![member("Shipped", None, None), member("Liked", None, None)];
+        members[1].id = NotificationId::at(Timestamp::from_seconds(2));
+        let over = HashSet::from([members[0].id, NotificationId::at(Timestamp::from_seconds(3))]);
+        let written = gathered(5, members).data();
+        let left = Gathered::read(&written)
+            .expect("as it was written")
+            .without(&over);
+        let content = left.content();
+        assert_eq!(content.title, "3 notifications");
+        assert_eq!(content.body.as_deref(), Some("- Liked\nand 2 more"));
+        assert_eq!(left.data()["members"][0], written["members"][1]);
     }
 
     #[test]

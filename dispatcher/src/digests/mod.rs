@@ -2,7 +2,12 @@
 
 mod content;
 
-use std::{collections::HashMap, error::Error, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
 
 use carillon_domain::{Clock, ExternalUserId, NotificationId, Priority, Target, Timestamp};
 use carillon_sql::StoreError;
@@ -18,6 +23,7 @@ use crate::{
     store::{
         NewNotification, Store, TemplateUse,
         digests::{Closing, DueDigest},
+        outside::{NotificationSource, Sources},
     },
     templates::OwnValues,
     wake::Wake,
@@ -28,6 +34,9 @@ use crate::{
 pub(crate) const TEMPLATE: &str = "carillon.digest";
 /// What names its recipient is gone.
 const NOBODY: &str = "a digest's recipient is gone; what waits in it ends";
+
+/// How long a digest is tried and held at the least, however little time its members have left.
+const LIVES: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Closes digests.
 pub(crate) struct Digester {
@@ -162,7 +171,7 @@ impl Digester {
             critical: false,
             created_at: now,
             send_at: now,
-            expires_at: digest.expires_at,
+            expires_at: digest.expires_at.max(now.after(LIVES)),
         }))
     }
 
@@ -228,6 +237,37 @@ impl Digester {
             data: Arc::from(data.to_string()),
         };
         Some((content, used))
+    }
+}
+
+/// Leaves out of digests what was answered or taken back since they closed: what they say is made anew.
+pub(crate) fn leave_out_over(sources: &mut Sources) {
+    for (key, over) in &sources.over {
+        if let Some(source) = sources.notifications.get_mut(key) {
+            leave_out(Arc::make_mut(source), over);
+        }
+    }
+}
+
+fn leave_out(source: &mut NotificationSource, over: &HashSet<NotificationId>) {
+    let of_template = source.template.is_some();
+    let data = if of_template {
+        source
+            .data
+            .as_deref()
+            .and_then(|data| serde_json::from_str(data).ok())
+    } else {
+        let content = source.content.as_ref();
+        content.and_then(|content| content.data.as_ref()?.get("digest").cloned())
+    };
+    let Some(left) = data.as_ref().and_then(Gathered::read) else {
+        return;
+    };
+    let left = left.without(over);
+    if of_template {
+        source.data = Some(left.data().to_string());
+    } else {
+        source.content = Some(Arc::new(left.content()));
     }
 }
 

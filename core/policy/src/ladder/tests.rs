@@ -486,7 +486,10 @@ fn alerts_for_a_digest_join_it_and_the_next_step_waits_for_it() {
         address: 0,
         verdict: Verdict::Digest {
             name: "hourly".parse().expect("a name"),
-            closes_at,
+            joining: crate::Joining {
+                closes_at,
+                closes_by: after(86_100),
+            },
         },
     };
     let step = |closes_at: Timestamp| Start {
@@ -503,7 +506,10 @@ fn alerts_for_a_digest_join_it_and_the_next_step_waits_for_it() {
     );
     let open = |opened: u64| crate::OpenDigest {
         opened_at: NOON.before(Duration::from_secs(opened)),
-        last_at: NOON.before(Duration::from_secs(60)),
+        closes_at: NOON
+            .before(Duration::from_secs(opened))
+            .after(Duration::from_secs(3_600)),
+        closes_by: after(86_400),
     };
     known.addresses[0].open_digest = Some(open(3_300));
     assert_eq!(
@@ -513,8 +519,8 @@ fn alerts_for_a_digest_join_it_and_the_next_step_waits_for_it() {
     known.addresses[0].open_digest = Some(open(3_600));
     assert_eq!(
         known.climb(&ladder(), &stand, NOON)[0],
-        Move::Start(step(after(600))),
-        "that one has closed"
+        Move::Start(step(NOON)),
+        "that one is closing, and takes it along"
     );
     known.is_digest = true;
     let moves = known.climb(&ladder(), &stand, NOON);

@@ -12,7 +12,7 @@ use crate::store::{
     *,
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 /// What is known of everybody at a look: the channels of a plan that the request does not bring, what the category and the
 /// tenant say.
@@ -131,7 +131,7 @@ pub(super) async fn decided(f: &Fixture, id: NotificationId, user: &str) -> Vec<
 }
 
 /// Alerts wait for a digest.
-fn gathering(window: serde_json::Value) -> Look {
+pub(super) fn gathering(window: serde_json::Value) -> Look {
     let policy = json!({"digests": [{"name": "often", "window": window}], "digest": "often"});
     Look {
         category: Arc::new(serde_json::from_value(policy).expect("a policy")),
@@ -139,12 +139,12 @@ fn gathering(window: serde_json::Value) -> Look {
     }
 }
 
-fn every_minute() -> Look {
+pub(super) fn every_minute() -> Look {
     gathering(json!({"fixed": {"every": 60}}))
 }
 
 /// Accepts and plans so many notifications for ada; answers them in the order in which they are planned.
-async fn send(f: &Fixture, look: &Look, count: usize) -> Vec<NotificationId> {
+pub(super) async fn send(f: &Fixture, look: &Look, count: usize) -> Vec<NotificationId> {
     let rows: Vec<NewNotification> = (0..count).map(|_| f.notification(&["ada"])).collect();
     f.accept(&rows).await;
     plan(f, look).await;
@@ -153,12 +153,12 @@ async fn send(f: &Fixture, look: &Look, count: usize) -> Vec<NotificationId> {
     ids
 }
 
-async fn due(f: &Fixture) -> Vec<DueDigest> {
+pub(super) async fn due(f: &Fixture) -> Vec<DueDigest> {
     f.store.due_digests(f.now(), 100).await.expect("reads")
 }
 
 /// How what was read would close, with a notification of that id.
-fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
+pub(super) fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
     let now = f.now();
     let notification = NewNotification {
         targets: Arc::from(
@@ -179,12 +179,12 @@ fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
     }
 }
 
-async fn close(f: &Fixture, closing: &Closing) -> bool {
+pub(super) async fn close(f: &Fixture, closing: &Closing) -> bool {
     f.store.close_digest(f.now(), closing).await.expect("closes")
 }
 
 /// Closes the one digest that is due; answers its notification.
-async fn close_one(f: &Fixture) -> NotificationId {
+pub(super) async fn close_one(f: &Fixture) -> NotificationId {
     let due = due(f).await;
     assert_eq!(due.len(), 1);
     let closing = closing(f, &due[0]);
@@ -193,7 +193,7 @@ async fn close_one(f: &Fixture) -> NotificationId {
 }
 
 /// The states of a recipient's deliveries outside, and the digests that they went out with.
-async fn outside(f: &Fixture, id: NotificationId) -> Vec<(String, Option<NotificationId>)> {
+pub(super) async fn outside(f: &Fixture, id: NotificationId) -> Vec<(String, Option<NotificationId>)> {
     let deliveries = f.recipient(id, "ada").await.deliveries.into_iter();
     deliveries
         .filter(|delivery| delivery.channel != "in_app")
@@ -243,7 +243,7 @@ pub(super) async fn what_is_over_before_it_closes_drops_out(f: Fixture) {
     let look = every_minute();
     let ids = send(&f, &look, 4).await;
     let short = NewNotification {
-        expires_at: f.now().after(Duration::from_secs(10)),
+        expires_at: f.now().after(Duration::from_secs(70)),
         ..f.notification(&["ada"])
     };
     f.accept(std::slice::from_ref(&short)).await;
@@ -252,7 +252,8 @@ pub(super) async fn what_is_over_before_it_closes_drops_out(f: Fixture) {
         .cancel(f.now(), &f.tenant, ids[1], &[])
         .await
         .expect("cancels");
-    f.advance(MINUTE);
+    // Whoever closes it is late.
+    f.advance(Duration::from_secs(70));
     let read = due(&f).await.remove(0);
     assert_eq!(read.members, [ids[0], ids[2], ids[3]]);
     // One more answers after it was read: it is read anew.

@@ -6,7 +6,7 @@ use std::{
 use carillon_domain::{
     Category, ChannelKind, DeliveryId, NotificationId, PlainAddress, TenantId, Timestamp, UserId,
 };
-use carillon_policy::OpenDigest;
+use carillon_policy::{Joining, OpenDigest};
 
 use crate::store::{
     ladder::RecipientKey,
@@ -34,6 +34,8 @@ pub(crate) struct DigestRow {
     /// When its latest member joined.
     pub(crate) last_at: Timestamp,
     pub(crate) closes_at: Timestamp,
+    /// When it closes at the latest: one of its members lives no longer.
+    pub(crate) closes_by: Timestamp,
 }
 
 impl DigestRow {
@@ -41,28 +43,21 @@ impl DigestRow {
     pub(crate) const fn open(&self) -> OpenDigest {
         OpenDigest {
             opened_at: self.opened_at,
-            last_at: self.last_at,
+            closes_at: self.closes_at,
+            closes_by: self.closes_by,
         }
     }
 
-    /// With one more member, which would have it close at `closes_at`. One that is due goes on closing: its latest member
-    /// goes with it.
-    pub(crate) fn joined(before: Option<&Self>, now: Timestamp, closes_at: Timestamp) -> Self {
-        match before {
-            None => Self {
-                opened_at: now,
-                last_at: now,
-                closes_at,
+    /// With one more member. One that is due goes on closing: its latest member goes with it.
+    pub(crate) fn joined(before: Option<&Self>, now: Timestamp, joining: Joining) -> Self {
+        Self {
+            opened_at: before.map_or(now, |before| before.opened_at),
+            last_at: now,
+            closes_at: match before {
+                Some(before) if before.closes_at <= now => before.closes_at,
+                _ => joining.closes_at,
             },
-            Some(before) if before.closes_at <= now => Self {
-                last_at: now,
-                ..*before
-            },
-            Some(before) => Self {
-                opened_at: before.opened_at,
-                last_at: now,
-                closes_at,
-            },
+            closes_by: joining.closes_by,
         }
     }
 }

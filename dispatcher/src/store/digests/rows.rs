@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use carillon_domain::{NotificationId, Timestamp, UserId};
+use carillon_domain::{NotificationId, NotificationState, Timestamp, UserId};
 use carillon_sql::StoreError;
 
 use super::records::{DigestKey, DigestRow, OpenDigests};
 use crate::store::{
-    ladder::{Decision, Digested},
-    ledger::encode,
-    records::{EntryAction, MailboxCommand, Operation, PlanJob, UserKey, Which},
+    ladder::{Decision, Digested, RecipientKey},
+    ledger::{NotificationEnd, Writes, encode},
+    records::{
+        EntryAction, MailboxCommand, Operation, PlanJob, RecipientEnd, RecipientState, UserKey, Which,
+    },
     rows::word,
 };
 
@@ -23,6 +25,14 @@ pub(in crate::store) const CAME: &str = "CASE d.state WHEN 'gathered' THEN 'pend
     (SELECT CASE WHEN n.state IN ('accepted', 'planned') THEN 'pending' ELSE 'skipped' END FROM notifications n \
     WHERE n.tenant = d.tenant AND n.id = d.digest), 'skipped') ELSE d.state END";
 
+/// Recipients `r` whose alert went out with a digest that may still arrive: they end when that did.
+pub(in crate::store) fn under_way() -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = r.tenant AND d.notification = r.notification \
+         AND d.user_id = r.user_id AND d.state = 'digested' AND {CAME} = 'pending')"
+    )
+}
+
 /// Whether a delivery arrived, by itself or with a digest. Of a row `o` of deliveries.
 pub(in crate::store) const ARRIVED: &str = "(o.state IN ('accepted', 'delivered') OR o.state = 'digested' AND EXISTS \
     (SELECT 1 FROM deliveries g WHERE g.tenant = o.tenant AND g.notification = o.digest AND g.user_id = o.user_id \
@@ -31,6 +41,55 @@ pub(in crate::store) const ARRIVED: &str = "(o.state IN ('accepted', 'delivered'
 /// Whether a member `m` with its delivery `d`, recipient `r` and notification `n` still waits, at `$7`.
 pub(in crate::store) const WAITS: &str = "d.state = 'gathered' AND r.state = 'open' AND n.expires_at > $7 \
     AND n.state IN ('accepted', 'planned') AND n.answered IS NULL";
+
+/// Whether a member is answered or taken back, by its recipient `r` and its notification `m`.
+pub(in crate::store) const OVER: &str = "(r.state IN ('acknowledged', 'cancelled', 'superseded', 'erased') \
+    OR m.state = 'cancelled' OR m.answered IS NOT NULL)";
+
+/// Whether a notification `n` is a digest whose members are all answered or taken back: it goes out no more.
+pub(in crate::store) fn emptied() -> String {
+    format!(
+        "n.digest IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries o JOIN recipients r ON r.tenant = o.tenant \
+         AND r.notification = o.notification AND r.user_id = o.user_id JOIN notifications m ON m.tenant = o.tenant \
+         AND m.id = o.notification WHERE o.tenant = n.tenant AND o.digest = n.id AND o.digest IS NOT NULL AND NOT {OVER})"
+    )
+}
+
+/// Said of a digest of which nothing is left.
+pub(in crate::store) const NOTHING_LEFT: &str = "all that was in it was answered or taken back";
+
+/// Tenant, digest, user.
+pub(in crate::store) type DigestOfColumns = (String, String, String);
+
+pub(in crate::store) fn digests_of(rows: Vec<DigestOfColumns>) -> Result<Vec<RecipientKey>, StoreError> {
+    rows.into_iter()
+        .map(|(tenant, digest, user)| Ok((word(&tenant)?, word(&digest)?, word(&user)?)))
+        .collect()
+}
+
+/// What ends digests and their recipients.
+pub(in crate::store) fn taken_back(digests: &[RecipientKey]) -> Writes {
+    let ended = digests.iter().map(|(tenant, id, _)| NotificationEnd {
+        tenant: tenant.clone(),
+        id: *id,
+        state: NotificationState::Cancelled,
+        topics: None,
+        plan: None,
+    });
+    let recipients = digests.iter().map(|(tenant, id, user)| RecipientEnd {
+        tenant: tenant.clone(),
+        notification: *id,
+        user: *user,
+        state: RecipientState::Cancelled,
+        reason: Some(NOTHING_LEFT),
+        acknowledgement: None,
+    });
+    Writes {
+        ended: ended.collect(),
+        recipient_ends: recipients.collect(),
+        ..Writes::default()
+    }
+}
 
 /// Said of what waited in a digest and was over before that closed.
 pub(in crate::store) const DROPPED_OUT: &str = "it was over before its digest closed";
@@ -43,11 +102,11 @@ pub(in crate::store) fn joiners(jobs: &[PlanJob]) -> Vec<UserKey> {
     users
 }
 
-/// Tenant, user, category, channel, name; when it opened, when the latest joined, when it closes.
-pub(in crate::store) type DigestColumns = (String, String, String, String, String, i64, i64, i64);
+/// Tenant, user, category, channel, name; when it opened, when the latest joined, when it closes, and at the latest.
+pub(in crate::store) type DigestColumns = (String, String, String, String, String, i64, i64, i64, i64);
 
 pub(in crate::store) fn digest(row: DigestColumns) -> Result<(DigestKey, DigestRow), StoreError> {
-    let (tenant, user, category, channel, name, opened, last, closes) = row;
+    let (tenant, user, category, channel, name, opened, last, closes, closes_by) = row;
     let key = DigestKey {
         tenant: word(&tenant)?,
         user: word(&user)?,
@@ -59,6 +118,7 @@ pub(in crate::store) fn digest(row: DigestColumns) -> Result<(DigestKey, DigestR
         opened_at: Timestamp::from_micros(opened),
         last_at: Timestamp::from_micros(last),
         closes_at: Timestamp::from_micros(closes),
+        closes_by: Timestamp::from_micros(closes_by),
     };
     Ok((key, row))
 }

@@ -8,14 +8,16 @@ use carillon_domain::{NotificationId, TenantId, Timestamp};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{PostgresStore, column::column, outbox::write_accepted, plan::mailboxes};
+use super::{PostgresStore, column::column, outbox::write_accepted, outside, plan::mailboxes, write::write};
 use crate::store::{
     digests::{
         self, Closing, DROPPED_OUT, DigestKey, DigestStore, DigestWrites, DueDigest, FIRST_MEMBERS,
-        MOST_MEMBERS, MembersOf, OpenDigests, WAITS,
+        MOST_MEMBERS, MembersOf, NOTHING_LEFT, OpenDigests, WAITS,
     },
+    ladder::RecipientKey,
     records::{MailboxCommand, NotificationRow, PlanJob},
     rows::{self, plain_address},
+    withdrawals::Recallable,
 };
 
 #[async_trait]
@@ -31,7 +33,7 @@ impl DigestStore for PostgresStore {
     async fn due_digests(&self, now: Timestamp, limit: usize) -> Result<Vec<DueDigest>, StoreError> {
         let mut read = self.postgres.read_system("digests are of all tenants").await?;
         let rows: Vec<digests::DigestColumns> = sqlx::query_as(
-            "SELECT tenant, user_id, category, channel, name, opened_at, last_at, closes_at FROM digests \
+            "SELECT tenant, user_id, category, channel, name, opened_at, last_at, closes_at, closes_by FROM digests \
              WHERE closes_at <= $1 ORDER BY closes_at LIMIT $2",
         )
         .bind(now.as_micros())
@@ -285,7 +287,7 @@ pub(super) async fn open_digests(tx: &mut PgConnection, jobs: &[PlanJob]) -> Res
         return Ok(OpenDigests::new());
     }
     let rows: Vec<digests::DigestColumns> = sqlx::query_as(
-        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.opened_at, d.last_at, d.closes_at \
+        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.opened_at, d.last_at, d.closes_at, d.closes_by \
          FROM UNNEST($1::text[], $2::text[]) AS j(tenant, user_id) JOIN digests d ON d.tenant = j.tenant \
          AND d.user_id = j.user_id",
     )
@@ -305,11 +307,11 @@ pub(super) async fn write_digests(
     if !writes.open.is_empty() {
         let open: Vec<_> = writes.open.iter().collect();
         sqlx::query(
-            "INSERT INTO digests (tenant, user_id, category, channel, name, opened_at, last_at, closes_at) \
+            "INSERT INTO digests (tenant, user_id, category, channel, name, opened_at, last_at, closes_at, closes_by) \
              SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], \
-             $7::bigint[], $8::bigint[]) \
+             $7::bigint[], $8::bigint[], $9::bigint[]) \
              ON CONFLICT (tenant, user_id, category, channel, name) DO UPDATE SET last_at = excluded.last_at, \
-             closes_at = excluded.closes_at",
+             closes_at = excluded.closes_at, closes_by = excluded.closes_by",
         )
         .bind(column!(open, (key, _) => key.tenant.as_str()))
         .bind(column!(open, (key, _) => key.user.to_string()))
@@ -319,6 +321,7 @@ pub(super) async fn write_digests(
         .bind(column!(open, (_, row) => row.opened_at.as_micros()))
         .bind(column!(open, (_, row) => row.last_at.as_micros()))
         .bind(column!(open, (_, row) => row.closes_at.as_micros()))
+        .bind(column!(open, (_, row) => row.closes_by.as_micros()))
         .execute(&mut *tx)
         .await?;
         let members = &writes.members;
@@ -387,4 +390,56 @@ pub(super) async fn answered_members(
     .fetch_all(tx)
     .await?;
     digests::members_of(rows)
+}
+
+/// Digests that may still go out, of which these recipients are members.
+pub(super) async fn live_digests(
+    tx: &mut PgConnection,
+    keys: &[RecipientKey],
+) -> Result<Vec<RecipientKey>, StoreError> {
+    let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(
+        "SELECT DISTINCT d.tenant, d.digest, d.user_id FROM UNNEST($1::text[], $2::text[], $3::text[]) \
+         AS j(tenant, notification, user_id) JOIN deliveries d ON d.tenant = j.tenant \
+         AND d.notification = j.notification AND d.user_id = j.user_id AND d.state = 'digested' \
+         JOIN notifications n ON n.tenant = d.tenant AND n.id = d.digest \
+         WHERE n.state IN ('accepted', 'planned') ORDER BY d.tenant, d.digest",
+    )
+    .bind(column!(keys, (tenant, _, _) => tenant.as_str()))
+    .bind(column!(keys, (_, id, _) => id.to_string()))
+    .bind(column!(keys, (_, _, user) => user.to_string()))
+    .fetch_all(tx)
+    .await?;
+    digests::digests_of(rows)
+}
+
+/// Takes back those of which nothing arrived and nothing is left. Answers how many attempts run and cannot be stopped.
+/// Their notifications, recipients and lanes are locked, so that of two who end the last two members one finds it empty.
+pub(super) async fn end_digests(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    live: &[RecipientKey],
+    recallable: &Recallable,
+) -> Result<u64, StoreError> {
+    if live.is_empty() {
+        return Ok(0);
+    }
+    let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT n.tenant, n.id, j.user_id FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, id, user_id) \
+         JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id WHERE n.state IN ('accepted', 'planned') \
+         AND NOT EXISTS (SELECT 1 FROM recipients s WHERE s.tenant = n.tenant AND s.notification = n.id \
+         AND s.state <> 'open') AND NOT EXISTS (SELECT 1 FROM deliveries g WHERE g.tenant = n.tenant \
+         AND g.notification = n.id AND g.state IN ('accepted', 'delivered')) AND {}",
+        digests::emptied()
+    )))
+    .bind(column!(live, (tenant, _, _) => tenant.as_str()))
+    .bind(column!(live, (_, id, _) => id.to_string()))
+    .bind(column!(live, (_, _, user) => user.to_string()))
+    .fetch_all(&mut *tx)
+    .await?;
+    let over = digests::digests_of(rows)?;
+    if over.is_empty() {
+        return Ok(0);
+    }
+    write(tx, now, 0, &digests::taken_back(&over)).await?;
+    outside::end_outside(tx, now, &over, NOTHING_LEFT, recallable, &HashSet::new()).await
 }

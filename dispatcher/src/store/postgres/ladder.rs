@@ -8,12 +8,13 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{
     PostgresStore,
     column::column,
+    digests::wake_members,
     outside,
     plan::{mailboxes, open_entries},
     write::write,
 };
 use crate::store::{
-    digests::{ARRIVED, CAME},
+    digests::{self, ARRIVED, CAME},
     ladder::{
         self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
         RecipientKey,
@@ -23,7 +24,7 @@ use crate::store::{
     outside::{Effects, fell},
     plan::Known,
     records::{Committed, PlanJob, UserKey},
-    rows,
+    rows::{self, word},
 };
 
 #[async_trait]
@@ -274,8 +275,8 @@ impl PostgresStore {
             .postgres
             .begin_system("the ladder serves all tenants")
             .await?;
-        let late: Vec<(String, String)> = sqlx::query_as(
-            "SELECT tenant, id FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
+        let late: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            "SELECT tenant, id, digest FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
              AND expires_at <= $1 ORDER BY expires_at, tenant, id LIMIT $2 FOR UPDATE SKIP LOCKED",
         )
         .bind(now.as_micros())
@@ -287,11 +288,12 @@ impl PostgresStore {
         }
         let mut left = limit;
         let mut closed = Vec::with_capacity(late.len());
-        for (tenant, id) in &late {
-            let open: Vec<(String,)> = sqlx::query_as(
-                "SELECT user_id FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
-                 ORDER BY user_id LIMIT $3 FOR UPDATE",
-            )
+        for (tenant, id, digest) in &late {
+            let open: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT r.user_id FROM recipients r WHERE r.tenant = $1 AND r.notification = $2 AND r.state = 'open' \
+                 AND NOT {} ORDER BY r.user_id LIMIT $3 FOR UPDATE",
+                digests::under_way()
+            )))
             .bind(tenant)
             .bind(id)
             .bind(left as i64)
@@ -299,6 +301,9 @@ impl PostgresStore {
             .await?;
             let users = column!(open, (user,) => user.as_str());
             end_late(&mut tx, now, tenant, id, &users).await?;
+            if digest.is_some() {
+                wake_members(&mut tx, now, &word(tenant)?, word(id)?).await?;
+            }
             left -= open.len();
             if left == 0 {
                 break;

@@ -1,4 +1,7 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use carillon_domain::{NotificationId, TenantId, Timestamp};
@@ -9,14 +12,18 @@ use super::{
     SqliteStore,
     keys::{json_list, pairs},
     outbox::write_accepted,
+    outside,
+    write::write,
 };
 use crate::store::{
     digests::{
         self, Closing, DROPPED_OUT, DigestKey, DigestStore, DigestWrites, DueDigest, FIRST_MEMBERS,
-        MOST_MEMBERS, MembersOf, OpenDigests, WAITS,
+        MOST_MEMBERS, MembersOf, NOTHING_LEFT, OpenDigests, WAITS,
     },
+    ladder::RecipientKey,
     records::{MailboxCommand, NotificationRow, PlanJob},
     rows::{self, plain_address},
+    withdrawals::Recallable,
 };
 
 #[async_trait]
@@ -32,7 +39,7 @@ impl DigestStore for SqliteStore {
     async fn due_digests(&self, now: Timestamp, limit: usize) -> Result<Vec<DueDigest>, StoreError> {
         let mut read = self.sqlite.read_system("digests are of all tenants").await?;
         let rows: Vec<digests::DigestColumns> = sqlx::query_as(
-            "SELECT tenant, user_id, category, channel, name, opened_at, last_at, closes_at FROM digests \
+            "SELECT tenant, user_id, category, channel, name, opened_at, last_at, closes_at, closes_by FROM digests \
              WHERE closes_at <= $1 ORDER BY closes_at LIMIT $2",
         )
         .bind(now.as_micros())
@@ -257,7 +264,7 @@ pub(super) async fn open_digests(
         return Ok(OpenDigests::new());
     }
     let rows: Vec<digests::DigestColumns> = sqlx::query_as(
-        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.opened_at, d.last_at, d.closes_at \
+        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.opened_at, d.last_at, d.closes_at, d.closes_by \
          FROM json_each($1) j CROSS JOIN digests d ON d.tenant = j.value ->> 0 AND d.user_id = j.value ->> 1",
     )
     .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
@@ -280,15 +287,15 @@ pub(super) async fn write_digests(
                 key.category.as_str(),
                 key.channel.as_str(),
             );
-            let times = [row.opened_at, row.last_at, row.closes_at].map(Timestamp::as_micros);
+            let times = [row.opened_at, row.last_at, row.closes_at, row.closes_by].map(Timestamp::as_micros);
             (named, &*key.name, times)
         });
         sqlx::query(
-            "INSERT INTO digests (tenant, user_id, category, channel, name, opened_at, last_at, closes_at) \
+            "INSERT INTO digests (tenant, user_id, category, channel, name, opened_at, last_at, closes_at, closes_by) \
              SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[1]', \
-             value ->> '$[2][0]', value ->> '$[2][1]', value ->> '$[2][2]' FROM json_each($1) WHERE TRUE \
+             value ->> '$[2][0]', value ->> '$[2][1]', value ->> '$[2][2]', value ->> '$[2][3]' FROM json_each($1) WHERE TRUE \
              ON CONFLICT (tenant, user_id, category, channel, name) DO UPDATE SET last_at = excluded.last_at, \
-             closes_at = excluded.closes_at",
+             closes_at = excluded.closes_at, closes_by = excluded.closes_by",
         )
         .bind(json_list(open)?)
         .execute(&mut *tx)
@@ -364,4 +371,50 @@ pub(super) async fn answered_members(
     .fetch_all(tx)
     .await?;
     digests::members_of(rows)
+}
+
+/// Digests that may still go out, of which these recipients are members.
+pub(super) async fn live_digests(
+    tx: &mut SqliteConnection,
+    keys: &[RecipientKey],
+) -> Result<Vec<RecipientKey>, StoreError> {
+    let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(
+        "SELECT DISTINCT d.tenant, d.digest, d.user_id FROM json_each($1) j CROSS JOIN deliveries d \
+         ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 AND d.user_id = j.value ->> 2 \
+         AND d.state = 'digested' CROSS JOIN notifications n ON n.tenant = d.tenant AND n.id = d.digest \
+         WHERE n.state IN ('accepted', 'planned') ORDER BY d.tenant, d.digest",
+    )
+    .bind(json_list(keys.iter())?)
+    .fetch_all(tx)
+    .await?;
+    digests::digests_of(rows)
+}
+
+/// Takes back those of which nothing arrived and nothing is left. Answers how many attempts run and cannot be stopped.
+pub(super) async fn end_digests(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    live: &[RecipientKey],
+    recallable: &Recallable,
+) -> Result<u64, StoreError> {
+    if live.is_empty() {
+        return Ok(0);
+    }
+    let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT n.tenant, n.id, j.value ->> 2 FROM json_each($1) j CROSS JOIN notifications n \
+         ON n.tenant = j.value ->> 0 AND n.id = j.value ->> 1 WHERE n.state IN ('accepted', 'planned') \
+         AND NOT EXISTS (SELECT 1 FROM recipients s WHERE s.tenant = n.tenant AND s.notification = n.id \
+         AND s.state <> 'open') AND NOT EXISTS (SELECT 1 FROM deliveries g WHERE g.tenant = n.tenant \
+         AND g.notification = n.id AND g.state IN ('accepted', 'delivered')) AND {}",
+        digests::emptied()
+    )))
+    .bind(json_list(live.iter())?)
+    .fetch_all(&mut *tx)
+    .await?;
+    let over = digests::digests_of(rows)?;
+    if over.is_empty() {
+        return Ok(0);
+    }
+    write(tx, now, 0, &digests::taken_back(&over)).await?;
+    outside::end_outside(tx, now, &over, NOTHING_LEFT, recallable, &HashSet::new()).await
 }

@@ -8,13 +8,14 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use super::{
     SqliteStore,
     bulk::Bulk,
+    digests::wake_members,
     keys::json_list,
     outside,
     plan::{mailboxes, open_entries},
     write::write,
 };
 use crate::store::{
-    digests::{ARRIVED, CAME},
+    digests::{self, ARRIVED, CAME},
     ladder::{
         self, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs, RecipientCount,
         RecipientKey,
@@ -23,7 +24,7 @@ use crate::store::{
     outside::{Effects, fell},
     plan::Known,
     records::{Committed, PlanJob, UserKey},
-    rows,
+    rows::{self, word},
 };
 
 static DECISIONS: Bulk = Bulk::new(
@@ -214,8 +215,8 @@ impl LadderStore for SqliteStore {
             return Ok(false);
         }
         let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
-        let late: Vec<(String, String)> = sqlx::query_as(
-            "SELECT tenant, id FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
+        let late: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            "SELECT tenant, id, digest FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
              AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
         )
         .bind(now.as_micros())
@@ -227,11 +228,12 @@ impl LadderStore for SqliteStore {
         }
         let mut left = limit;
         let mut closed = Vec::with_capacity(late.len());
-        for (tenant, id) in &late {
-            let open: Vec<(String,)> = sqlx::query_as(
-                "SELECT user_id FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
-                 ORDER BY user_id LIMIT $3",
-            )
+        for (tenant, id, digest) in &late {
+            let open: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT r.user_id FROM recipients r WHERE r.tenant = $1 AND r.notification = $2 AND r.state = 'open' \
+                 AND NOT {} ORDER BY r.user_id LIMIT $3",
+                digests::under_way()
+            )))
             .bind(tenant)
             .bind(id)
             .bind(left as i64)
@@ -245,6 +247,9 @@ impl LadderStore for SqliteStore {
                 &json_list(open.iter().map(|(user,)| user))?,
             )
             .await?;
+            if digest.is_some() {
+                wake_members(&mut tx, now, &word(tenant)?, word(id)?).await?;
+            }
             left -= open.len();
             if left == 0 {
                 break;

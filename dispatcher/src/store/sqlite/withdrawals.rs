@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
-    digests::wake_members,
+    digests::{end_digests, live_digests, wake_members},
     keys::json_list,
     outside::{self, listeners},
     plan::mailboxes,
@@ -300,7 +300,10 @@ impl SqliteStore {
         let writes = ledger.finish();
         write(tx, now, self.limits.devices, &writes).await?;
         let except = HashSet::new();
-        let in_flight = outside::end_outside(tx, now, &keys, ending.reason(), recallable, &except).await?;
+        let mut in_flight =
+            outside::end_outside(tx, now, &keys, ending.reason(), recallable, &except).await?;
+        let digests = live_digests(tx, &keys).await?;
+        in_flight += end_digests(tx, now, &digests, recallable).await?;
         Ok(Page {
             recalled,
             in_flight,
