@@ -1,10 +1,12 @@
 //! What a digest says: a line for each of its first members, and how many more there are. Pure.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use carillon_domain::{Category, Content, NotificationId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use crate::store::digests::DigestKey;
 
 /// Bytes of a member's text at the most; what is cut off ends with an ellipsis.
 const TEXT: usize = 300;
@@ -31,9 +33,9 @@ impl Member {
         }
     }
 
+    /// As it is written, which is never less than what it says.
     fn bytes(&self) -> usize {
-        let more = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        self.title.len() + more(&self.body) + more(&self.url) + 64
+        serde_json::to_string(self).map_or(ALL, |text| text.len())
     }
 
     fn line(&self) -> String {
@@ -53,21 +55,24 @@ impl Member {
 pub(super) struct Gathered {
     category: Category,
     name: String,
+    /// The digest key; none without one.
+    key: Option<String>,
     count: usize,
     /// As many of the first as fit.
     members: Vec<Member>,
 }
 
 impl Gathered {
-    pub(super) fn new(category: &Category, name: &Arc<str>, count: usize, members: Vec<Member>) -> Self {
+    pub(super) fn new(of: &DigestKey, count: usize, members: Vec<Member>) -> Self {
         let mut bytes = 0;
         let fits = |member: &Member| {
             bytes += member.bytes();
             bytes <= ALL
         };
         Self {
-            category: category.clone(),
-            name: name.to_string(),
+            category: of.category.clone(),
+            name: of.name.to_string(),
+            key: Some(of.key.to_string()).filter(|key| !key.is_empty()),
             count,
             members: members.into_iter().take_while(fits).collect(),
         }
@@ -95,6 +100,7 @@ impl Gathered {
         json!({
             "category": self.category,
             "name": self.name,
+            "key": self.key,
             "count": self.count,
             "more": self.more(),
             "members": self.members,
@@ -134,7 +140,9 @@ fn cut(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use carillon_domain::Timestamp;
+    use std::sync::Arc;
+
+    use carillon_domain::{TenantId, Timestamp, UserId};
 
     use super::*;
 
@@ -151,7 +159,15 @@ mod tests {
     }
 
     fn gathered(count: usize, members: Vec<Member>) -> Gathered {
-        Gathered::new(&Category::default(), &Arc::from("daily"), count, members)
+        let of = DigestKey {
+            tenant: TenantId::default(),
+            user: UserId::at(Timestamp::from_seconds(1)),
+            category: Category::default(),
+            channel: "email".parse().expect("a channel"),
+            name: Arc::from("daily"),
+            key: Arc::from("issue 7"),
+        };
+        Gathered::new(&of, count, members)
     }
 
     #[test]
@@ -172,6 +188,10 @@ mod tests {
         );
         let data = &content.data.expect("data")["digest"];
         assert_eq!((&data["count"], &data["more"]), (&json!(5), &json!(3)));
+        assert_eq!(
+            (&data["name"], &data["key"]),
+            (&json!("daily"), &json!("issue 7"))
+        );
         assert_eq!(data["members"][1]["title"], "Liked");
     }
 

@@ -30,6 +30,7 @@ fn notification() -> NotificationRow {
         category: Default::default(),
         priority: Default::default(),
         collapse_key: None,
+        digest_key: None,
         content: Arc::from(r#"{"title":"hello"}"#),
         targets: Vec::new(),
         channels: None,

@@ -127,12 +127,18 @@ pub(super) fn decision(at: Option<u32>, decision: &Decision, entry_skipped: bool
             };
             capital(&format!("{step} starts: {why}."))
         }
-        Decision::Gathered(digest) => format!(
-            "The alert over {} waits for the digest \"{}\", which closes at {}.",
-            digest.channel,
-            digest.name,
-            second(digest.until)
-        ),
+        Decision::Gathered(digest) => {
+            let about = match &*digest.key {
+                "" => String::new(),
+                key => format!(" of \"{key}\""),
+            };
+            format!(
+                "The alert over {} waits for the digest \"{}\"{about}, which closes at {}, unless others that join move that.",
+                digest.channel,
+                digest.name,
+                second(digest.until)
+            )
+        }
         Decision::Digested(digest) => format!(
             "The alert over {} went out with the digest \"{}\", {}.",
             digest.channel, digest.name, digest.digest

@@ -531,6 +531,22 @@ fn alerts_for_a_digest_join_it_and_the_next_step_waits_for_it() {
 }
 
 #[test]
+fn a_step_whose_digests_close_later_than_was_foreseen_is_not_over() {
+    let known = Known::new(&["fcm", "email"]);
+    let late = Some(NOON.before(Duration::from_secs(1)));
+    let until = Some(after(60));
+    assert_eq!(
+        known.climb(&ladder(), &standing(1, late, Came::Gathered), NOON),
+        [Move::Wait { until }]
+    );
+    let moves = known.climb(&ladder(), &standing(1, late, Came::Open), NOON);
+    assert!(
+        matches!(&moves[0], Move::Start(start) if start.step == 2),
+        "{moves:?}"
+    );
+}
+
+#[test]
 fn the_best_reached_devices_come_first_and_the_lost_ones_not_at_all() {
     let mut known = Known::new(&["fcm", "email", "fcm", "fcm", "fcm"]);
     for (index, score) in [(0, Some(40)), (2, None), (3, Some(0)), (4, Some(90))] {

@@ -1,6 +1,10 @@
 //! What becomes of digests and their members once time goes on: times to live, answers, cancellations.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use carillon_domain::{NotificationId, NotificationState};
 use serde_json::json;
@@ -12,7 +16,10 @@ use super::{
     fixture::Fixture,
     planning_outside::{deliver, lease},
 };
-use crate::store::*;
+use crate::store::{
+    digests::{Closing, MOST_MEMBERS},
+    *,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -57,7 +64,9 @@ pub(super) async fn a_digest_closes_before_its_members_expire(f: Fixture) {
     let hurried = living(&f, &look, 30).await;
     assert_eq!(outside(&f, hurried).await, [("pending".to_owned(), None)]);
     f.advance(Duration::from_secs(450));
-    assert_eq!(due(&f).await[0].members, [first, second, third]);
+    let mut waiting = [first, second, third];
+    waiting.sort_unstable();
+    assert_eq!(due(&f).await[0].members, waiting);
 }
 
 pub(super) async fn a_member_ends_with_its_digest_where_that_lives_longer(f: Fixture) {
@@ -79,7 +88,7 @@ pub(super) async fn a_member_ends_with_its_digest_where_that_lives_longer(f: Fix
         let digest = closing.notification.as_mut().expect("not empty");
         digest.expires_at = f.now().after(DAY);
         if !of_ada {
-            digest.targets = Arc::from(r#"["bob"]"#);
+            digest.targets = Arc::from(r#"[{"user":"bob"}]"#);
         }
         sent.push(digest.id);
         assert!(close(&f, &closing).await);
@@ -163,4 +172,121 @@ pub(super) async fn an_attempt_knows_which_members_of_its_digest_are_over(f: Fix
     let sources = f.store.load_work(f.now(), &leased).await.expect("reads");
     let over = &sources.over[&(f.tenant.clone(), digest)];
     assert_eq!(*over, HashSet::from([ids[0], ids[1]]));
+}
+
+pub(super) async fn alerts_are_bundled_by_their_digest_key(f: Fixture) {
+    let look = every_minute();
+    let rows = ["issue 7", "issue 8", "issue 7"].map(|key| NewNotification {
+        digest_key: Some(key.parse().expect("a key")),
+        ..f.notification(&["ada"])
+    });
+    f.accept(&rows).await;
+    plan(&f, &look).await;
+    let without = send(&f, &look, 1).await;
+    f.advance(MINUTE);
+    let found: HashSet<_> = due(&f)
+        .await
+        .into_iter()
+        .map(|digest| {
+            (
+                digest.lease.key.key.to_string(),
+                digest.members.into_iter().collect(),
+            )
+        })
+        .collect();
+    let bundle = |key: &str, ids: &[NotificationId]| {
+        let ids: BTreeSet<_> = ids.iter().copied().collect();
+        (key.to_owned(), ids)
+    };
+    let expected = HashSet::from([
+        bundle("issue 7", &[rows[0].id, rows[2].id]),
+        bundle("issue 8", &[rows[1].id]),
+        bundle("", &without),
+    ]);
+    assert_eq!(found, expected);
+    for read in due(&f).await {
+        assert!(close(&f, &closing(&f, &read)).await);
+    }
+    assert_eq!(f.store.next_digest().await.expect("reads"), None);
+    let row = f.store.notification(&f.tenant, rows[0].id).await.expect("reads");
+    assert_eq!(row.and_then(|row| row.digest_key), rows[0].digest_key);
+}
+
+pub(super) async fn nodes_share_what_closes_and_a_lost_lease_changes_nothing(f: Fixture) {
+    let look = every_minute();
+    send(&f, &look, 1).await;
+    f.advance(MINUTE);
+    let until = f.now().after(MINUTE);
+    let lease = async |now| {
+        let leased = f.store.lease_digests(now, 10, until, None).await.expect("leases");
+        leased.leases
+    };
+    let lost = lease(f.now()).await.remove(0);
+    assert!(lease(f.now()).await.is_empty(), "somebody has it");
+    f.advance(MINUTE);
+    let mut held = lease(f.now()).await;
+    assert_eq!(held.len(), 1, "whoever had it is gone");
+    let tomorrow = f.now().after(DAY);
+    f.store.postpone_digest(&lost, f.now()).await.expect("writes");
+    assert_ne!(f.store.next_digest().await.expect("reads"), Some(f.now()));
+    let read = f.store.due_digest(f.now(), &lost).await.expect("reads");
+    assert!(!close(&f, &closing(&f, &read)).await);
+    let held = held.remove(0);
+    f.store.postpone_digest(&held, tomorrow).await.expect("writes");
+    assert_eq!(f.store.next_digest().await.expect("reads"), Some(tomorrow));
+    let read = f.store.due_digest(f.now(), &held).await.expect("reads");
+    assert!(close(&f, &closing(&f, &read)).await);
+}
+
+pub(super) async fn where_nobody_is_left_all_that_waits_ends(f: Fixture) {
+    let look = Look {
+        channels: vec!["push"],
+        ..every_minute()
+    };
+    let ids = send(&f, &look, MOST_MEMBERS + 1).await;
+    f.advance(MINUTE);
+    let read = due(&f).await.remove(0);
+    let closing = Closing {
+        notification: None,
+        ..closing(&f, &read)
+    };
+    assert!(close(&f, &closing).await);
+    assert_eq!(f.store.next_digest().await.expect("reads"), None);
+    assert_eq!(outside(&f, ids[0]).await, [("cancelled".to_owned(), None)]);
+    assert_eq!(
+        outside(&f, ids[MOST_MEMBERS]).await,
+        [("cancelled".to_owned(), None)]
+    );
+    tick(&f, &look).await;
+    assert_eq!(
+        state(&f, ids[0]).await,
+        RecipientState::Skipped,
+        "no step is left"
+    );
+}
+
+pub(super) async fn a_step_has_its_time_once_its_digest_went_out(f: Fixture) {
+    let look = gathering(json!({"sliding": {"idle": 60, "max": 600}}));
+    let row = NewNotification {
+        plan: Some(Arc::from(
+            r#"{"steps":[{"channels":["push"],"deadline":30},{"channels":["in_app"]}]}"#,
+        )),
+        ..f.notification(&["ada"])
+    };
+    f.accept(std::slice::from_ref(&row)).await;
+    plan(&f, &look).await;
+    for _ in 0..4 {
+        f.advance(Duration::from_secs(50));
+        tick(&f, &look).await;
+        assert!(f.inbox("ada").await.is_empty(), "its digest is still open");
+        send(&f, &look, 1).await;
+    }
+    f.advance(MINUTE);
+    close_one(&f).await;
+    f.advance(Duration::from_secs(29));
+    tick(&f, &look).await;
+    assert!(f.inbox("ada").await.is_empty(), "its time is not over");
+    f.advance(Duration::from_secs(60));
+    tick(&f, &look).await;
+    assert_eq!(f.inbox("ada").await.len(), 1);
 }

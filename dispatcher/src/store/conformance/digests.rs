@@ -154,7 +154,17 @@ pub(super) async fn send(f: &Fixture, look: &Look, count: usize) -> Vec<Notifica
 }
 
 pub(super) async fn due(f: &Fixture) -> Vec<DueDigest> {
-    f.store.due_digests(f.now(), 100).await.expect("reads")
+    // They may be handed out again at once.
+    let leased = f
+        .store
+        .lease_digests(f.now(), 100, f.now(), None)
+        .await
+        .expect("leases");
+    let mut due = Vec::new();
+    for lease in leased.leases {
+        due.push(f.store.due_digest(f.now(), &lease).await.expect("reads"));
+    }
+    due
 }
 
 /// How what was read would close, with a notification of that id.
@@ -169,8 +179,7 @@ pub(super) fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
         ..f.notification(&[])
     };
     Closing {
-        key: digest.key.clone(),
-        opened_at: digest.opened_at,
+        lease: digest.lease.clone(),
         members: digest.members.clone(),
         notification: (!digest.members.is_empty()).then_some(NewNotification {
             id: NotificationId::at(now),
@@ -217,7 +226,7 @@ pub(super) async fn alerts_that_wait_together_go_out_as_one(f: Fixture) {
     let read = due(&f).await.remove(0);
     assert_eq!(read.members, ids);
     assert_eq!(read.first.len(), 3);
-    assert_eq!(&*read.key.name, "often");
+    assert_eq!(&*read.lease.key.name, "often");
     let once = closing(&f, &read);
     let digest = once.notification.as_ref().expect("not empty").id;
     assert!(close(&f, &once).await);

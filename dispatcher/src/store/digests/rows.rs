@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use carillon_domain::{NotificationId, NotificationState, Timestamp, UserId};
 use carillon_sql::StoreError;
 
-use super::records::{DigestKey, DigestRow, OpenDigests};
+use super::records::{DigestKey, DigestLease, DigestRow, OpenDigests};
 use crate::store::{
     ladder::{Decision, Digested, RecipientKey},
     ledger::{NotificationEnd, Writes, encode},
@@ -17,7 +17,7 @@ use crate::store::{
 
 /// What a delivery came to, as its recipient's ladder asks: one that went out with a digest came to what the digest did.
 /// Of a row `d` of deliveries.
-pub(in crate::store) const CAME: &str = "CASE d.state WHEN 'gathered' THEN 'pending' WHEN 'digested' THEN COALESCE(\
+pub(in crate::store) const CAME: &str = "CASE d.state WHEN 'digested' THEN COALESCE(\
     (SELECT o.state FROM deliveries o WHERE o.tenant = d.tenant AND o.notification = d.digest AND o.user_id = d.user_id \
     AND o.state IN ('accepted', 'delivered', 'pending') ORDER BY o.state LIMIT 1), \
     (SELECT CASE r.state WHEN 'open' THEN 'pending' WHEN 'dead' THEN 'dead' ELSE 'skipped' END FROM recipients r \
@@ -38,8 +38,8 @@ pub(in crate::store) const ARRIVED: &str = "(o.state IN ('accepted', 'delivered'
     (SELECT 1 FROM deliveries g WHERE g.tenant = o.tenant AND g.notification = o.digest AND g.user_id = o.user_id \
     AND g.state IN ('accepted', 'delivered')))";
 
-/// Whether a member `m` with its delivery `d`, recipient `r` and notification `n` still waits, at `$7`.
-pub(in crate::store) const WAITS: &str = "d.state = 'gathered' AND r.state = 'open' AND n.expires_at > $7 \
+/// Whether a member `m` with its delivery `d`, recipient `r` and notification `n` still waits, at `$8`.
+pub(in crate::store) const WAITS: &str = "d.state = 'gathered' AND r.state = 'open' AND n.expires_at > $8 \
     AND n.state IN ('accepted', 'planned') AND n.answered IS NULL";
 
 /// Whether a member is answered or taken back, by its recipient `r` and its notification `m`.
@@ -54,6 +54,14 @@ pub(in crate::store) fn emptied() -> String {
          AND m.id = o.notification WHERE o.tenant = n.tenant AND o.digest = n.id AND o.digest IS NOT NULL AND NOT {OVER})"
     )
 }
+
+/// Recipients `r` who stand since another time than `$3` in a step of which all goes out with digests, the last of which
+/// `$2` of the tenant `$1` is.
+pub(in crate::store) const LAST_OF_STEP: &str = "FROM deliveries o JOIN recipients r ON r.tenant = o.tenant \
+    AND r.notification = o.notification AND r.user_id = o.user_id AND r.state = 'open' AND r.step = o.step \
+    AND r.step_at <> $3 WHERE o.tenant = $1 AND o.digest = $2 AND o.digest IS NOT NULL \
+    AND NOT EXISTS (SELECT 1 FROM deliveries x WHERE x.tenant = o.tenant AND x.notification = o.notification \
+    AND x.user_id = o.user_id AND x.step = o.step AND x.state NOT IN ('digested', 'skipped'))";
 
 /// Said of a digest of which nothing is left.
 pub(in crate::store) const NOTHING_LEFT: &str = "all that was in it was answered or taken back";
@@ -102,18 +110,55 @@ pub(in crate::store) fn joiners(jobs: &[PlanJob]) -> Vec<UserKey> {
     users
 }
 
-/// Tenant, user, category, channel, name; when it opened, when the latest joined, when it closes, and at the latest.
-pub(in crate::store) type DigestColumns = (String, String, String, String, String, i64, i64, i64, i64);
-
-pub(in crate::store) fn digest(row: DigestColumns) -> Result<(DigestKey, DigestRow), StoreError> {
-    let (tenant, user, category, channel, name, opened, last, closes, closes_by) = row;
-    let key = DigestKey {
+fn digest_key([tenant, user, category, channel, name, key]: [String; 6]) -> Result<DigestKey, StoreError> {
+    Ok(DigestKey {
         tenant: word(&tenant)?,
         user: word(&user)?,
         category: word(&category)?,
         channel: word(&channel)?,
         name: name.into(),
-    };
+        key: key.into(),
+    })
+}
+
+/// Tenant, user, category, channel, name, key; when it opened; its lease.
+pub(in crate::store) type LeaseColumns = (String, String, String, String, String, String, i64, i64);
+
+/// Digests that were handed out. One that cannot be read stands in nobody's way: it comes again when its lease ends.
+pub(in crate::store) fn digest_leases(rows: Vec<LeaseColumns>) -> Vec<DigestLease> {
+    let leases = rows.into_iter().filter_map(|row| {
+        let (tenant, user, category, channel, name, key, opened, token) = row;
+        match digest_key([tenant, user, category, channel, name, key]) {
+            Ok(key) => Some(DigestLease {
+                key,
+                opened_at: Timestamp::from_micros(opened),
+                token,
+            }),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a digest cannot be read; it does not close"
+                );
+                None
+            }
+        }
+    });
+    leases.collect()
+}
+
+/// Tenants after `$1` with digests that are due at `$2`, up to `$3`; they are few beside what is due.
+pub(in crate::store) const DUE_TENANTS: &str = "WITH RECURSIVE t(tenant) AS (SELECT MIN(tenant) FROM digests \
+    WHERE tenant > $1 UNION ALL SELECT (SELECT MIN(d.tenant) FROM digests d WHERE d.tenant > t.tenant) FROM t \
+    WHERE t.tenant IS NOT NULL) SELECT t.tenant FROM t WHERE t.tenant IS NOT NULL \
+    AND EXISTS (SELECT 1 FROM digests d WHERE d.tenant = t.tenant AND d.due_at <= $2) LIMIT $3";
+
+/// Tenant, user, category, channel, name, key; when it opened, when the latest joined, when it closes, and at the latest.
+pub(in crate::store) type DigestColumns =
+    (String, String, String, String, String, String, i64, i64, i64, i64);
+
+fn digest(row: DigestColumns) -> Result<(DigestKey, DigestRow), StoreError> {
+    let (tenant, user, category, channel, name, key, opened, last, closes, closes_by) = row;
+    let key = digest_key([tenant, user, category, channel, name, key])?;
     let row = DigestRow {
         opened_at: Timestamp::from_micros(opened),
         last_at: Timestamp::from_micros(last),

@@ -104,6 +104,12 @@ fn digest_key(job: &PlanJob, addressee: &Addressee, channel: &ChannelKind, name:
         category: job.notification.category.clone(),
         channel: channel.clone(),
         name: Arc::from(name.as_str()),
+        key: Arc::from(
+            job.notification
+                .digest_key
+                .as_ref()
+                .map_or("", |key| key.as_str()),
+        ),
     }
 }
 
@@ -429,6 +435,7 @@ impl Climb<'_> {
         let gathered = Gathered {
             channel: key.channel.clone(),
             name: key.name.clone(),
+            key: key.key.clone(),
             until: row.closes_at,
         };
         ledger.decide(&self.key, Some(step), &Decision::Gathered(gathered))
