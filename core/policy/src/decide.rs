@@ -121,7 +121,7 @@ pub struct AddressFacts {
     pub active_until: Option<Timestamp>,
     /// How well it was reached so far: 0 (never) to 100 (always); none when nobody knows.
     pub score: Option<u8>,
-    /// The digest that is open for it and this category.
+    /// The digest that is open for it, this category and digest key.
     pub open_digest: Option<OpenDigest>,
 }
 

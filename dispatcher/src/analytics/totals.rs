@@ -84,7 +84,7 @@ pub(crate) struct Totals {
     accepted: u64,
     /// A device or the far end has it.
     delivered: u64,
-    /// Recipients who saw it there.
+    /// Recipients who saw it there; who did so over several channels counts for each of them.
     seen: u64,
     /// Recipients who read it.
     read: u64,

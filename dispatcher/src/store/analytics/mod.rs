@@ -129,3 +129,16 @@ pub(super) fn receipts(row: ReceiptCounts) -> Result<CountedReceipts, StoreError
         recipients: number(recipients)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_begins_no_earlier_than_it_says() {
+        let at = Timestamp::from_micros;
+        assert_eq!(from_then(at(1_000)), from_then(at(1)));
+        assert!(from_then(at(1_001)) > NotificationId::at(at(1_000)).to_string());
+        assert!(from_then(at(1_000)) <= NotificationId::at(at(1_000)).to_string());
+    }
+}

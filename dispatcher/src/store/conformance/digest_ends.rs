@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use carillon_domain::{NotificationId, NotificationState};
+use carillon_domain::{NotificationId, NotificationState, TenantId};
 use serde_json::json;
 
 use super::{
@@ -289,4 +289,55 @@ pub(super) async fn a_step_has_its_time_once_its_digest_went_out(f: Fixture) {
     f.advance(Duration::from_secs(60));
     tick(&f, &look).await;
     assert_eq!(f.inbox("ada").await.len(), 1);
+}
+
+pub(super) async fn who_saw_a_digest_saw_its_members(f: Fixture) {
+    let look = every_minute();
+    let ids = send(&f, &look, 1).await;
+    f.advance(MINUTE);
+    let digest = close_one(&f).await;
+    plan(&f, &look).await;
+    let saw = Operation::Entry(Which::Notification(digest), EntryAction::Seen);
+    f.act("ada", vec![saw]).await;
+    let receipts = f.recipient(ids[0], "ada").await.receipts;
+    assert_eq!(receipts.len(), 1);
+    assert_eq!(receipts[0].kind, "seen");
+    assert_eq!(state(&f, ids[0]).await, RecipientState::Open, "that is no answer");
+    let clicked = Operation::Entry(Which::Notification(digest), EntryAction::Clicked);
+    f.act("ada", vec![clicked]).await;
+    assert_eq!(state(&f, ids[0]).await, RecipientState::Acknowledged);
+}
+
+pub(super) async fn tenants_have_their_turn(f: Fixture) {
+    let look = every_minute();
+    let tenants: Vec<TenantId> = ["t1", "t2", "t3"]
+        .map(|name| name.parse().expect("a tenant"))
+        .to_vec();
+    let users: Vec<String> = (0..10).map(|user| format!("user{user}")).collect();
+    // The first has many that are due before the others'.
+    for (tenant, users) in [(0, &users[..]), (1, &users[..1]), (2, &users[..1])] {
+        let rows: Vec<NewNotification> = users.iter().map(|user| f.notification(&[user])).collect();
+        f.accept_for(&tenants[tenant], &rows).await;
+        plan(&f, &look).await;
+        f.advance(Duration::from_secs(1));
+    }
+    f.advance(MINUTE);
+    let until = f.now().after(MINUTE);
+    let lease = async |limit, after: Option<&TenantId>| {
+        let leased = f.store.lease_digests(f.now(), limit, until, after).await;
+        let leased = leased.expect("leases");
+        let of = leased.leases.iter().map(|lease| lease.key.tenant.clone());
+        (of.collect::<Vec<_>>(), leased.after)
+    };
+    let (mut of, after) = lease(6, None).await;
+    of.sort_unstable();
+    assert_eq!(
+        of,
+        [&tenants[0], &tenants[0], &tenants[1], &tenants[2]].map(Clone::clone)
+    );
+    assert_eq!(after, None, "all had their turn");
+    let (of, after) = lease(1, Some(&tenants[0])).await;
+    assert_eq!((of, after), (Vec::new(), None), "the others have nothing more");
+    let (of, after) = lease(1, None).await;
+    assert_eq!((of, after), (vec![tenants[0].clone()], Some(tenants[0].clone())));
 }

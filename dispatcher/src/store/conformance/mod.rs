@@ -139,6 +139,8 @@ on_both!(
     digest_ends::nodes_share_what_closes_and_a_lost_lease_changes_nothing,
     digest_ends::where_nobody_is_left_all_that_waits_ends,
     digest_ends::a_step_has_its_time_once_its_digest_went_out,
+    digest_ends::who_saw_a_digest_saw_its_members,
+    digest_ends::tenants_have_their_turn,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,

@@ -230,7 +230,11 @@ pub(in crate::store) fn answered(commands: &[MailboxCommand]) -> BTreeSet<(UserK
 /// What answering a digest does to its members. One that is put away is not deleted with all that it held.
 fn to_members(action: &EntryAction) -> Option<EntryAction> {
     match action {
-        EntryAction::Read | EntryAction::Archive | EntryAction::Acted { .. } => Some(action.clone()),
+        EntryAction::Seen | EntryAction::Read | EntryAction::Archive | EntryAction::Acted { .. } => {
+            Some(action.clone())
+        }
+        // Its link is not theirs.
+        EntryAction::Clicked => Some(EntryAction::Read),
         EntryAction::Delete => Some(EntryAction::Archive),
         _ => None,
     }
@@ -260,4 +264,22 @@ pub(in crate::store) fn with_members(
         command.operations.append(&mut more);
     }
     Some(commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_that_cannot_be_read_stands_in_nobodys_way() {
+        let row = |user: &str| -> LeaseColumns {
+            let words = ["default", user, "news", "email", "daily", ""].map(str::to_owned);
+            let [tenant, user, category, channel, name, key] = words;
+            (tenant, user, category, channel, name, key, 1, 2)
+        };
+        let user = UserId::at(Timestamp::from_seconds(1));
+        let leases = digest_leases(vec![row("nobody"), row(&user.to_string())]);
+        assert_eq!(leases.len(), 1);
+        assert_eq!((leases[0].key.user, leases[0].token), (user, 2));
+    }
 }

@@ -246,7 +246,6 @@ async fn send(
         .bind(key.tenant.as_str())
         .bind(digest.to_string())
         .bind(&*key.name)
-        .bind(&*key.key)
         .execute(&mut *tx)
         .await?;
     sqlx::query(
@@ -260,6 +259,7 @@ async fn send(
     .bind(key.category.as_str())
     .bind(key.channel.as_str())
     .bind(&*key.name)
+    .bind(&*key.key)
     .bind(members)
     .bind(digest.to_string())
     .bind(now.as_micros())
@@ -327,6 +327,7 @@ async fn end(tx: &mut PgConnection, now: Timestamp, key: &DigestKey) -> Result<(
     .bind(key.category.as_str())
     .bind(key.channel.as_str())
     .bind(&*key.name)
+    .bind(&*key.key)
     .bind(DROPPED_OUT)
     .bind(now.as_micros())
     .execute(&mut *tx)

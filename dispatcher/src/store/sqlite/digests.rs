@@ -216,7 +216,6 @@ async fn send(
         .bind(key.tenant.as_str())
         .bind(digest.to_string())
         .bind(&*key.name)
-        .bind(&*key.key)
         .execute(&mut *tx)
         .await?;
     sqlx::query(
@@ -230,6 +229,7 @@ async fn send(
     .bind(key.category.as_str())
     .bind(key.channel.as_str())
     .bind(&*key.name)
+    .bind(&*key.key)
     .bind(members)
     .bind(digest.to_string())
     .bind(now.as_micros())
@@ -298,6 +298,7 @@ async fn end(tx: &mut SqliteConnection, now: Timestamp, key: &DigestKey) -> Resu
     .bind(key.category.as_str())
     .bind(key.channel.as_str())
     .bind(&*key.name)
+    .bind(&*key.key)
     .bind(DROPPED_OUT)
     .bind(now.as_micros())
     .execute(&mut *tx)
