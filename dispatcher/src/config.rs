@@ -143,7 +143,7 @@ impl Default for LadderConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DigestsConfig {
-    /// Digests that are read at once, at the most.
+    /// Digests that are handed out at once, at the most.
     pub batch: usize,
     /// How often it is looked for digests that close, at least.
     pub poll: Span,

@@ -81,6 +81,7 @@ fn accepted(tenant: TenantId, row: NewNotification) -> Result<NotificationRow, S
         category: row.category,
         priority: row.priority,
         collapse_key: row.collapse_key,
+        digest_key: row.digest_key,
         content: Arc::clone(&row.content),
         targets: serde_json::from_str(&row.targets).map_err(corrupt)?,
         channels: row
@@ -113,6 +114,7 @@ mod tests {
             category: Category::default(),
             priority: Priority::default(),
             collapse_key: None,
+            digest_key: None,
             content: Arc::from(content),
             targets: Arc::from(r#"[{"user":"ada"}]"#),
             channels: None,

@@ -106,6 +106,7 @@ mod tests {
             category: Category::default(),
             priority: Priority::default(),
             collapse_key: None,
+            digest_key: None,
             content: Arc::from("{}"),
             targets: Arc::from("[]"),
             channels: None,

@@ -158,6 +158,7 @@ mod tests {
                 category: Default::default(),
                 priority: Default::default(),
                 collapse_key: None,
+                digest_key: None,
                 content: "x".repeat(content).into(),
                 targets: Vec::new(),
                 channels: None,

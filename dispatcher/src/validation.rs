@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use carillon_domain::{
-    Action, Category, ChannelKind, CollapseKey, Content, ExternalUserId, MAX_TTL, NotificationId,
+    Action, BundleKey, Category, ChannelKind, CollapseKey, Content, ExternalUserId, MAX_TTL, NotificationId,
     PlainAddress, Priority, SegmentName, Target, TemplateName, Timestamp, TopicName,
 };
 use carillon_policy::Plan;
@@ -61,6 +61,10 @@ pub(crate) struct SendRequest {
     /// Takes the place of the open entry with the same category and collapse key.
     #[schema(value_type = Option<CollapseKey>)]
     collapse_key: Option<String>,
+    /// Where its alerts wait for digests, they are bundled with those alone that have the same one: a digest for each issue,
+    /// say, on which there are comments.
+    #[schema(value_type = Option<BundleKey>)]
+    digest_key: Option<String>,
     /// Seconds from `send_at` after which it is not sent any more; 259,200 (3 days) when absent.
     #[schema(minimum = 1, maximum = 2_592_000)]
     ttl: Option<i64>,
@@ -153,6 +157,9 @@ pub(crate) fn accept(
     let collapse_key = request
         .collapse_key
         .and_then(|text| check.word::<CollapseKey>("/collapse_key", &text));
+    let digest_key = request
+        .digest_key
+        .and_then(|text| check.word::<BundleKey>("/digest_key", &text));
     let said = check.said(request.content, request.template, request.data);
     let ttl = match request.ttl {
         None => DEFAULT_TTL,
@@ -195,6 +202,7 @@ pub(crate) fn accept(
         category: category?,
         priority: request.priority.unwrap_or_default(),
         collapse_key,
+        digest_key,
         content: Arc::from(content),
         targets: Arc::from(targets),
         channels,
@@ -532,7 +540,7 @@ mod tests {
     fn everything_that_is_wrong_is_told_at_once() {
         let pointers = check(json!({
             "targets": [{"user": "ada"}, {"user": "ada"}, {"user": "", "topic": "t"}, {"topic": "a b"}, {"user": "\u{7}"}],
-            "category": "Big", "collapse_key": "", "ttl": 0, "send_at": "tomorrow",
+            "category": "Big", "collapse_key": "", "digest_key": "two\nlines", "ttl": 0, "send_at": "tomorrow",
             "content": {
                 "title": "", "body": "x".repeat(16_385), "url": "javascript:alert(1)", "icon": "//x/y",
                 "actions": [{"id": "a b", "title": ""}, {"id": "ok", "title": "t"}, {"id": "ok", "title": "t", "url": "x"}],
@@ -547,6 +555,7 @@ mod tests {
             "/targets/4/user",
             "/category",
             "/collapse_key",
+            "/digest_key",
             "/content/title",
             "/content/body",
             "/content/url",

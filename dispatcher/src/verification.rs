@@ -122,6 +122,7 @@ impl Verifier for CodeSender {
             category: NAME.parse().map_err(words)?,
             priority: Priority::High,
             collapse_key: Some(COLLAPSE.parse().map_err(words)?),
+            digest_key: None,
             content: Arc::from(json!({ "title": TITLE }).to_string()),
             targets: Arc::from(serde_json::to_string(&[Target::Address(verification.to)]).map_err(text)?),
             channels: None,

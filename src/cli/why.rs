@@ -110,7 +110,7 @@ async fn recipients(client: &Client, arguments: &Arguments) -> Result<(Vec<Value
     let mut found = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let left = arguments.limit - found.len();
+        let left = arguments.limit.max(1).saturating_sub(found.len());
         if left == 0 {
             return Ok((found, cursor.is_some()));
         }

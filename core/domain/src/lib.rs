@@ -40,7 +40,8 @@ pub use id::{
 };
 pub use mailbox::{Change, ChangeKind, Counts, Entry, EntryRef, LoggedChange, StateChange};
 pub use notification::{
-    Category, CollapseKey, MAX_TTL, NotificationState, PlainAddress, Priority, Target, TemplateName,
+    BundleKey, Category, CollapseKey, MAX_TTL, NotificationState, PlainAddress, Priority, Target,
+    TemplateName,
 };
 pub use outcome::{Fault, Outcome};
 pub use pattern::{TopicGrants, TopicPattern};

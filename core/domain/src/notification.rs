@@ -177,6 +177,15 @@ word!(
 );
 
 word!(
+    /// A digest key: of alerts that wait for a digest, only those with the same one are bundled. 1-64 bytes without control
+    /// characters.
+    BundleKey,
+    64,
+    |c| !c.is_control(),
+    "a digest key is 1-64 bytes without control characters"
+);
+
+word!(
     /// A template's name within its tenant: 1-64 characters of `a-z 0-9 . _ -`.
     TemplateName,
     64,

@@ -6,7 +6,7 @@ use carillon_domain::{Category, ChannelKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CategoryPolicy, DigestName, OpenDigest, Preference, QuietHours, Reason, Resolved, Stand, Step,
+    CategoryPolicy, DigestName, Joining, OpenDigest, Preference, QuietHours, Reason, Resolved, Stand, Step,
     TenantPolicy, Zone, full, resolve,
 };
 
@@ -121,7 +121,7 @@ pub struct AddressFacts {
     pub active_until: Option<Timestamp>,
     /// How well it was reached so far: 0 (never) to 100 (always); none when nobody knows.
     pub score: Option<u8>,
-    /// The digest that is open for it, this category and key.
+    /// The digest that is open for it, this category and digest key.
     pub open_digest: Option<OpenDigest>,
 }
 
@@ -152,7 +152,7 @@ pub enum Verdict {
         /// Which of the category's.
         name: DigestName,
         /// When that closes, with this member in it.
-        closes_at: Timestamp,
+        joining: Joining,
     },
 }
 
@@ -246,24 +246,13 @@ impl Facts<'_> {
         if !enabled {
             return Verdict::Skip(Reason::Preference { decided_by });
         }
-        match digest.filter(|_| !self.is_digest) {
-            None => Verdict::Send,
-            Some(period) => {
-                let new = (now, period.window.closes_at(now, now, self.zone));
-                let (_, closes_at) = address
-                    .open_digest
-                    .map(|open| {
-                        let closes_at = period.window.closes_at(open.opened_at, now, self.zone);
-                        (open.opened_at, closes_at)
-                    })
-                    .filter(|(_, closes_at)| *closes_at > now)
-                    .unwrap_or(new);
-                Verdict::Digest {
-                    name: period.name.clone(),
-                    closes_at,
-                }
-            }
-        }
+        let period = digest.filter(|_| !self.is_digest);
+        let joining = period.and_then(|period| {
+            let window = &period.window;
+            let joining = window.join(address.open_digest, now, self.closes_at, self.zone)?;
+            Some((period.name.clone(), joining))
+        });
+        joining.map_or(Verdict::Send, |(name, joining)| Verdict::Digest { name, joining })
     }
 
     fn resolved(&self, channel: &ChannelKind) -> Resolved<'_> {

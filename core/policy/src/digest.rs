@@ -12,6 +12,11 @@ const LASTS: std::ops::RangeInclusive<u32> = 1..=31 * 24 * 60 * 60;
 /// The longest that a digest stays open, whatever its window says.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 const BOUNDS: &str = "must be from 1 second to 31 days";
+/// How long before the end of an alert's time to live its digest closes at the latest; a quarter of what is left of that
+/// time where that is shorter.
+const SPARE: Duration = Duration::from_secs(5 * 60);
+/// What lives for less makes no digest close early.
+const SHORT_LIVED: Duration = Duration::from_secs(60);
 
 /// When an open digest closes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -82,6 +87,36 @@ impl DigestWindow {
             Self::Cron(cron) => cron.next_after(zone, opened_at).unwrap_or(Timestamp::LAST),
         };
         closes_at.min(opened_at.after(LONGEST))
+    }
+
+    /// When the digest closes that an alert joins at `now` whose time to live ends at `ends_at`: the `open` one, or a new
+    /// one. It closes before that end, if need be before its window would. None where the alert has too little time left to
+    /// wait: it goes out by itself.
+    pub fn join(
+        &self,
+        open: Option<OpenDigest>,
+        now: Timestamp,
+        ends_at: Timestamp,
+        zone: &Zone,
+    ) -> Option<Joining> {
+        let closes_at = match open {
+            // It is closing, and takes along what comes until it did.
+            Some(open) if open.closes_at <= now => now,
+            Some(open) => self
+                .closes_at(open.opened_at, now, zone)
+                .min(open.closes_by)
+                .max(now),
+            None => self.closes_at(now, now, zone),
+        };
+        let left = ends_at.since(now);
+        let closes_by = ends_at.before(SPARE.min(left / 4));
+        if closes_by < closes_at && left < SHORT_LIVED {
+            return None;
+        }
+        Some(Joining {
+            closes_at: closes_at.min(closes_by),
+            closes_by: open.map_or(closes_by, |open| open.closes_by.min(closes_by)),
+        })
     }
 }
 
@@ -213,8 +248,19 @@ as_text!(DigestChoice);
 pub struct OpenDigest {
     /// When its first member joined.
     pub opened_at: Timestamp,
-    /// When its latest member joined.
-    pub last_at: Timestamp,
+    /// When it closes, as things stand.
+    pub closes_at: Timestamp,
+    /// When it closes at the latest, whatever its window says: one of its members lives no longer.
+    pub closes_by: Timestamp,
+}
+
+/// A digest with one more member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joining {
+    /// When it closes.
+    pub closes_at: Timestamp,
+    /// As [`OpenDigest::closes_by`].
+    pub closes_by: Timestamp,
 }
 
 #[cfg(test)]
@@ -307,7 +353,92 @@ mod tests {
         assert!("Daily".parse::<DigestChoice>().is_err());
     }
 
+    #[test]
+    fn a_digest_closes_before_the_time_to_live_of_its_members_ends() {
+        let weekly = window(serde_json::json!({"cron": "0 9 * * 1"}));
+        let join = |open, now, ends| weekly.join(open, at(now), at(ends), &Zone::default());
+        let tuesday = "2026-11-24T09:00:00Z";
+        let friday = Joining {
+            closes_at: at("2026-11-27T08:55:00Z"),
+            closes_by: at("2026-11-27T08:55:00Z"),
+        };
+        assert_eq!(join(None, tuesday, "2026-11-27T09:00:00Z"), Some(friday));
+        let open = OpenDigest {
+            opened_at: at(tuesday),
+            closes_at: friday.closes_at,
+            closes_by: friday.closes_by,
+        };
+        let wednesday = "2026-11-25T09:00:00Z";
+        assert_eq!(
+            join(Some(open), wednesday, "2026-11-28T09:00:00Z"),
+            Some(friday),
+            "who lives longer does not put it off"
+        );
+        assert_eq!(
+            join(Some(open), wednesday, "2026-11-25T10:00:00Z").map(|joining| joining.closes_by),
+            Some(at("2026-11-25T09:55:00Z")),
+        );
+        assert_eq!(
+            join(Some(open), wednesday, "2026-11-25T09:00:59Z"),
+            None,
+            "too short-lived to wait"
+        );
+        let closing = OpenDigest {
+            closes_at: at(wednesday),
+            ..open
+        };
+        assert_eq!(
+            join(Some(closing), wednesday, "2026-11-25T10:00:00Z").map(|joining| joining.closes_at),
+            Some(at(wednesday)),
+            "what is closing takes it along"
+        );
+    }
+
+    fn windows() -> impl Strategy<Value = DigestWindow> {
+        prop_oneof![
+            (1u32..2_678_400).prop_map(|every| DigestWindow::Fixed(FixedWindow { every })),
+            (1u32..2_678_400, 1u32..2_678_400).prop_map(|(one, other)| {
+                DigestWindow::Sliding(SlidingWindow {
+                    idle: one.min(other),
+                    max: one.max(other),
+                })
+            }),
+            prop::sample::select(&["30 2 * * *", "0 9 * * 1", "0 0 1 * *", "* * * * *"][..])
+                .prop_map(|cron| DigestWindow::Cron(cron.parse().expect("an expression"))),
+        ]
+    }
+
     proptest! {
+        /// Alerts join one after the other, each with a time to live of its own.
+        #[test]
+        fn a_digest_closes_before_any_of_its_members_expires(
+            window in windows(),
+            alerts in prop::collection::vec((1i64..200_000, 1i64..400_000_000_000), 1..20),
+        ) {
+            let zone: Zone = "America/New_York".parse().expect("a zone");
+            let mut now = at("2026-10-30T10:00:00Z");
+            let mut open: Option<OpenDigest> = None;
+            let mut ends = Vec::new();
+            for (later, lives) in alerts {
+                now = Timestamp::from_micros(now.as_micros() + later * 1_000_000);
+                if open.is_some_and(|open| open.closes_at <= now) {
+                    open = None;
+                    ends.clear();
+                }
+                let ends_at = Timestamp::from_micros(now.as_micros() + lives);
+                let Some(joining) = window.join(open, now, ends_at, &zone) else { continue };
+                ends.push(ends_at);
+                open = Some(OpenDigest {
+                    opened_at: open.map_or(now, |open| open.opened_at),
+                    closes_at: joining.closes_at,
+                    closes_by: joining.closes_by,
+                });
+                prop_assert!(joining.closes_at <= joining.closes_by);
+                prop_assert!(now <= joining.closes_at);
+                prop_assert!(ends.iter().all(|end| joining.closes_at < *end), "{joining:?} {ends:?}");
+            }
+        }
+
         #[test]
         fn a_digest_closes_after_it_opened_within_31_days(
             opened in 0i64..4_000_000_000, last in 0i64..4_000_000_000,

@@ -1,8 +1,13 @@
 //! The ladder: what happens to one recipient now, and when to ask again.
 
+use std::time::Duration;
+
 use carillon_domain::Timestamp;
 
 use crate::{Alert, Condition, Facts, InApp, Plan, Reason, Step, Verdict, decide::active};
+
+/// How long one waits on for digests that close later than was foreseen.
+const GATHERED: Duration = Duration::from_secs(60);
 
 /// Where a recipient stands, as the store has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +52,8 @@ pub struct StepStand {
 pub enum Came {
     /// Some are still to be made, and none arrived.
     Open,
+    /// Those that are still to be made wait in digests, and none arrived: the step's time runs once they went out.
+    Gathered,
     /// One arrived, or the inbox entry is written.
     Arrived,
     /// None arrived, and none will.
@@ -195,7 +202,12 @@ impl Climb<'_> {
     /// Whether the step in which the recipient stands is not over, and until when.
     fn lasts(&self, stand: StepStand) -> Option<Move> {
         let step = self.plan.steps.get(stand.index)?;
-        if stand.came == Came::Failed || stand.deadline_at.is_some_and(|deadline| deadline <= self.now) {
+        let over = stand.deadline_at.is_some_and(|deadline| deadline <= self.now);
+        if over && stand.came == Came::Gathered {
+            let until = Some(self.now.after(GATHERED)).filter(|at| *at < self.facts.closes_at);
+            return Some(Move::Wait { until });
+        }
+        if stand.came == Came::Failed || over {
             return None;
         }
         let next = stand.index + 1;
@@ -253,7 +265,7 @@ impl Climb<'_> {
         }
         let shown = step.has_in_app() && !matches!(entry, Some(InApp::Skip(_)));
         let digest_closes = alerts.iter().filter_map(|alert| match alert.verdict {
-            Verdict::Digest { closes_at, .. } => Some(closes_at),
+            Verdict::Digest { joining, .. } => Some(joining.closes_at),
             _ => None,
         });
         let digest_closes = digest_closes.max();

@@ -23,7 +23,7 @@ pub use cap::{Cap, Full, MOST_COUNTED, Throttle, full};
 pub use cron::{Cron, CronError};
 pub use decide::{AddressFacts, Alert, Decider, Facts, InApp, Verdict};
 pub use digest::{
-    DigestChoice, DigestName, DigestPeriod, DigestWindow, FixedWindow, OpenDigest, SlidingWindow,
+    DigestChoice, DigestName, DigestPeriod, DigestWindow, FixedWindow, Joining, OpenDigest, SlidingWindow,
 };
 pub use ladder::{Came, End, Move, Stand, Start, StepStand, climb};
 pub use plan::{

@@ -42,9 +42,13 @@ const NEVER: [(&str, &str); 9] = [
          AND a.ended_at IS NOT NULL)",
     ),
     (
-        "open, and its notification is closed",
+        // What an attempt or a digest may still reach is open until that came to its end.
+        "open, its notification is closed, and nothing will end it",
         "SELECT r.tenant || ' ' || r.notification || ' ' || r.user_id FROM recipients r JOIN notifications n \
-         ON n.tenant = r.tenant AND n.id = r.notification WHERE r.state = 'open' AND n.closed_at IS NOT NULL",
+         ON n.tenant = r.tenant AND n.id = r.notification WHERE r.state = 'open' AND n.closed_at IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM climbs c WHERE c.tenant = r.tenant AND c.notification = r.notification \
+         AND c.user_id = r.user_id) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = r.tenant \
+         AND d.notification = r.notification AND d.user_id = r.user_id AND d.state = 'digested')",
     ),
     (
         "held, and nothing is due of it",

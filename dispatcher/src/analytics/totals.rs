@@ -76,13 +76,15 @@ pub(crate) struct Key {
 pub(crate) struct Totals {
     /// All there are, sent or not.
     deliveries: u64,
-    /// Waiting for an attempt, or being tried.
+    /// Waiting for an attempt or in a digest, or being tried.
     pending: u64,
+    /// Went out with a digest, whose own delivery is counted beside them.
+    digested: u64,
     /// Taken: by the inbox, or by a channel's provider.
     accepted: u64,
     /// A device or the far end has it.
     delivered: u64,
-    /// Recipients who saw it there.
+    /// Recipients who saw it there; who did so over several channels counts for each of them.
     seen: u64,
     /// Recipients who read it.
     read: u64,
@@ -124,7 +126,9 @@ pub(crate) fn add(
         let sum = totals.entry(by.key(notification, &row.channel)).or_default();
         sum.deliveries += row.count;
         let state = match row.state.as_str() {
-            "pending" => &mut sum.pending,
+            "pending" | "gathered" => &mut sum.pending,
+            "digested" => &mut sum.digested,
+            "accepted" => &mut sum.accepted,
             "skipped" => &mut sum.skipped,
             "cancelled" => &mut sum.cancelled,
             "superseded" => &mut sum.superseded,
@@ -143,7 +147,8 @@ pub(crate) fn add(
                 sum.delivered += row.count;
                 &mut sum.accepted
             }
-            _ => &mut sum.accepted,
+            // What another version wrote is of no kind that is known here.
+            _ => continue,
         };
         *state += row.count;
     }
@@ -178,13 +183,16 @@ fn hour_of(id: NotificationId) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::analytics::{CountedDeliveries, CountedReceipts};
+    use crate::store::{
+        analytics::{CountedDeliveries, CountedReceipts},
+        outside::DeliveryState,
+    };
 
     fn notification(at: &str) -> CountedNotification {
         CountedNotification {
             id: NotificationId::at(Timestamp::parse(at).expect("a time")),
             category: "news".parse().expect("a category"),
-            planned: None,
+            recipients: 1,
         }
     }
 
@@ -205,6 +213,53 @@ mod tests {
         assert_eq!(hour.to_string(), "2026-11-21T22:00:00.000000Z");
         let hour = hour_of(notification("2026-11-21T23:00:00Z").id);
         assert_eq!(hour.to_string(), "2026-11-21T23:00:00.000000Z");
+    }
+
+    #[test]
+    fn what_waits_in_a_digest_or_went_out_with_one_was_not_taken() {
+        let one = notification("2026-11-21T22:10:00Z");
+        let counted = Counted {
+            deliveries: vec![
+                of(one.id, "email", "gathered", 5),
+                of(one.id, "email", "digested", 3),
+                of(one.id, "email", "accepted", 1),
+                of(one.id, "email", "of another version", 1),
+            ],
+            receipts: Vec::new(),
+        };
+        let mut totals = BTreeMap::new();
+        add(&mut totals, GroupBy::default(), None, &[one], &counted);
+        let expected = Totals {
+            deliveries: 10,
+            pending: 5,
+            digested: 3,
+            accepted: 1,
+            ..Totals::default()
+        };
+        assert_eq!(totals.into_values().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn every_known_state_is_counted_in_one_column() {
+        let one = notification("2026-11-21T22:10:00Z");
+        for state in DeliveryState::ALL {
+            let counted = Counted {
+                deliveries: vec![of(one.id, "email", state.as_str(), 1)],
+                receipts: Vec::new(),
+            };
+            let mut totals = BTreeMap::new();
+            add(
+                &mut totals,
+                GroupBy::default(),
+                None,
+                std::slice::from_ref(&one),
+                &counted,
+            );
+            let sum = totals.into_values().next().expect("counted");
+            let columns = sum.pending + sum.digested + sum.accepted + sum.skipped + sum.cancelled;
+            // What was taken back was taken.
+            assert_eq!(columns + sum.superseded + sum.dead, 1, "{state:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,10 @@ use tokio::sync::Semaphore;
 use crate::store::outside::{
     Brings, LeasedDelivery, NotificationSource, SealedSecret, Sources, StoredTemplate,
 };
-use crate::{links::SignedLinks, store::catalog::OptOut, templates::OwnValues, verification::SealedCode};
+use crate::{
+    digests::leave_out_over, links::SignedLinks, store::catalog::OptOut, templates::OwnValues,
+    verification::SealedCode,
+};
 
 /// Why no work could be made of a delivery. Each is for the delivery's reason, and none passes by waiting.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +65,9 @@ impl Composer {
     pub(crate) async fn parts(
         &self,
         deliveries: &[Arc<LeasedDelivery>],
-        sources: Sources,
+        mut sources: Sources,
     ) -> Result<Parts, Unavailable> {
+        leave_out_over(&mut sources);
         let keys = sources
             .secrets
             .iter()

@@ -1,9 +1,12 @@
 //! What a digest says: a line for each of its first members, and how many more there are. Pure.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use carillon_domain::{Category, Content, NotificationId};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use crate::store::digests::DigestKey;
 
 /// Bytes of a member's text at the most; what is cut off ends with an ellipsis.
 const TEXT: usize = 300;
@@ -11,8 +14,9 @@ const TEXT: usize = 300;
 const ALL: usize = 12 * 1_024;
 
 /// One notification of a digest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Member {
+    #[serde(rename = "notification_id")]
     id: NotificationId,
     title: String,
     body: Option<String>,
@@ -29,13 +33,9 @@ impl Member {
         }
     }
 
+    /// As it is written, which is never less than what it says.
     fn bytes(&self) -> usize {
-        let more = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        self.title.len() + more(&self.body) + more(&self.url) + 64
-    }
-
-    fn data(&self) -> Value {
-        json!({ "notification_id": self.id, "title": self.title, "body": self.body, "url": self.url })
+        serde_json::to_string(self).map_or(ALL, |text| text.len())
     }
 
     fn line(&self) -> String {
@@ -51,28 +51,43 @@ impl Member {
 }
 
 /// Everything that a digest says.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize)]
 pub(super) struct Gathered {
     category: Category,
-    name: Arc<str>,
+    name: String,
+    /// The digest key; none without one.
+    key: Option<String>,
     count: usize,
     /// As many of the first as fit.
     members: Vec<Member>,
 }
 
 impl Gathered {
-    pub(super) fn new(category: &Category, name: &Arc<str>, count: usize, members: Vec<Member>) -> Self {
+    pub(super) fn new(of: &DigestKey, count: usize, members: Vec<Member>) -> Self {
         let mut bytes = 0;
         let fits = |member: &Member| {
             bytes += member.bytes();
             bytes <= ALL
         };
         Self {
-            category: category.clone(),
-            name: Arc::clone(name),
+            category: of.category.clone(),
+            name: of.name.to_string(),
+            key: Some(of.key.to_string()).filter(|key| !key.is_empty()),
             count,
             members: members.into_iter().take_while(fits).collect(),
         }
+    }
+
+    /// As [`Self::data`] wrote it.
+    pub(super) fn read(data: &Value) -> Option<Self> {
+        Self::deserialize(data).ok()
+    }
+
+    /// Without members that were answered or taken back since.
+    pub(super) fn without(mut self, over: &HashSet<NotificationId>) -> Self {
+        self.count = self.count.saturating_sub(over.len());
+        self.members.retain(|member| !over.contains(&member.id));
+        self
     }
 
     /// Members that are not named.
@@ -85,9 +100,10 @@ impl Gathered {
         json!({
             "category": self.category,
             "name": self.name,
+            "key": self.key,
             "count": self.count,
             "more": self.more(),
-            "members": self.members.iter().map(Member::data).collect::<Vec<_>>(),
+            "members": self.members,
         })
     }
 
@@ -124,7 +140,9 @@ fn cut(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use carillon_domain::Timestamp;
+    use std::sync::Arc;
+
+    use carillon_domain::{TenantId, Timestamp, UserId};
 
     use super::*;
 
@@ -141,7 +159,15 @@ mod tests {
     }
 
     fn gathered(count: usize, members: Vec<Member>) -> Gathered {
-        Gathered::new(&Category::default(), &Arc::from("daily"), count, members)
+        let of = DigestKey {
+            tenant: TenantId::default(),
+            user: UserId::at(Timestamp::from_seconds(1)),
+            category: Category::default(),
+            channel: "email".parse().expect("a channel"),
+            name: Arc::from("daily"),
+            key: Arc::from("issue 7"),
+        };
+        Gathered::new(&of, count, members)
     }
 
     #[test]
@@ -162,7 +188,26 @@ mod tests {
         );
         let data = &content.data.expect("data")["digest"];
         assert_eq!((&data["count"], &data["more"]), (&json!(5), &json!(3)));
+        assert_eq!(
+            (&data["name"], &data["key"]),
+            (&json!("daily"), &json!("issue 7"))
+        );
         assert_eq!(data["members"][1]["title"], "Liked");
+    }
+
+    #[test]
+    fn what_is_over_is_left_out() {
+        let mut members = vec![member("Shipped", None, None), member("Liked", None, None)];
+        members[1].id = NotificationId::at(Timestamp::from_seconds(2));
+        let over = HashSet::from([members[0].id, NotificationId::at(Timestamp::from_seconds(3))]);
+        let written = gathered(5, members).data();
+        let left = Gathered::read(&written)
+            .expect("as it was written")
+            .without(&over);
+        let content = left.content();
+        assert_eq!(content.title, "3 notifications");
+        assert_eq!(content.body.as_deref(), Some("- Liked\nand 2 more"));
+        assert_eq!(left.data()["members"][0], written["members"][1]);
     }
 
     #[test]

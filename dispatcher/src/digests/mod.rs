@@ -2,10 +2,16 @@
 
 mod content;
 
-use std::{collections::HashMap, error::Error, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
 
 use carillon_domain::{Clock, ExternalUserId, NotificationId, Priority, Target, Timestamp};
 use carillon_sql::StoreError;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -17,17 +23,24 @@ use crate::{
     planner::PlanError,
     store::{
         NewNotification, Store, TemplateUse,
-        digests::{Closing, DueDigest},
+        digests::{Closing, DigestLease, DueDigest},
+        outside::{NotificationSource, Sources},
     },
     templates::OwnValues,
     wake::Wake,
 };
 
-/// A tenant's template of this name says its digests. Its data are `category`, `name` (the period's), `count`, `more` and
+/// A tenant's template of this name says its digests. Its data are `category`, `name` (the period's), `key`, `count`, `more` and
 /// `members`, each with `notification_id`, `title`, `body` and `url`.
 pub(crate) const TEMPLATE: &str = "carillon.digest";
 /// What names its recipient is gone.
 const NOBODY: &str = "a digest's recipient is gone; what waits in it ends";
+
+/// How long a digest is tried and held at the least, however little time its members have left.
+const LIVES: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long one that was handed out is left to its node.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// Closes digests.
 pub(crate) struct Digester {
@@ -70,49 +83,80 @@ impl Digester {
         }
     }
 
-    /// Closes everything that is due; answers when the next will be.
+    /// Closes everything that is due, tenant by tenant in turn; answers when the next will be.
     pub(crate) async fn turn(&self, stop: &CancellationToken) -> Result<Option<Timestamp>, PlanError> {
+        let mut after = None;
         loop {
             let now = self.clock.now();
             let due = self.store.next_digest().await?;
             if stop.is_cancelled() || due.is_none_or(|due| due > now) {
                 return Ok(due);
             }
-            for digest in self.store.due_digests(now, self.config.batch).await? {
-                match self.close(&digest).await {
-                    Ok(()) => {}
-                    Err(error) if error.is_away() => return Err(error),
-                    // It comes again later: the others have their turn.
-                    Err(error) => {
-                        failed(&error);
-                        let until = self.clock.now().after(self.config.retry.duration());
-                        self.store.postpone_digest(&digest.key, until).await?;
-                    }
-                }
+            let batch = self.config.batch;
+            let leased = self
+                .store
+                .lease_digests(now, batch, now.after(LEASE), after.as_ref())
+                .await?;
+            if leased.leases.is_empty() && after.is_none() {
+                // Another node has them.
+                return Ok(None);
             }
+            after = leased.after;
+            let leases = Mutex::new(leased.leases);
+            let (one, two) = (self.each(&leases, stop), self.each(&leases, stop));
+            tokio::try_join!(one, two, self.each(&leases, stop), self.each(&leases, stop))?;
         }
     }
 
+    /// Closes one after the other, as long as there are any.
+    async fn each(
+        &self,
+        leases: &Mutex<Vec<DigestLease>>,
+        stop: &CancellationToken,
+    ) -> Result<(), PlanError> {
+        while let Some(lease) = next(leases) {
+            if stop.is_cancelled() {
+                // Somebody else goes on at once.
+                self.store.postpone_digest(&lease, self.clock.now()).await?;
+                continue;
+            }
+            match self.close(&lease).await {
+                Ok(()) => {}
+                Err(error) if error.is_away() => return Err(error),
+                // It comes again later: the others have their turn.
+                Err(error) => {
+                    failed(&error);
+                    let until = self.clock.now().after(self.config.retry.duration());
+                    self.store.postpone_digest(&lease, until).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Closes one, unless it is not any more as it was read: then it is read anew.
-    async fn close(&self, digest: &DueDigest) -> Result<(), PlanError> {
+    async fn close(&self, lease: &DigestLease) -> Result<(), PlanError> {
+        let digest = self.store.due_digest(self.clock.now(), lease).await?;
         let notification = if digest.members.is_empty() {
             None
         } else {
-            self.notification(digest).await?
+            self.notification(&digest).await?
         };
         let sent = notification.is_some();
         let closing = Closing {
-            key: digest.key.clone(),
-            opened_at: digest.opened_at,
-            members: digest.members.clone(),
+            lease: digest.lease,
+            members: digest.members,
             notification,
         };
-        if self.store.close_digest(self.clock.now(), &closing).await? {
+        let now = self.clock.now();
+        if self.store.close_digest(now, &closing).await? {
             let came = if sent { "sent" } else { "empty" };
             metrics::counter!("carillon_digests_closed_total", "came" => came).increment(1);
             if sent {
                 self.relay.wake();
             }
+        } else {
+            self.store.postpone_digest(&closing.lease, now).await?;
         }
         Ok(())
     }
@@ -124,7 +168,7 @@ impl Digester {
                 "a digest cannot be written: {error}"
             )))
         };
-        let key = &digest.key;
+        let key = &digest.lease.key;
         let target = match &digest.plain {
             Some(plain) => Target::Address(plain.clone()),
             None => match self.name(digest).await? {
@@ -135,12 +179,7 @@ impl Digester {
                 }
             },
         };
-        let gathered = Gathered::new(
-            &key.category,
-            &key.name,
-            digest.members.len(),
-            self.first(digest).await?,
-        );
+        let gathered = Gathered::new(key, digest.members.len(), self.first(digest).await?);
         let data = gathered.data();
         let (content, template) = match self.rendered(digest, &data).await {
             Some((content, template)) => (content, Some(template)),
@@ -152,6 +191,7 @@ impl Digester {
             category: key.category.clone(),
             priority: priority(digest),
             collapse_key: None,
+            digest_key: key.key.parse().ok(),
             content: Arc::from(content),
             targets: Arc::from(serde_json::to_string(&[target]).map_err(corrupt)?),
             channels: Some(Arc::from(
@@ -162,12 +202,12 @@ impl Digester {
             critical: false,
             created_at: now,
             send_at: now,
-            expires_at: digest.expires_at,
+            expires_at: digest.expires_at.max(now.after(LIVES)),
         }))
     }
 
     async fn name(&self, digest: &DueDigest) -> Result<Option<ExternalUserId>, PlanError> {
-        let key = &digest.key;
+        let key = &digest.lease.key;
         let names = self.audience.directory.names(&key.tenant, &[key.user]).await?;
         Ok(names.into_iter().next().flatten())
     }
@@ -177,7 +217,7 @@ impl Digester {
         let users = if digest.plain.is_some() {
             Vec::new()
         } else {
-            vec![digest.key.user]
+            vec![digest.lease.key.user]
         };
         let reached: Vec<Reached<'_>> = digest.first.iter().map(|row| (&**row, users.clone())).collect();
         let around = self.audience.around(&reached).await?;
@@ -198,7 +238,7 @@ impl Digester {
     async fn rendered(&self, digest: &DueDigest, data: &Value) -> Option<(String, TemplateUse)> {
         let name = TEMPLATE.parse().ok()?;
         let book = &self.audience.templates;
-        let template = match book.get(&digest.key.tenant, &name, None).await {
+        let template = match book.get(&digest.lease.key.tenant, &name, None).await {
             Ok(template) => template?,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn Error, "a digest's template cannot be read");
@@ -229,6 +269,41 @@ impl Digester {
         };
         Some((content, used))
     }
+}
+
+/// Leaves out of digests what was answered or taken back since they closed: what they say is made anew.
+pub(crate) fn leave_out_over(sources: &mut Sources) {
+    for (key, over) in &sources.over {
+        if let Some(source) = sources.notifications.get_mut(key) {
+            leave_out(Arc::make_mut(source), over);
+        }
+    }
+}
+
+fn leave_out(source: &mut NotificationSource, over: &HashSet<NotificationId>) {
+    let of_template = source.template.is_some();
+    let data = if of_template {
+        source
+            .data
+            .as_deref()
+            .and_then(|data| serde_json::from_str(data).ok())
+    } else {
+        let content = source.content.as_ref();
+        content.and_then(|content| content.data.as_ref()?.get("digest").cloned())
+    };
+    let Some(left) = data.as_ref().and_then(Gathered::read) else {
+        return;
+    };
+    let left = left.without(over);
+    if of_template {
+        source.data = Some(left.data().to_string());
+    } else {
+        source.content = Some(Arc::new(left.content()));
+    }
+}
+
+fn next(leases: &Mutex<Vec<DigestLease>>) -> Option<DigestLease> {
+    leases.lock().pop()
 }
 
 /// As much as the first of its members hurries.

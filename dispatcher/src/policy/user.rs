@@ -145,14 +145,35 @@ impl UserChoices {
             .find(|row| row.category.as_ref() == category && row.channel.as_ref() == channel)
     }
 
-    /// How often a category comes where no channel says otherwise.
-    pub(crate) fn digest_of(&self, category: &Category, policy: &CategoryPolicy) -> DigestChoice {
-        let own = self
-            .row(Some(category), None)
-            .and_then(|row| row.digest.as_deref()?.parse().ok());
-        own.filter(|choice| policy.offers(choice).is_some())
-            .or_else(|| policy.digest.clone())
-            .unwrap_or(DigestChoice::Immediate)
+    /// How often a category comes over a channel.
+    pub(crate) fn digest_of(
+        &self,
+        category: &Category,
+        channel: &ChannelKind,
+        policy: &CategoryPolicy,
+    ) -> DigestChoice {
+        let period = self.resolved(category, channel, policy).digest;
+        period.map_or(DigestChoice::Immediate, |period| {
+            DigestChoice::Period(period.name.clone())
+        })
+    }
+
+    /// What decides how often a category comes over a channel before what is chosen for the category does.
+    pub(crate) fn closer_digest(
+        &self,
+        category: &Category,
+        channel: &ChannelKind,
+        policy: &CategoryPolicy,
+    ) -> Option<DigestChoice> {
+        [Some(category), None].into_iter().find_map(|category| {
+            let choice: DigestChoice = self
+                .row(category, Some(channel))?
+                .digest
+                .as_deref()?
+                .parse()
+                .ok()?;
+            policy.offers(&choice).is_some().then_some(choice)
+        })
     }
 
     /// Until when it is quiet, if it is.

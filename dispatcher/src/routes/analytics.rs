@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::{
     Dispatcher,
     analytics::{GroupBy, Key, Totals, add},
-    store::analytics::CountedQuery,
+    store::analytics::{CountedNotification, CountedQuery},
 };
 
 /// The name of the counts, for their cursors.
@@ -24,7 +24,10 @@ const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 const PAGE: u32 = 200;
 /// Notifications that one answer counts at the most.
 const MOST_NOTIFICATIONS: usize = 10_000;
-/// Recipients of broadcasts that one look, and one answer, counts at the most; a single broadcast is counted whole.
+/// Notifications that one look, and one answer, passes over at the most where those of a category are counted.
+const LOOK: u32 = 2_000;
+const MOST_LOOKED_AT: usize = 100_000;
+/// Recipients that one look, and one answer, counts at the most; a single notification is counted whole.
 const MOST_RECIPIENTS: u64 = 200_000;
 /// Counts that one answer has, about.
 const MOST_COUNTS: usize = 1_000;
@@ -128,39 +131,43 @@ pub(super) async fn show(
         from,
         to,
         only: filter.notification,
-        category: filter.category,
         after: page.after(LIST)?,
-        limit: PAGE,
+        limit: if filter.category.is_some() { LOOK } else { PAGE },
     };
     let channel = filter.channel.as_ref().map(ChannelKind::as_str);
     let (store, tenant) = (&dispatcher.store, &principal.tenant);
     let mut totals: BTreeMap<Key, Totals> = BTreeMap::new();
-    let (mut notifications, mut recipients) = (0_usize, 0_u64);
+    let (mut notifications, mut looked_at, mut recipients) = (0_usize, 0_usize, 0_u64);
     let next = loop {
         let mut page = store.to_count(tenant, &query).await.map_err(Unavailable::from)?;
-        let last = page.len() < PAGE as usize;
-        let mut width = 0;
-        let fits = page.iter().take_while(|notification| {
-            let first = width == 0;
-            width += notification.planned.unwrap_or(1);
-            first || width <= MOST_RECIPIENTS
-        });
-        let fits = fits.count();
-        let last = last && fits == page.len();
+        let last = page.len() < query.limit as usize;
+        let end = page.last().map(|notification| notification.id);
+        looked_at += page.len();
+        if let Some(category) = &filter.category {
+            page.retain(|notification| notification.category == *category);
+        }
+        let (fits, width) = fitting(&page);
+        let whole = fits == page.len();
         page.truncate(fits);
+        let end = if whole {
+            end
+        } else {
+            page.last().map(|notification| notification.id)
+        };
+        let last = last && whole;
         let ids: Vec<NotificationId> = page.iter().map(|notification| notification.id).collect();
-        if let Some(end) = ids.last() {
+        if !ids.is_empty() {
             let counted = store.count(tenant, &ids).await.map_err(Unavailable::from)?;
             add(&mut totals, by, channel, &page, &counted);
-            query.after = Some(*end);
         }
+        query.after = end.or(query.after);
         notifications += page.len();
         recipients += width;
         if last {
             break None;
         }
-        if notifications >= MOST_NOTIFICATIONS || recipients >= MOST_RECIPIENTS || totals.len() >= MOST_COUNTS
-        {
+        let enough = notifications >= MOST_NOTIFICATIONS || looked_at >= MOST_LOOKED_AT;
+        if enough || recipients >= MOST_RECIPIENTS || totals.len() >= MOST_COUNTS {
             break query.after.map(|after| encode_cursor(LIST, &after));
         }
     };
@@ -173,6 +180,19 @@ pub(super) async fn show(
     }))
 }
 
+/// How many of the first are counted in one look, and how many recipients they have: one at the least.
+fn fitting(page: &[CountedNotification]) -> (usize, u64) {
+    let mut width = 0;
+    for (index, notification) in page.iter().enumerate() {
+        let more = width + notification.recipients;
+        if index > 0 && more > MOST_RECIPIENTS {
+            return (index, width);
+        }
+        width = more;
+    }
+    (page.len(), width)
+}
+
 impl From<(Key, Totals)> for CountsAnswer {
     fn from((key, counts): (Key, Totals)) -> Self {
         Self {
@@ -182,5 +202,28 @@ impl From<(Key, Totals)> for CountsAnswer {
             channel: key.channel,
             counts,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(recipients: &[u64]) -> Vec<CountedNotification> {
+        let with = |recipients: &u64| CountedNotification {
+            id: NotificationId::at(Timestamp::from_seconds(1)),
+            category: Category::default(),
+            recipients: *recipients,
+        };
+        recipients.iter().map(with).collect()
+    }
+
+    #[test]
+    fn one_look_counts_so_many_recipients_and_one_notification_at_the_least() {
+        assert_eq!(fitting(&page(&[])), (0, 0));
+        assert_eq!(fitting(&page(&[1_000; 200])), (200, 200_000));
+        assert_eq!(fitting(&page(&[1_000; 201])), (200, 200_000));
+        assert_eq!(fitting(&page(&[1_000_000, 1])), (1, 1_000_000));
+        assert_eq!(fitting(&page(&[1, 1_000_000, 1])), (1, 1));
     }
 }

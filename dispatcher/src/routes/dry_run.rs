@@ -124,6 +124,7 @@ pub(super) async fn dry_run(
         category: notification.category,
         priority: notification.priority,
         collapse_key: None,
+        digest_key: None,
         content: notification.content,
         targets,
         channels: channels.transpose().map_err(unreadable)?,

@@ -2,9 +2,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use carillon_domain::{
-    Acknowledgement, Category, ChannelKind, CollapseKey, Content, DeliveryId, DeviceId, DeviceName, EntryId,
-    ExternalUserId, NotificationId, NotificationState, PlainAddress, Position, Priority, Scope, Target,
-    TemplateName, TenantId, Timestamp, TopicName, UserId, ports::Unavailable,
+    Acknowledgement, BundleKey, Category, ChannelKind, CollapseKey, Content, DeliveryId, DeviceId,
+    DeviceName, EntryId, ExternalUserId, NotificationId, NotificationState, PlainAddress, Position, Priority,
+    Scope, Target, TemplateName, TenantId, Timestamp, TopicName, UserId, ports::Unavailable,
 };
 use carillon_policy::Plan;
 use carillon_runtime::http::{Caller, IdPath, Listing, Page, Paged, Problem, require_scope};
@@ -44,6 +44,9 @@ pub(super) struct NotificationAnswer {
     priority: Priority,
     #[schema(required)]
     collapse_key: Option<CollapseKey>,
+    /// What its alerts are bundled by, where they wait for digests.
+    #[schema(required)]
+    digest_key: Option<BundleKey>,
     #[schema(value_type = Content)]
     content: Box<RawValue>,
     /// As they came; what an erased user's was is `{"erased": true}`.
@@ -481,6 +484,7 @@ fn answer(row: NotificationRow, more: More) -> Result<NotificationAnswer, Proble
         category: row.category,
         priority: row.priority,
         collapse_key: row.collapse_key,
+        digest_key: row.digest_key,
         content: RawValue::from_string(row.content.to_string()).map_err(unreadable)?,
         targets: row.targets,
         channels: row.channels,

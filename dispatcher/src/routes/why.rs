@@ -148,6 +148,8 @@ struct Notified {
     ended_at: Option<Timestamp>,
     /// Who answered for others, where one answer was enough; none once he was erased.
     answered_by: Option<ExternalUserId>,
+    /// Whether far ends' own words are told.
+    verbatim: bool,
 }
 
 /// Said in place of a name that is gone, or never was: a plain address answered.
@@ -165,6 +167,7 @@ impl Notified {
             row: row.ok_or_else(Problem::not_found)?,
             ended_at: store.ended_at(tenant, id).await.map_err(Unavailable::from)?,
             answered_by: None,
+            verbatim: !matches!(principal.caller, Who::User(_)),
         })
     }
 
@@ -200,6 +203,7 @@ impl Notified {
             answered_by: detail
                 .and_then(answerer)
                 .map(|_| self.answered_by.as_ref().map_or(SOMEBODY, ExternalUserId::as_str)),
+            verbatim: self.verbatim,
         };
         let timeline = timeline(&told, MOST_EVENTS);
         let hidden =

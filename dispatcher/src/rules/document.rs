@@ -32,7 +32,7 @@ pub(crate) struct RuleDocument {
     #[schema(value_type = Object)]
     pub(crate) when: Value,
     /// The notification: `targets`, `content` or `template` with `data`, `category`, `channels`, `plan`, `priority`,
-    /// `collapse_key`, `ttl` and `send_at`, with places for what the event says.
+    /// `collapse_key`, `digest_key`, `ttl` and `send_at`, with places for what the event says.
     #[schema(value_type = Object)]
     pub(crate) notify: Value,
 }

@@ -244,13 +244,13 @@ mod tests {
             "notify": {
                 "targets": [{"user": "{customer}"}, {"user": "{watchers[*]}"}, {"topic": "orders.{$.subject}"}, {"user": "{nobody}"}],
                 "category": "orders", "content": {"title": "Order {$.subject} shipped", "data": {"total": "{total}"}},
-                "collapse_key": "{$.subject}", "ttl": 60, "priority": "high", "send_at": "{due}", "channels": ["in_app"]
+                "collapse_key": "{$.subject}", "digest_key": "{$.subject}", "ttl": 60, "priority": "high", "send_at": "{due}", "channels": ["in_app"]
             }
         }));
         let expected = json!({
             "targets": [{"user": "ada"}, {"user": "bob"}, {"user": "eve"}, {"topic": "orders.o-7"}],
             "category": "orders", "content": {"title": "Order o-7 shipped", "data": {"total": 12.5}},
-            "collapse_key": "o-7", "ttl": 60, "priority": "high", "send_at": "2026-01-03T08:00:00Z", "channels": ["in_app"]
+            "collapse_key": "o-7", "digest_key": "o-7", "ttl": 60, "priority": "high", "send_at": "2026-01-03T08:00:00Z", "channels": ["in_app"]
         });
         assert_eq!(rule.expect("a rule").judge(&shipped()), Judged::Notify(expected));
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::sources::{
-    Action, Body, ContentParts, Path, Pattern, Scene, Tree, collapse_key, data_of, targets_of,
+    Action, Body, ContentParts, Path, Pattern, Scene, Tree, collapse_key, data_of, digest_key, targets_of,
 };
 
 /// The longest text of which a key is made.
@@ -31,6 +31,7 @@ pub(super) struct Notify {
     plan: Option<Value>,
     priority: Option<Priority>,
     collapse_key: Option<Pattern>,
+    digest_key: Option<Pattern>,
     ttl: Option<i64>,
     send_at: Option<Pattern>,
 }
@@ -93,6 +94,9 @@ impl Notify {
         }
         if let Some(Ok(key)) = self.collapse_key.as_ref().map(|key| key.render(scene, MAX_KEY)) {
             request.insert("collapse_key".to_owned(), collapse_key(&key).into());
+        }
+        if let Some(Ok(key)) = self.digest_key.as_ref().map(|key| key.render(scene, MAX_KEY)) {
+            request.insert("digest_key".to_owned(), digest_key(&key).into());
         }
         self.as_it_is(&mut request);
         if scene.budget.is_spent() {
@@ -181,6 +185,7 @@ impl Notify {
         let mut all: Vec<(&'static str, Option<&Pattern>)> = vec![
             ("/category", self.category.as_ref()),
             ("/collapse_key", self.collapse_key.as_ref()),
+            ("/digest_key", self.digest_key.as_ref()),
             ("/send_at", self.send_at.as_ref()),
         ];
         if let Some(content) = &self.content {
@@ -232,6 +237,7 @@ impl Notify {
         for (name, pattern) in [
             ("category", &self.category),
             ("collapse_key", &self.collapse_key),
+            ("digest_key", &self.digest_key),
             ("send_at", &self.send_at),
         ] {
             if let Some(text) = pattern.as_ref().and_then(Pattern::literal) {

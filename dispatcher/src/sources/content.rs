@@ -19,6 +19,8 @@ pub(super) const MAX_TITLE: usize = 1_024;
 pub(super) const MAX_BODY: usize = 16 * 1024;
 const MAX_LINK: usize = 2_048;
 const MAX_COLLAPSE_KEY: usize = 128;
+/// And a digest key; as long as a digest in hex.
+const MAX_DIGEST_KEY: usize = 64;
 /// The largest data, encoded.
 const MAX_DATA: usize = 32 * 1024;
 /// The most targets of a notification.
@@ -218,7 +220,16 @@ fn one_line(text: &str) -> String {
 
 /// As it is where it can be one, else a digest of it.
 pub(crate) fn collapse_key(text: &str) -> String {
-    if text.len() <= MAX_COLLAPSE_KEY && !text.chars().any(char::is_control) {
+    key(text, MAX_COLLAPSE_KEY)
+}
+
+/// The same of a digest key.
+pub(crate) fn digest_key(text: &str) -> String {
+    key(text, MAX_DIGEST_KEY)
+}
+
+fn key(text: &str, most: usize) -> String {
+    if text.len() <= most && !text.chars().any(char::is_control) {
         return text.to_owned();
     }
     hex::encode(sha256(text.as_bytes()))

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     budget::Budget,
     condition::When,
-    content::{Action, Body, ContentParts, MAX_TITLE, collapse_key, targets_of},
+    content::{Action, Body, ContentParts, MAX_TITLE, collapse_key, digest_key, targets_of},
     path::{Found, Path, Scene},
     pattern::Pattern,
     tree::Tree,
@@ -60,6 +60,7 @@ struct Rule {
     url: Option<Pattern>,
     icon: Option<Pattern>,
     collapse_key: Option<Pattern>,
+    digest_key: Option<Pattern>,
     category: Option<Pattern>,
     priority: Option<Priority>,
     ttl: Option<i64>,
@@ -288,6 +289,10 @@ impl Rule {
         let key = self.collapse_key.as_ref().or(defaults.collapse_key.as_ref());
         if let Some(key) = text(key, MAX_KEY) {
             request.insert("collapse_key".to_owned(), collapse_key(&key).into());
+        }
+        let key = self.digest_key.as_ref().or(defaults.digest_key.as_ref());
+        if let Some(key) = text(key, MAX_KEY) {
+            request.insert("digest_key".to_owned(), digest_key(&key).into());
         }
         Ok(Value::Object(request))
     }

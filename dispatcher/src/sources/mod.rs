@@ -22,7 +22,7 @@ mod tree;
 pub(crate) use bounces::{BouncedIn, DSN_BODY, take_bounce};
 pub(crate) use budget::Budget;
 pub(crate) use condition::When;
-pub(crate) use content::{Action, Body, ContentParts, collapse_key, data_of, targets_of};
+pub(crate) use content::{Action, Body, ContentParts, collapse_key, data_of, digest_key, targets_of};
 pub(crate) use credentials::is_credential;
 pub(crate) use kind::SourceKind;
 pub(crate) use path::{Path, Scene};

@@ -92,6 +92,7 @@ async fn wait_in_line(node: &Node, tenant: &TenantId, count: usize) {
         category: Default::default(),
         priority: Default::default(),
         collapse_key: None,
+        digest_key: None,
         content: Arc::from(r#"{"title":"hello"}"#),
         targets: Arc::from("[]"),
         channels: None,

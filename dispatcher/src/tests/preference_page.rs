@@ -156,6 +156,47 @@ async fn what_is_saved_is_what_differs_from_what_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_often_is_what_holds_over_the_channels_and_saving_changes_that() {
+    let reader = reader().await;
+    let prefer = async |path: &str| {
+        let path = format!("/v1/users/ada/preferences/{path}");
+        let answer = reader
+            .node
+            .key(Method::PUT, &path, json!({"digest": "daily"}))
+            .await;
+        assert!(answer.status.is_success(), "{:?}", answer.body);
+    };
+    prefer("news/email").await;
+    let page = reader.look().await;
+    assert!(
+        page.contains(r#"<option value="" selected>Differs by channel"#),
+        "{page}"
+    );
+    reader.save("digest:news=").await;
+    prefer("*/sms").await;
+    let page = reader.look().await;
+    assert!(page.contains(r#"<option value="daily" selected>"#), "{page}");
+    reader.save("digest:news=daily").await;
+    assert_eq!(
+        reader.rows().await.as_array().map(Vec::len),
+        Some(2),
+        "nothing changed"
+    );
+    reader.save("digest:news=immediate").await;
+    let page = reader.look().await;
+    assert!(page.contains(r#"<option value="immediate" selected>"#), "{page}");
+    assert_eq!(
+        reader.rows().await,
+        json!([
+            {"category": null, "channel": "sms", "enabled": null, "digest": "daily"},
+            {"category": "news", "channel": null, "enabled": null, "digest": "immediate"},
+            {"category": "news", "channel": "email", "enabled": null, "digest": "immediate"},
+            {"category": "news", "channel": "sms", "enabled": null, "digest": "immediate"},
+        ])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_shown_beside_what_was_filled_in_and_nothing_is_saved() {
     let reader = reader().await;
     let form = "on:news:email=off&quiet:0:start=22%3A00&quiet:0:end=&quiet:0:day=mon";

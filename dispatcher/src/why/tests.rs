@@ -30,6 +30,7 @@ fn notification() -> NotificationRow {
         category: Default::default(),
         priority: Default::default(),
         collapse_key: None,
+        digest_key: None,
         content: Arc::from(r#"{"title":"hello"}"#),
         targets: Vec::new(),
         channels: None,
@@ -144,6 +145,7 @@ fn told(row: &NotificationRow, recipient: Option<&RecipientDetail>) -> (Vec<Stri
             ended_at: Some(at(2)),
             recipient,
             answered_by: None,
+            verbatim: true,
         },
         MOST_EVENTS,
     );
@@ -233,6 +235,7 @@ fn every_address_says_what_became_of_it() {
             ended_at: None,
             recipient: Some(&ada),
             answered_by: None,
+            verbatim: true,
         },
         MOST_EVENTS,
     );
@@ -373,6 +376,7 @@ fn an_answer_by_somebody_else_names_him() {
         ended_at: None,
         recipient: Some(&bob),
         answered_by: Some("ada"),
+        verbatim: true,
     };
     let texts: Vec<String> = timeline(&told, MOST_EVENTS)
         .events
@@ -449,6 +453,7 @@ fn of_too_many_events_the_first_and_the_latest_stay() {
         ended_at: None,
         recipient: Some(&ada),
         answered_by: None,
+        verbatim: true,
     };
     let short = timeline(&told, 10);
     assert!(short.truncated);
@@ -460,4 +465,46 @@ fn of_too_many_events_the_first_and_the_latest_stay() {
         short.events[9].text
     );
     assert!(!timeline(&told, 52).truncated);
+}
+
+#[test]
+fn a_user_is_not_told_what_far_ends_said() {
+    let secret = "relay 10.0.0.7 says no";
+    let mut email = delivery(2, "email", "ada@example.org", "dead");
+    email.reason = Some(secret.to_owned());
+    let mut tried = attempt(1, 10, Some("retry"), Some(secret));
+    tried.status = Some(451);
+    email.attempts = vec![tried, attempt(2, 20, Some("rejected"), Some(secret))];
+    email.receipts = vec![FarReceipt {
+        kind: "failed".into(),
+        at: at(30),
+        reason: Some(secret.to_owned()),
+    }];
+    let mut sms = delivery(2, "sms", "+49", "skipped");
+    sms.reason = Some(secret.to_owned());
+    let mut push = delivery(2, "fcm", "a", "skipped");
+    push.reason = Some("unsubscribed".to_owned());
+    let ada = RecipientDetail {
+        deliveries: vec![email, sms, push],
+        ..recipient(RecipientState::Dead)
+    };
+    let row = notification();
+    let as_told = |verbatim| {
+        let told = Told {
+            notification: &row,
+            ended_at: None,
+            recipient: Some(&ada),
+            answered_by: None,
+            verbatim,
+        };
+        serde_json::to_string(&timeline(&told, MOST_EVENTS).events).expect("JSON")
+    };
+    assert!(as_told(true).contains(secret));
+    let own = as_told(false);
+    assert!(!own.contains(secret) && !own.contains("451"), "{own}");
+    assert!(
+        own.contains("Attempt 1 over email to ada@example.org failed; the next follows at"),
+        "{own}"
+    );
+    assert!(own.contains("alerts of this kind are turned off"), "{own}");
 }

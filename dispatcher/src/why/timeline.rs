@@ -26,6 +26,8 @@ pub(crate) struct Told<'a> {
     pub(crate) recipient: Option<&'a RecipientDetail>,
     /// Who answered instead, by the tenant's own name, where it was somebody else.
     pub(crate) answered_by: Option<&'a str>,
+    /// Whether far ends' own words are told: operators look for them, and they may name what no user is to know.
+    pub(crate) verbatim: bool,
 }
 
 /// What happened, in its order.
@@ -46,7 +48,11 @@ pub(crate) fn timeline(told: &Told<'_>, most: usize) -> Timeline {
         events.extend(planned(told, recipient, plan.as_ref()));
         events.extend(decisions(recipient, plan.as_ref()));
         for delivery in &recipient.deliveries {
-            of_delivery(&mut events, recipient, delivery);
+            if told.verbatim {
+                of_delivery(&mut events, recipient, delivery);
+            } else {
+                of_delivery(&mut events, recipient, &without_words(delivery));
+            }
         }
         events.extend(receipts(recipient));
     }
@@ -162,6 +168,22 @@ fn of_delivery(events: &mut Vec<Event>, recipient: &RecipientDetail, delivery: &
         events.push(event);
     }
     events.extend(delivery_end(delivery, &way));
+}
+
+/// A delivery without what its far ends said of it.
+fn without_words(delivery: &DeliveryDetail) -> DeliveryDetail {
+    let mut delivery = delivery.clone();
+    for attempt in &mut delivery.attempts {
+        (attempt.reason, attempt.status) = (None, None);
+    }
+    for receipt in &mut delivery.receipts {
+        receipt.reason = None;
+    }
+    let own = |reason: &String| delivery.state != "dead" && words::skip(reason).0 != "channel";
+    if matches!(delivery.state.as_str(), "dead" | "skipped") {
+        delivery.reason = delivery.reason.clone().filter(own);
+    }
+    delivery
 }
 
 /// What was done with it, as a sentence begins.

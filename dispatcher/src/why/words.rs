@@ -127,12 +127,18 @@ pub(super) fn decision(at: Option<u32>, decision: &Decision, entry_skipped: bool
             };
             capital(&format!("{step} starts: {why}."))
         }
-        Decision::Gathered(digest) => format!(
-            "The alert over {} waits for the digest \"{}\", which closes at {}.",
-            digest.channel,
-            digest.name,
-            second(digest.until)
-        ),
+        Decision::Gathered(digest) => {
+            let about = match &*digest.key {
+                "" => String::new(),
+                key => format!(" of \"{key}\""),
+            };
+            format!(
+                "The alert over {} waits for the digest \"{}\"{about}, which closes at {}, unless others that join move that.",
+                digest.channel,
+                digest.name,
+                second(digest.until)
+            )
+        }
         Decision::Digested(digest) => format!(
             "The alert over {} went out with the digest \"{}\", {}.",
             digest.channel, digest.name, digest.digest
@@ -173,10 +179,15 @@ pub(super) fn standing(recipient: &RecipientDetail, expires_at: Timestamp) -> St
         return ended(state.as_str(), recipient.reason.as_deref());
     }
     let step = recipient.step;
+    let gathered = recipient
+        .deliveries
+        .iter()
+        .any(|delivery| delivery.state == "gathered");
     match (recipient.phase, recipient.next_at) {
         (Some(RecipientPhase::Held), Some(at)) => format!("Held: decided again at {}.", second(at)),
         (Some(RecipientPhase::Held), None) => "Held.".to_owned(),
         (_, Some(at)) => format!("Open, in {}: decided again at {}.", nth(step), second(at)),
+        (_, None) if gathered => "Open: its alert waits for the digest.".to_owned(),
         (_, None) => format!(
             "Open: waits for an answer, until its time to live ends at {}.",
             second(expires_at)

@@ -486,7 +486,10 @@ fn alerts_for_a_digest_join_it_and_the_next_step_waits_for_it() {
         address: 0,
         verdict: Verdict::Digest {
             name: "hourly".parse().expect("a name"),
-            closes_at,
+            joining: crate::Joining {
+                closes_at,
+                closes_by: after(86_100),
+            },
         },
     };
     let step = |closes_at: Timestamp| Start {
@@ -503,7 +506,10 @@ fn alerts_for_a_digest_join_it_and_the_next_step_waits_for_it() {
     );
     let open = |opened: u64| crate::OpenDigest {
         opened_at: NOON.before(Duration::from_secs(opened)),
-        last_at: NOON.before(Duration::from_secs(60)),
+        closes_at: NOON
+            .before(Duration::from_secs(opened))
+            .after(Duration::from_secs(3_600)),
+        closes_by: after(86_400),
     };
     known.addresses[0].open_digest = Some(open(3_300));
     assert_eq!(
@@ -513,13 +519,29 @@ fn alerts_for_a_digest_join_it_and_the_next_step_waits_for_it() {
     known.addresses[0].open_digest = Some(open(3_600));
     assert_eq!(
         known.climb(&ladder(), &stand, NOON)[0],
-        Move::Start(step(after(600))),
-        "that one has closed"
+        Move::Start(step(NOON)),
+        "that one is closing, and takes it along"
     );
     known.is_digest = true;
     let moves = known.climb(&ladder(), &stand, NOON);
     assert!(
         matches!(&moves[0], Move::Start(start) if start.alerts == [send(0)]),
+        "{moves:?}"
+    );
+}
+
+#[test]
+fn a_step_whose_digests_close_later_than_was_foreseen_is_not_over() {
+    let known = Known::new(&["fcm", "email"]);
+    let late = Some(NOON.before(Duration::from_secs(1)));
+    let until = Some(after(60));
+    assert_eq!(
+        known.climb(&ladder(), &standing(1, late, Came::Gathered), NOON),
+        [Move::Wait { until }]
+    );
+    let moves = known.climb(&ladder(), &standing(1, late, Came::Open), NOON);
+    assert!(
+        matches!(&moves[0], Move::Start(start) if start.step == 2),
         "{moves:?}"
     );
 }

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use carillon_domain::{Category, ChannelKind, TenantId, UserId};
-use carillon_policy::{Preference, QuietHours};
+use carillon_policy::{CategoryPolicy, DigestChoice, Preference, QuietHours};
 use carillon_runtime::http::{ApiQuery, Problem, read_body};
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
@@ -146,31 +146,47 @@ fn channels(choices: &UserChoices, category: &Category) -> Vec<ChannelKind> {
     channels
 }
 
+/// How often a category comes, over all of the page's channels; none where that differs between them.
+fn digest_of(choices: &UserChoices, category: &Category, policy: &CategoryPolicy) -> Option<DigestChoice> {
+    let mut channels = channels(choices, category);
+    // An inbox keeps everything at once.
+    channels.retain(|channel| !channel.is_in_app());
+    let mut each = channels
+        .iter()
+        .map(|channel| choices.digest_of(category, channel, policy));
+    let first = each.next().unwrap_or(DigestChoice::Immediate);
+    each.all(|choice| choice == first).then_some(first)
+}
+
 /// What the form chooses: what it says of what the page shows, where that is not what holds.
 fn chosen(choices: &UserChoices, form: &Form) -> Vec<Preference> {
     let mut chosen = Vec::new();
     for category in choices.categories().into_iter().take(SHOWN) {
         let rules = choices.settings(category).map(|settings| settings.rules.clone());
         let policy = rules.unwrap_or_default().policy;
+        let wanted = form.digest(category).filter(|wanted| {
+            policy.offers(wanted).is_some() && Some(wanted) != digest_of(choices, category, &policy).as_ref()
+        });
         for channel in channels(choices, category) {
-            let Some(on) = form.switch(category, &channel) else {
-                continue;
-            };
+            let before = choices.row(Some(category), Some(&channel));
             let holds = choices.resolved(category, &channel, &policy).enabled;
-            if on != holds && (on || policy.may_turn_off) {
-                let before = choices.row(Some(category), Some(&channel));
+            let on = form
+                .switch(category, &channel)
+                .filter(|on| *on != holds && (*on || policy.may_turn_off));
+            // What is said of the channel comes before what is chosen here for the category.
+            let closer = choices.closer_digest(category, &channel, &policy);
+            let differs = closer.is_some() && closer != wanted && !channel.is_in_app();
+            let digest = wanted.clone().filter(|_| differs);
+            if on.is_some() || digest.is_some() {
                 chosen.push(Preference {
                     category: Some(category.clone()),
                     channel: Some(channel),
-                    enabled: Some(on),
-                    digest: digest_of(before),
+                    enabled: on.or_else(|| before.and_then(|row| row.enabled)),
+                    digest: digest.or_else(|| stored_digest(before)),
                 });
             }
         }
-        if let Some(wanted) = form.digest(category)
-            && policy.offers(&wanted).is_some()
-            && wanted != choices.digest_of(category, &policy)
-        {
+        if let Some(wanted) = wanted {
             let before = choices.row(Some(category), None);
             chosen.push(Preference {
                 category: Some(category.clone()),
@@ -183,6 +199,6 @@ fn chosen(choices: &UserChoices, form: &Form) -> Vec<Preference> {
     chosen
 }
 
-fn digest_of(row: Option<&PreferenceRow>) -> Option<carillon_policy::DigestChoice> {
+fn stored_digest(row: Option<&PreferenceRow>) -> Option<DigestChoice> {
     row.and_then(|row| row.digest.as_deref()?.parse().ok())
 }

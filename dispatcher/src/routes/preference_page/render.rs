@@ -6,7 +6,7 @@ use carillon_domain::{Category, ChannelKind, Timestamp};
 use carillon_policy::{CategoryPolicy, DigestChoice, MOST_WINDOWS, TimeOfDay, Weekday};
 
 use super::{
-    SHOWN, channels,
+    SHOWN, channels, digest_of,
     form::{DAYS, Form, WindowFault, WindowForm},
 };
 use crate::{
@@ -163,16 +163,23 @@ impl<'a> View<'a> {
 
     fn digests(&self, out: &mut String, title: &str, category: &Category, policy: &CategoryPolicy) {
         let filled = self.form.and_then(|form| form.digest(category));
-        let holds = filled.unwrap_or_else(|| self.choices.digest_of(category, policy));
+        let holds = filled.or_else(|| digest_of(self.choices, category, policy));
         let _ = writeln!(
             out,
             "<label class=\"row\"><span>How often<span class=\"hidden\"> {} comes</span></span>\
              <select name=\"digest:{category}\">",
             escaped(title)
         );
+        if holds.is_none() {
+            out.push_str("<option value=\"\" selected>Differs by channel</option>");
+        }
         let names = policy.digests.iter().map(|period| period.name.as_str());
         for name in std::iter::once(DigestChoice::IMMEDIATE).chain(names) {
-            let selected = if holds.as_str() == name { " selected" } else { "" };
+            let selected = if holds.as_ref().is_some_and(|holds| holds.as_str() == name) {
+                " selected"
+            } else {
+                ""
+            };
             let label = match name {
                 DigestChoice::IMMEDIATE => "At once".to_owned(),
                 name => format!("{} digest", readable(name)),

@@ -18,8 +18,6 @@ pub(crate) struct CountedQuery {
     pub(crate) to: Timestamp,
     /// This one alone, wherever it lies.
     pub(crate) only: Option<NotificationId>,
-    /// Of this category alone.
-    pub(crate) category: Option<Category>,
     /// After this one.
     pub(crate) after: Option<NotificationId>,
     pub(crate) limit: u32,
@@ -30,8 +28,8 @@ pub(crate) struct CountedQuery {
 pub(crate) struct CountedNotification {
     pub(crate) id: NotificationId,
     pub(crate) category: Category,
-    /// How many recipients it has, where it is a broadcast.
-    pub(crate) planned: Option<u64>,
+    /// How many recipients it has, about: a broadcast's are known, any other has its targets.
+    pub(crate) recipients: u64,
 }
 
 /// What became of one notification's deliveries over one channel.
@@ -78,9 +76,11 @@ pub(crate) trait AnalyticsStore: Send + Sync + 'static {
     async fn count(&self, tenant: &TenantId, ids: &[NotificationId]) -> Result<Counted, StoreError>;
 }
 
-/// The smallest id that a notification accepted then, or later, has.
+/// The smallest id that a notification accepted then, or later, has. Ids know milliseconds: a time between two of them is
+/// the later one, for the beginning of a window and for its end.
 pub(super) fn from_then(at: Timestamp) -> String {
-    let millis = u64::try_from(at.as_micros() / 1_000).unwrap_or(0);
+    let micros = u64::try_from(at.as_micros()).unwrap_or(0);
+    let millis = micros.div_ceil(1_000);
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
     NotificationId::from_bytes(bytes).to_string()
@@ -105,15 +105,15 @@ pub(super) fn deliveries(row: DeliveryCounts) -> Result<CountedDeliveries, Store
     })
 }
 
-/// Id, category, recipients of a broadcast.
-pub(super) type ToCountColumns = (String, String, Option<i64>);
+/// Id, category, recipients.
+pub(super) type ToCountColumns = (String, String, i64);
 
 pub(super) fn to_count(row: ToCountColumns) -> Result<CountedNotification, StoreError> {
-    let (id, category, planned) = row;
+    let (id, category, recipients) = row;
     Ok(CountedNotification {
         id: word(&id)?,
         category: word(&category)?,
-        planned: planned.map(number).transpose()?,
+        recipients: number(recipients)?,
     })
 }
 
@@ -128,4 +128,17 @@ pub(super) fn receipts(row: ReceiptCounts) -> Result<CountedReceipts, StoreError
         kind,
         recipients: number(recipients)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_begins_no_earlier_than_it_says() {
+        let at = Timestamp::from_micros;
+        assert_eq!(from_then(at(1_000)), from_then(at(1)));
+        assert!(from_then(at(1_001)) > NotificationId::at(at(1_000)).to_string());
+        assert!(from_then(at(1_000)) <= NotificationId::at(at(1_000)).to_string());
+    }
 }

@@ -16,7 +16,7 @@ use crate::store::{
     *,
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 /// What is known of everybody at a look: the channels of a plan that the request does not bring, what the category and the
 /// tenant say.
@@ -135,7 +135,7 @@ pub(super) async fn decided(f: &Fixture, id: NotificationId, user: &str) -> Vec<
 }
 
 /// Alerts wait for a digest.
-fn gathering(window: serde_json::Value) -> Look {
+pub(super) fn gathering(window: serde_json::Value) -> Look {
     let policy = json!({"digests": [{"name": "often", "window": window}], "digest": "often"});
     Look {
         category: Arc::new(serde_json::from_value(policy).expect("a policy")),
@@ -143,12 +143,12 @@ fn gathering(window: serde_json::Value) -> Look {
     }
 }
 
-fn every_minute() -> Look {
+pub(super) fn every_minute() -> Look {
     gathering(json!({"fixed": {"every": 60}}))
 }
 
 /// Accepts and plans so many notifications for ada; answers them in the order in which they are planned.
-async fn send(f: &Fixture, look: &Look, count: usize) -> Vec<NotificationId> {
+pub(super) async fn send(f: &Fixture, look: &Look, count: usize) -> Vec<NotificationId> {
     let rows: Vec<NewNotification> = (0..count).map(|_| f.notification(&["ada"])).collect();
     f.accept(&rows).await;
     plan(f, look).await;
@@ -157,12 +157,22 @@ async fn send(f: &Fixture, look: &Look, count: usize) -> Vec<NotificationId> {
     ids
 }
 
-async fn due(f: &Fixture) -> Vec<DueDigest> {
-    f.store.due_digests(f.now(), 100).await.expect("reads")
+pub(super) async fn due(f: &Fixture) -> Vec<DueDigest> {
+    // They may be handed out again at once.
+    let leased = f
+        .store
+        .lease_digests(f.now(), 100, f.now(), None)
+        .await
+        .expect("leases");
+    let mut due = Vec::new();
+    for lease in leased.leases {
+        due.push(f.store.due_digest(f.now(), &lease).await.expect("reads"));
+    }
+    due
 }
 
 /// How what was read would close, with a notification of that id.
-fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
+pub(super) fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
     let now = f.now();
     let notification = NewNotification {
         targets: Arc::from(
@@ -173,8 +183,7 @@ fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
         ..f.notification(&[])
     };
     Closing {
-        key: digest.key.clone(),
-        opened_at: digest.opened_at,
+        lease: digest.lease.clone(),
         members: digest.members.clone(),
         notification: (!digest.members.is_empty()).then_some(NewNotification {
             id: NotificationId::at(now),
@@ -183,12 +192,12 @@ fn closing(f: &Fixture, digest: &DueDigest) -> Closing {
     }
 }
 
-async fn close(f: &Fixture, closing: &Closing) -> bool {
+pub(super) async fn close(f: &Fixture, closing: &Closing) -> bool {
     f.store.close_digest(f.now(), closing).await.expect("closes")
 }
 
 /// Closes the one digest that is due; answers its notification.
-async fn close_one(f: &Fixture) -> NotificationId {
+pub(super) async fn close_one(f: &Fixture) -> NotificationId {
     let due = due(f).await;
     assert_eq!(due.len(), 1);
     let closing = closing(f, &due[0]);
@@ -197,7 +206,7 @@ async fn close_one(f: &Fixture) -> NotificationId {
 }
 
 /// The states of a recipient's deliveries outside, and the digests that they went out with.
-async fn outside(f: &Fixture, id: NotificationId) -> Vec<(String, Option<NotificationId>)> {
+pub(super) async fn outside(f: &Fixture, id: NotificationId) -> Vec<(String, Option<NotificationId>)> {
     let deliveries = f.recipient(id, "ada").await.deliveries.into_iter();
     deliveries
         .filter(|delivery| delivery.channel != "in_app")
@@ -221,7 +230,7 @@ pub(super) async fn alerts_that_wait_together_go_out_as_one(f: Fixture) {
     let read = due(&f).await.remove(0);
     assert_eq!(read.members, ids);
     assert_eq!(read.first.len(), 3);
-    assert_eq!(&*read.key.name, "often");
+    assert_eq!(&*read.lease.key.name, "often");
     let once = closing(&f, &read);
     let digest = once.notification.as_ref().expect("not empty").id;
     assert!(close(&f, &once).await);
@@ -247,7 +256,7 @@ pub(super) async fn what_is_over_before_it_closes_drops_out(f: Fixture) {
     let look = every_minute();
     let ids = send(&f, &look, 4).await;
     let short = NewNotification {
-        expires_at: f.now().after(Duration::from_secs(10)),
+        expires_at: f.now().after(Duration::from_secs(70)),
         ..f.notification(&["ada"])
     };
     f.accept(std::slice::from_ref(&short)).await;
@@ -256,7 +265,8 @@ pub(super) async fn what_is_over_before_it_closes_drops_out(f: Fixture) {
         .cancel(f.now(), &f.tenant, ids[1], &[])
         .await
         .expect("cancels");
-    f.advance(MINUTE);
+    // Whoever closes it is late.
+    f.advance(Duration::from_secs(70));
     let read = due(&f).await.remove(0);
     assert_eq!(read.members, [ids[0], ids[2], ids[3]]);
     // One more answers after it was read: it is read anew.

@@ -107,6 +107,7 @@ impl Fixture {
             category: Default::default(),
             priority: Default::default(),
             collapse_key: None,
+            digest_key: None,
             content: Arc::from(r#"{"title":"hello"}"#),
             targets: Arc::from(serde_json::to_string(&targets).expect("encodes")),
             channels: None,

@@ -5,6 +5,7 @@ mod again;
 mod broadcasts;
 mod caps;
 mod catalog;
+mod digest_ends;
 mod digests;
 mod disabled;
 mod domain_events;
@@ -156,6 +157,18 @@ on_both!(
     digests::whoever_joins_while_it_closes_is_in_one_digest,
     digests::more_than_a_digest_holds_goes_out_with_another,
     digests::an_erased_user_waits_in_none,
+    digest_ends::a_digest_closes_before_its_members_expire,
+    digest_ends::a_member_ends_with_its_digest_where_that_lives_longer,
+    digest_ends::a_digest_of_which_nothing_is_left_is_not_sent,
+    digest_ends::nor_is_one_that_was_not_planned_yet,
+    digest_ends::an_attempt_under_way_is_told_to_who_takes_back_the_last_of_a_digest,
+    digest_ends::an_attempt_knows_which_members_of_its_digest_are_over,
+    digest_ends::alerts_are_bundled_by_their_digest_key,
+    digest_ends::nodes_share_what_closes_and_a_lost_lease_changes_nothing,
+    digest_ends::where_nobody_is_left_all_that_waits_ends,
+    digest_ends::a_step_has_its_time_once_its_digest_went_out,
+    digest_ends::who_saw_a_digest_saw_its_members,
+    digest_ends::tenants_have_their_turn,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,

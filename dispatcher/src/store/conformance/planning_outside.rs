@@ -41,7 +41,7 @@ async fn plan(f: &Fixture, in_app: bool, addresses: &[&str]) {
 }
 
 /// Hands out everything that is due.
-async fn lease(f: &Fixture) -> Vec<LeasedDelivery> {
+pub(super) async fn lease(f: &Fixture) -> Vec<LeasedDelivery> {
     let lanes = f.store.due_lanes(f.now(), &[push()], 10).await.expect("reads");
     let picks: Vec<LanePick> = lanes
         .into_iter()
@@ -56,7 +56,7 @@ async fn lease(f: &Fixture) -> Vec<LeasedDelivery> {
 }
 
 /// The far end has them, under an id of its own.
-async fn deliver(f: &Fixture, leased: Vec<LeasedDelivery>) {
+pub(super) async fn deliver(f: &Fixture, leased: Vec<LeasedDelivery>) {
     let settlements: Vec<Settlement> = leased
         .into_iter()
         .map(|delivery| Settlement {

@@ -7,7 +7,7 @@ mod records;
 mod rows;
 
 use async_trait::async_trait;
-use carillon_domain::Timestamp;
+use carillon_domain::{TenantId, Timestamp};
 use carillon_sql::StoreError;
 
 pub(crate) use records::*;
@@ -19,13 +19,37 @@ pub(crate) trait DigestStore: Send + Sync + 'static {
     /// When the next digest closes.
     async fn next_digest(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Up to `limit` digests that are due, the longest due first, each with its first members.
-    async fn due_digests(&self, now: Timestamp, limit: usize) -> Result<Vec<DueDigest>, StoreError>;
+    /// Hands out about `limit` digests that are due until `until`, of the tenants after `after`, to each as many.
+    async fn lease_digests(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        until: Timestamp,
+        after: Option<&TenantId>,
+    ) -> Result<LeasedDigests, StoreError>;
 
-    /// Keeps a digest from coming back before `until`.
-    async fn postpone_digest(&self, key: &DigestKey, until: Timestamp) -> Result<(), StoreError>;
+    /// What a digest that was handed out holds.
+    async fn due_digest(&self, now: Timestamp, lease: &DigestLease) -> Result<DueDigest, StoreError>;
+
+    /// Keeps a digest that was handed out from coming back before `until`.
+    async fn postpone_digest(&self, lease: &DigestLease, until: Timestamp) -> Result<(), StoreError>;
 
     /// Closes a digest, if it still is as it was read: its members go out with one notification, in the same commit. What
     /// did not fit stays, and is due. Answers whether it closed.
     async fn close_digest(&self, now: Timestamp, closing: &Closing) -> Result<bool, StoreError>;
 }
+
+/// Binds what names a digest as the first six arguments of a statement.
+macro_rules! of_key {
+    ($statement:expr, $key:expr) => {
+        $statement
+            .bind($key.tenant.as_str())
+            .bind($key.user.to_string())
+            .bind($key.category.as_str())
+            .bind($key.channel.as_str())
+            .bind(&*$key.name)
+            .bind(&*$key.key)
+    };
+}
+
+pub(super) use of_key;

@@ -6,7 +6,7 @@ use std::{
 use carillon_domain::{
     Category, ChannelKind, DeliveryId, NotificationId, PlainAddress, TenantId, Timestamp, UserId,
 };
-use carillon_policy::OpenDigest;
+use carillon_policy::{Joining, OpenDigest};
 
 use crate::store::{
     ladder::RecipientKey,
@@ -25,6 +25,8 @@ pub(crate) struct DigestKey {
     pub(crate) channel: ChannelKind,
     /// The period's.
     pub(crate) name: Arc<str>,
+    /// The notifications' digest key; empty without one.
+    pub(crate) key: Arc<str>,
 }
 
 /// Since when a digest is open, and until when.
@@ -34,6 +36,8 @@ pub(crate) struct DigestRow {
     /// When its latest member joined.
     pub(crate) last_at: Timestamp,
     pub(crate) closes_at: Timestamp,
+    /// When it closes at the latest: one of its members lives no longer.
+    pub(crate) closes_by: Timestamp,
 }
 
 impl DigestRow {
@@ -41,28 +45,21 @@ impl DigestRow {
     pub(crate) const fn open(&self) -> OpenDigest {
         OpenDigest {
             opened_at: self.opened_at,
-            last_at: self.last_at,
+            closes_at: self.closes_at,
+            closes_by: self.closes_by,
         }
     }
 
-    /// With one more member, which would have it close at `closes_at`. One that is due goes on closing: its latest member
-    /// goes with it.
-    pub(crate) fn joined(before: Option<&Self>, now: Timestamp, closes_at: Timestamp) -> Self {
-        match before {
-            None => Self {
-                opened_at: now,
-                last_at: now,
-                closes_at,
+    /// With one more member. One that is due goes on closing: its latest member goes with it.
+    pub(crate) fn joined(before: Option<&Self>, now: Timestamp, joining: Joining) -> Self {
+        Self {
+            opened_at: before.map_or(now, |before| before.opened_at),
+            last_at: now,
+            closes_at: match before {
+                Some(before) if before.closes_at <= now => before.closes_at,
+                _ => joining.closes_at,
             },
-            Some(before) if before.closes_at <= now => Self {
-                last_at: now,
-                ..*before
-            },
-            Some(before) => Self {
-                opened_at: before.opened_at,
-                last_at: now,
-                closes_at,
-            },
+            closes_by: joining.closes_by,
         }
     }
 }
@@ -87,11 +84,27 @@ pub(crate) struct DigestWrites {
     pub(crate) failed: Vec<RecipientKey>,
 }
 
-/// A digest that is due.
-#[derive(Debug, Clone)]
-pub(crate) struct DueDigest {
+/// A digest that is due, handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DigestLease {
     pub(crate) key: DigestKey,
     pub(crate) opened_at: Timestamp,
+    /// Fences: only the last one handed out may close it.
+    pub(crate) token: i64,
+}
+
+/// Digests that were handed out.
+#[derive(Debug, Default)]
+pub(crate) struct LeasedDigests {
+    pub(crate) leases: Vec<DigestLease>,
+    /// The tenant to go on after; none where all had their turn.
+    pub(crate) after: Option<TenantId>,
+}
+
+/// What a digest that is due holds.
+#[derive(Debug, Clone)]
+pub(crate) struct DueDigest {
+    pub(crate) lease: DigestLease,
     /// The plain address that its recipient is.
     pub(crate) plain: Option<PlainAddress>,
     /// Those that are still open, in the order in which they came; up to [`MOST_MEMBERS`].
@@ -108,8 +121,7 @@ pub(crate) const FIRST_MEMBERS: usize = 20;
 /// What is sent in the place of a digest's members.
 #[derive(Debug, Clone)]
 pub(crate) struct Closing {
-    pub(crate) key: DigestKey,
-    pub(crate) opened_at: Timestamp,
+    pub(crate) lease: DigestLease,
     /// As they were read; empty where nothing is sent.
     pub(crate) members: Vec<NotificationId>,
     /// None where nothing is sent, and what waits ends.
@@ -117,8 +129,18 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
-    /// Whether the row that is there, with when it opened and when it closes, is the one that was read, and still due.
-    pub(in crate::store) fn is_of(&self, row: Option<(i64, i64)>, now: Timestamp) -> bool {
-        row.is_some_and(|(opened, closes)| opened == self.opened_at.as_micros() && closes <= now.as_micros())
+    /// Whether the row that is there, with when it opened, when it closes and its lease, is the one that was read, and
+    /// still due.
+    pub(in crate::store) fn is_of(&self, row: Option<(i64, i64, i64)>, now: Timestamp) -> bool {
+        row.is_some_and(|(opened, closes, lease)| {
+            opened == self.lease.opened_at.as_micros()
+                && closes <= now.as_micros()
+                && lease == self.lease.token
+        })
+    }
+
+    /// Whether something may be left in it that another one holds.
+    pub(in crate::store) fn leaves_some(&self) -> bool {
+        self.notification.is_some() && self.members.len() >= MOST_MEMBERS
     }
 }

@@ -5,7 +5,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use carillon_domain::{ChannelKind, EntryId, TenantId, Timestamp};
 use carillon_policy::{
-    AddressFacts, Alert, Came, DigestName, End, InApp, Move, Plan, Reason, Stand, Start, StepStand, Verdict,
+    AddressFacts, Alert, Came, DigestName, End, InApp, Joining, Move, Plan, Reason, Stand, Start, StepStand,
+    Verdict,
 };
 use carillon_sql::StoreError;
 use serde_json::value::RawValue;
@@ -103,6 +104,12 @@ fn digest_key(job: &PlanJob, addressee: &Addressee, channel: &ChannelKind, name:
         category: job.notification.category.clone(),
         channel: channel.clone(),
         name: Arc::from(name.as_str()),
+        key: Arc::from(
+            job.notification
+                .digest_key
+                .as_ref()
+                .map_or("", |key| key.as_str()),
+        ),
     }
 }
 
@@ -371,14 +378,14 @@ impl Climb<'_> {
             let (skip, digest) = match &alert.verdict {
                 Verdict::Send => (None, None),
                 Verdict::Skip(reason) => (Some(said(reason)), None),
-                Verdict::Digest { name, closes_at } => {
+                Verdict::Digest { name, joining } => {
                     let key = digest_key(self.job, self.addressee, &way.channel, name);
                     // Several addresses of a channel join once.
                     if !sendings
                         .iter()
                         .any(|sending| sending.digest.as_ref() == Some(&key))
                     {
-                        self.join(ledger, known, step, &key, *closes_at)?;
+                        self.join(ledger, known, step, &key, *joining)?;
                     }
                     (None, Some(key))
                 }
@@ -419,15 +426,16 @@ impl Climb<'_> {
         known: &mut Known,
         step: u32,
         key: &DigestKey,
-        closes_at: Timestamp,
+        joining: Joining,
     ) -> Result<(), StoreError> {
         let digests = &mut known.bars.digests;
-        let row = DigestRow::joined(digests.get(key), ledger.now, closes_at);
+        let row = DigestRow::joined(digests.get(key), ledger.now, joining);
         digests.insert(key.clone(), row);
         ledger.writes.digests.open.insert(key.clone(), row);
         let gathered = Gathered {
             channel: key.channel.clone(),
             name: key.name.clone(),
+            key: key.key.clone(),
             until: row.closes_at,
         };
         ledger.decide(&self.key, Some(step), &Decision::Gathered(gathered))

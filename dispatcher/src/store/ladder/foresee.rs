@@ -109,7 +109,7 @@ pub(crate) fn foresee(now: Timestamp, bars: &Bars, job: &PlanJob, addressee: &Ad
             Some(Verdict::Skip(reason)) => ("skipped", Some(said(reason).into_owned())),
         };
         let digest = match verdict {
-            Some(Verdict::Digest { name, closes_at }) => Some((name.clone(), *closes_at)),
+            Some(Verdict::Digest { name, joining }) => Some((name.clone(), joining.closes_at)),
             _ => None,
         };
         foreseen.deliveries.push(ForeseenDelivery {

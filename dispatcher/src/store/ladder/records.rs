@@ -79,6 +79,9 @@ pub(crate) struct Gathered {
     pub(crate) channel: ChannelKind,
     /// The period's.
     pub(crate) name: Arc<str>,
+    /// The notification's digest key; empty without one.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub(crate) key: Arc<str>,
     /// When it closes, unless others that join move that on.
     pub(crate) until: Timestamp,
 }

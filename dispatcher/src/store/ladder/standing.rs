@@ -129,8 +129,14 @@ fn standing(
             }
             "pending" => {
                 stand.open = true;
-                if own && came == Came::Failed {
+                if own && came != Came::Arrived {
                     came = Came::Open;
+                }
+            }
+            "gathered" => {
+                stand.open = true;
+                if own && came == Came::Failed {
+                    came = Came::Gathered;
                 }
             }
             "dead" => stand.dead = true,

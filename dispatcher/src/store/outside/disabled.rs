@@ -85,6 +85,7 @@ fn notice(
         category,
         priority: Priority::High,
         collapse_key: Some(word(&endpoint.to_string())?),
+        digest_key: None,
         content: Arc::from(encode(&content)?),
         targets: Arc::from(encode(&[target])?),
         channels: None,

@@ -1,6 +1,10 @@
 //! What the store takes and gives for deliveries outside the inbox, the same for every backend.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use carillon_domain::{
     Address, Category, ChannelKind, CollapseKey, Content, DeliveryId, DeviceId, EndpointId, EventId,
@@ -322,6 +326,8 @@ pub(crate) struct Settled {
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) notifications: HashMap<(TenantId, NotificationId), Arc<NotificationSource>>,
+    /// Of digests among them, members that were answered or taken back since.
+    pub(crate) over: HashMap<(TenantId, NotificationId), HashSet<NotificationId>>,
     pub(crate) templates: HashMap<TemplateKey, Arc<StoredTemplate>>,
     pub(crate) events: HashMap<(TenantId, EventId), EventSource>,
     /// Registered endpoints by their id as text.

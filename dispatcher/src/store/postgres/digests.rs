@@ -8,70 +8,94 @@ use carillon_domain::{NotificationId, TenantId, Timestamp};
 use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{PostgresStore, column::column, outbox::write_accepted, plan::mailboxes};
+use super::{PostgresStore, column::column, outbox::write_accepted, outside, plan::mailboxes, write::write};
 use crate::store::{
     digests::{
-        self, Closing, DROPPED_OUT, DigestKey, DigestStore, DigestWrites, DueDigest, FIRST_MEMBERS,
-        MOST_MEMBERS, MembersOf, OpenDigests, WAITS,
+        self, Closing, DROPPED_OUT, DUE_TENANTS, DigestKey, DigestLease, DigestStore, DigestWrites,
+        DueDigest, FIRST_MEMBERS, LAST_OF_STEP, LeasedDigests, MOST_MEMBERS, MembersOf, NOTHING_LEFT,
+        OpenDigests, WAITS, of_key,
     },
+    ladder::RecipientKey,
     records::{MailboxCommand, NotificationRow, PlanJob},
-    rows::{self, plain_address},
+    rows::{self, plain_address, word},
+    withdrawals::Recallable,
 };
 
 #[async_trait]
 impl DigestStore for PostgresStore {
     async fn next_digest(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut read = self.postgres.read_system("digests are of all tenants").await?;
-        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(closes_at) FROM digests")
+        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM digests")
             .fetch_one(&mut *read)
             .await?;
         Ok(due.map(Timestamp::from_micros))
     }
 
-    async fn due_digests(&self, now: Timestamp, limit: usize) -> Result<Vec<DueDigest>, StoreError> {
-        let mut read = self.postgres.read_system("digests are of all tenants").await?;
-        let rows: Vec<digests::DigestColumns> = sqlx::query_as(
-            "SELECT tenant, user_id, category, channel, name, opened_at, last_at, closes_at FROM digests \
-             WHERE closes_at <= $1 ORDER BY closes_at LIMIT $2",
-        )
-        .bind(now.as_micros())
-        .bind(limit as i64)
-        .fetch_all(&mut *read)
-        .await?;
-        let mut due = Vec::with_capacity(rows.len());
-        for row in rows {
-            let (key, row) = digests::digest(row)?;
-            let waiting = waiting(&mut read, now, &key).await?;
-            let members = digests::member_ids(&waiting)?;
-            let plain = waiting.first().cloned();
-            due.push(DueDigest {
-                first: first(&mut read, &key.tenant, &members).await?,
-                plain: plain.map_or(Ok(None), |(_, channel, address, _)| {
-                    plain_address(channel, address)
-                })?,
-                expires_at: digests::latest(&waiting, now),
-                opened_at: row.opened_at,
-                members,
-                key,
-            });
+    async fn lease_digests(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        until: Timestamp,
+        after: Option<&TenantId>,
+    ) -> Result<LeasedDigests, StoreError> {
+        let mut tx = self.postgres.begin_system("digests are of all tenants").await?;
+        let tenants: Vec<(String,)> = sqlx::query_as(DUE_TENANTS)
+            .bind(after.map_or("", TenantId::as_str))
+            .bind(now.as_micros())
+            .bind(limit as i64)
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut leased = LeasedDigests::default();
+        for (tenant,) in &tenants {
+            let rows: Vec<digests::LeaseColumns> = sqlx::query_as(
+                "UPDATE digests g SET lease = g.lease + 1, due_at = $4 FROM (SELECT tenant, user_id, category, channel, \
+                 name, key FROM digests WHERE tenant = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3 \
+                 FOR UPDATE SKIP LOCKED) d WHERE g.tenant = d.tenant AND g.user_id = d.user_id \
+                 AND g.category = d.category AND g.channel = d.channel AND g.name = d.name AND g.key = d.key \
+                 RETURNING g.tenant, g.user_id, g.category, g.channel, g.name, g.key, g.opened_at, g.lease",
+            )
+            .bind(tenant)
+            .bind(now.as_micros())
+            .bind(limit.div_ceil(tenants.len()) as i64)
+            .bind(until.as_micros())
+            .fetch_all(&mut *tx)
+            .await?;
+            leased.leases.extend(digests::digest_leases(rows));
         }
-        Ok(due)
+        tx.commit().await?;
+        if let Some((last,)) = tenants.get(limit - 1) {
+            leased.after = Some(word(last)?);
+        }
+        Ok(leased)
     }
 
-    async fn postpone_digest(&self, key: &DigestKey, until: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.postgres.begin(TenantScope::new(&key.tenant)).await?;
-        sqlx::query(
-            "UPDATE digests SET closes_at = $6 \
-             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
-        )
-        .bind(key.tenant.as_str())
-        .bind(key.user.to_string())
-        .bind(key.category.as_str())
-        .bind(key.channel.as_str())
-        .bind(&*key.name)
-        .bind(until.as_micros())
-        .execute(&mut *tx)
-        .await?;
+    async fn due_digest(&self, now: Timestamp, lease: &DigestLease) -> Result<DueDigest, StoreError> {
+        let mut read = self.postgres.read(TenantScope::new(&lease.key.tenant)).await?;
+        let waiting = waiting(&mut read, now, &lease.key).await?;
+        let members = digests::member_ids(&waiting)?;
+        let plain = waiting.first().cloned();
+        Ok(DueDigest {
+            first: first(&mut read, &lease.key.tenant, &members).await?,
+            plain: plain.map_or(Ok(None), |(_, channel, address, _)| {
+                plain_address(channel, address)
+            })?,
+            expires_at: digests::latest(&waiting, now),
+            lease: lease.clone(),
+            members,
+        })
+    }
+
+    async fn postpone_digest(&self, lease: &DigestLease, until: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.postgres.begin(TenantScope::new(&lease.key.tenant)).await?;
+        let statement = sqlx::query(
+            "UPDATE digests SET due_at = $7 WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
+             AND name = $5 AND key = $6 AND lease = $8",
+        );
+        of_key!(statement, lease.key)
+            .bind(until.as_micros())
+            .bind(lease.token)
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
     }
 
@@ -82,20 +106,21 @@ impl DigestStore for PostgresStore {
 
 impl PostgresStore {
     async fn close_once(&self, now: Timestamp, closing: &Closing) -> Result<bool, StoreError> {
-        let key = &closing.key;
+        let key = &closing.lease.key;
         let mut tx = self.postgres.begin(TenantScope::new(&key.tenant)).await?;
         // Whoever joins holds it as well.
         let turn = HashSet::from([(key.tenant.clone(), key.user)]);
         mailboxes(&mut tx, &self.epoch, &turn).await?;
-        let row: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT opened_at, closes_at FROM digests \
-             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        let row: Option<(i64, i64, i64)> = sqlx::query_as(
+            "SELECT opened_at, closes_at, lease FROM digests \
+             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5 AND key = $6",
         )
         .bind(key.tenant.as_str())
         .bind(key.user.to_string())
         .bind(key.category.as_str())
         .bind(key.channel.as_str())
         .bind(&*key.name)
+        .bind(&*key.key)
         .fetch_optional(&mut *tx)
         .await?;
         if !closing.is_of(row, now) {
@@ -118,34 +143,43 @@ impl PostgresStore {
         sqlx::query(
             "SELECT 1 FROM digest_members m JOIN deliveries d ON d.tenant = m.tenant AND d.id = m.delivery \
              AND d.channel <> 'in_app' WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
-             AND m.name = $5 ORDER BY d.tenant, d.id FOR UPDATE OF d",
+             AND m.name = $5 AND m.key = $6 AND (m.notification = ANY($7) OR NOT $8) ORDER BY d.tenant, d.id FOR UPDATE OF d",
         )
         .bind(key.tenant.as_str())
         .bind(key.user.to_string())
         .bind(key.category.as_str())
         .bind(key.channel.as_str())
         .bind(&*key.name)
+        .bind(&*key.key)
+        .bind(&members)
+        .bind(closing.leaves_some())
         .fetch_all(&mut *tx)
         .await?;
         if let Some(digest) = &closing.notification {
             write_accepted(&mut tx, now, &[(&key.tenant, digest)], None).await?;
             send(&mut tx, now, key, digest.id, &members).await?;
         }
-        if closing.members.len() < MOST_MEMBERS {
+        if !closing.leaves_some() {
             end(&mut tx, now, key).await?;
         } else {
             sqlx::query(
                 "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
-                 AND name = $5 AND notification = ANY($6)",
+                 AND name = $5 AND key = $6 AND notification = ANY($7)",
             )
             .bind(key.tenant.as_str())
             .bind(key.user.to_string())
             .bind(key.category.as_str())
             .bind(key.channel.as_str())
             .bind(&*key.name)
+            .bind(&*key.key)
             .bind(members)
             .execute(&mut *tx)
             .await?;
+            let statement = sqlx::query(
+                "UPDATE digests SET due_at = closes_at, lease = lease + 1 WHERE tenant = $1 AND user_id = $2 \
+                 AND category = $3 AND channel = $4 AND name = $5 AND key = $6",
+            );
+            of_key!(statement, key).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(true)
@@ -164,7 +198,7 @@ async fn waiting(
          JOIN recipients r ON r.tenant = m.tenant AND r.notification = m.notification AND r.user_id = m.user_id \
          JOIN notifications n ON n.tenant = m.tenant AND n.id = m.notification \
          WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 AND m.name = $5 \
-         AND {WAITS} ORDER BY m.notification LIMIT $6"
+         AND m.key = $6 AND {WAITS} ORDER BY m.notification LIMIT $7"
     );
     Ok(sqlx::query_as(AssertSqlSafe(statement))
         .bind(key.tenant.as_str())
@@ -172,6 +206,7 @@ async fn waiting(
         .bind(key.category.as_str())
         .bind(key.channel.as_str())
         .bind(&*key.name)
+        .bind(&*key.key)
         .bind(MOST_MEMBERS as i64)
         .bind(now.as_micros())
         .fetch_all(tx)
@@ -214,16 +249,17 @@ async fn send(
         .execute(&mut *tx)
         .await?;
     sqlx::query(
-        "UPDATE deliveries SET state = 'digested', digest = $7, reason = NULL, collapse = NULL, ended_at = $8 \
+        "UPDATE deliveries SET state = 'digested', digest = $8, reason = NULL, collapse = NULL, ended_at = $9 \
          WHERE channel <> 'in_app' AND state = 'gathered' AND (tenant, id) IN (SELECT m.tenant, m.delivery \
          FROM digest_members m WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
-         AND m.name = $5 AND m.notification = ANY($6))",
+         AND m.name = $5 AND m.key = $6 AND m.notification = ANY($7))",
     )
     .bind(key.tenant.as_str())
     .bind(key.user.to_string())
     .bind(key.category.as_str())
     .bind(key.channel.as_str())
     .bind(&*key.name)
+    .bind(&*key.key)
     .bind(members)
     .bind(digest.to_string())
     .bind(now.as_micros())
@@ -240,31 +276,67 @@ async fn send(
     .bind(digest.to_string())
     .bind(now.as_micros())
     .bind(digests::digested(key, digest)?)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    // A step that goes out with digests alone has its time from now on, whenever they were to close.
+    for statement in [
+        format!(
+            "UPDATE climbs c SET due_at = LEAST(c.due_at, c.due_at + $3 - s.step_at) FROM (SELECT DISTINCT r.tenant, \
+             r.notification, r.user_id, r.step_at {LAST_OF_STEP}) s WHERE c.tenant = s.tenant \
+             AND c.notification = s.notification AND c.user_id = s.user_id"
+        ),
+        format!(
+            "UPDATE recipients t SET step_at = $3 FROM (SELECT DISTINCT r.tenant, r.notification, r.user_id \
+             {LAST_OF_STEP}) s WHERE t.tenant = s.tenant AND t.notification = s.notification AND t.user_id = s.user_id"
+        ),
+    ] {
+        sqlx::query(AssertSqlSafe(statement))
+            .bind(key.tenant.as_str())
+            .bind(digest.to_string())
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(())
 }
 
-/// It is open no longer, and nothing waits in it.
+/// It is open no longer, and nothing waits in it: whoever is left of its members looks for the next step.
 async fn end(tx: &mut PgConnection, now: Timestamp, key: &DigestKey) -> Result<(), StoreError> {
+    let statement = sqlx::query(
+        "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+         SELECT DISTINCT r.tenant, r.notification, r.user_id, $7::bigint FROM digest_members m JOIN deliveries d \
+         ON d.tenant = m.tenant AND d.id = m.delivery AND d.channel <> 'in_app' AND d.state = 'gathered' \
+         JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification AND r.user_id = d.user_id \
+         AND r.state = 'open' WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
+         AND m.name = $5 AND m.key = $6 ORDER BY r.tenant, r.notification, r.user_id \
+         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = LEAST(climbs.due_at, excluded.due_at), \
+         lease = climbs.lease + 1",
+    );
+    of_key!(statement, key)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
     sqlx::query(
-        "UPDATE deliveries SET state = 'cancelled', reason = $6, collapse = NULL, ended_at = $7 \
+        "UPDATE deliveries SET state = 'cancelled', reason = $7, collapse = NULL, ended_at = $8 \
          WHERE channel <> 'in_app' AND state = 'gathered' AND (tenant, id) IN (SELECT m.tenant, m.delivery \
          FROM digest_members m WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
-         AND m.name = $5)",
+         AND m.name = $5 AND m.key = $6)",
     )
     .bind(key.tenant.as_str())
     .bind(key.user.to_string())
     .bind(key.category.as_str())
     .bind(key.channel.as_str())
     .bind(&*key.name)
+    .bind(&*key.key)
     .bind(DROPPED_OUT)
     .bind(now.as_micros())
     .execute(&mut *tx)
     .await?;
     for statement in [
-        "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
-        "DELETE FROM digests WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
+         AND name = $5 AND key = $6",
+        "DELETE FROM digests WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5 \
+         AND key = $6",
     ] {
         sqlx::query(statement)
             .bind(key.tenant.as_str())
@@ -272,6 +344,7 @@ async fn end(tx: &mut PgConnection, now: Timestamp, key: &DigestKey) -> Result<(
             .bind(key.category.as_str())
             .bind(key.channel.as_str())
             .bind(&*key.name)
+            .bind(&*key.key)
             .execute(&mut *tx)
             .await?;
     }
@@ -285,7 +358,7 @@ pub(super) async fn open_digests(tx: &mut PgConnection, jobs: &[PlanJob]) -> Res
         return Ok(OpenDigests::new());
     }
     let rows: Vec<digests::DigestColumns> = sqlx::query_as(
-        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.opened_at, d.last_at, d.closes_at \
+        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.key, d.opened_at, d.last_at, d.closes_at, d.closes_by \
          FROM UNNEST($1::text[], $2::text[]) AS j(tenant, user_id) JOIN digests d ON d.tenant = j.tenant \
          AND d.user_id = j.user_id",
     )
@@ -305,32 +378,38 @@ pub(super) async fn write_digests(
     if !writes.open.is_empty() {
         let open: Vec<_> = writes.open.iter().collect();
         sqlx::query(
-            "INSERT INTO digests (tenant, user_id, category, channel, name, opened_at, last_at, closes_at) \
-             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], \
-             $7::bigint[], $8::bigint[]) \
-             ON CONFLICT (tenant, user_id, category, channel, name) DO UPDATE SET last_at = excluded.last_at, \
-             closes_at = excluded.closes_at",
+            "INSERT INTO digests (tenant, user_id, category, channel, name, key, opened_at, last_at, closes_at, \
+             closes_by, due_at) SELECT v.*, v.closes_at FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], \
+             $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]) AS v(tenant, user_id, \
+             category, channel, name, key, opened_at, last_at, closes_at, closes_by) \
+             ON CONFLICT (tenant, user_id, category, channel, name, key) DO UPDATE SET last_at = excluded.last_at, \
+             closes_at = excluded.closes_at, closes_by = excluded.closes_by, \
+             due_at = CASE WHEN digests.closes_at = excluded.closes_at THEN digests.due_at ELSE excluded.due_at END",
         )
         .bind(column!(open, (key, _) => key.tenant.as_str()))
         .bind(column!(open, (key, _) => key.user.to_string()))
         .bind(column!(open, (key, _) => key.category.as_str()))
         .bind(column!(open, (key, _) => key.channel.as_str()))
         .bind(column!(open, (key, _) => &*key.name))
+        .bind(column!(open, (key, _) => &*key.key))
         .bind(column!(open, (_, row) => row.opened_at.as_micros()))
         .bind(column!(open, (_, row) => row.last_at.as_micros()))
         .bind(column!(open, (_, row) => row.closes_at.as_micros()))
+        .bind(column!(open, (_, row) => row.closes_by.as_micros()))
         .execute(&mut *tx)
         .await?;
         let members = &writes.members;
         sqlx::query(
-            "INSERT INTO digest_members (tenant, user_id, category, channel, name, notification, delivery) \
-             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])",
+            "INSERT INTO digest_members (tenant, user_id, category, channel, name, key, notification, delivery) \
+             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+             $8::text[])",
         )
         .bind(column!(members, row => row.key.tenant.as_str()))
         .bind(column!(members, row => row.key.user.to_string()))
         .bind(column!(members, row => row.key.category.as_str()))
         .bind(column!(members, row => row.key.channel.as_str()))
         .bind(column!(members, row => &*row.key.name))
+        .bind(column!(members, row => &*row.key.key))
         .bind(column!(members, row => row.notification.to_string()))
         .bind(column!(members, row => row.delivery.to_string()))
         .execute(&mut *tx)
@@ -387,4 +466,56 @@ pub(super) async fn answered_members(
     .fetch_all(tx)
     .await?;
     digests::members_of(rows)
+}
+
+/// Digests that may still go out, of which these recipients are members.
+pub(super) async fn live_digests(
+    tx: &mut PgConnection,
+    keys: &[RecipientKey],
+) -> Result<Vec<RecipientKey>, StoreError> {
+    let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(
+        "SELECT DISTINCT d.tenant, d.digest, d.user_id FROM UNNEST($1::text[], $2::text[], $3::text[]) \
+         AS j(tenant, notification, user_id) JOIN deliveries d ON d.tenant = j.tenant \
+         AND d.notification = j.notification AND d.user_id = j.user_id AND d.state = 'digested' \
+         JOIN notifications n ON n.tenant = d.tenant AND n.id = d.digest \
+         WHERE n.state IN ('accepted', 'planned') ORDER BY d.tenant, d.digest",
+    )
+    .bind(column!(keys, (tenant, _, _) => tenant.as_str()))
+    .bind(column!(keys, (_, id, _) => id.to_string()))
+    .bind(column!(keys, (_, _, user) => user.to_string()))
+    .fetch_all(tx)
+    .await?;
+    digests::digests_of(rows)
+}
+
+/// Takes back those of which nothing arrived and nothing is left. Answers how many attempts run and cannot be stopped.
+/// Their notifications, recipients and lanes are locked, so that of two who end the last two members one finds it empty.
+pub(super) async fn end_digests(
+    tx: &mut PgConnection,
+    now: Timestamp,
+    live: &[RecipientKey],
+    recallable: &Recallable,
+) -> Result<u64, StoreError> {
+    if live.is_empty() {
+        return Ok(0);
+    }
+    let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT n.tenant, n.id, j.user_id FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, id, user_id) \
+         JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id WHERE n.state IN ('accepted', 'planned') \
+         AND NOT EXISTS (SELECT 1 FROM recipients s WHERE s.tenant = n.tenant AND s.notification = n.id \
+         AND s.state <> 'open') AND NOT EXISTS (SELECT 1 FROM deliveries g WHERE g.tenant = n.tenant \
+         AND g.notification = n.id AND g.state IN ('accepted', 'delivered')) AND {}",
+        digests::emptied()
+    )))
+    .bind(column!(live, (tenant, _, _) => tenant.as_str()))
+    .bind(column!(live, (_, id, _) => id.to_string()))
+    .bind(column!(live, (_, _, user) => user.to_string()))
+    .fetch_all(&mut *tx)
+    .await?;
+    let over = digests::digests_of(rows)?;
+    if over.is_empty() {
+        return Ok(0);
+    }
+    write(tx, now, 0, &digests::taken_back(&over)).await?;
+    outside::end_outside(tx, now, &over, NOTHING_LEFT, recallable, &HashSet::new()).await
 }

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 use super::{
     PostgresStore,
     column::column,
-    digests::answered_members,
+    digests::{answered_members, end_digests, live_digests},
     outside::{self, listeners},
     plan::mailboxes,
     withdrawals::{self, lock_answerable},
@@ -70,18 +70,26 @@ impl PostgresStore {
             } else {
                 // Where one answer is enough the notification is locked before mailboxes are.
                 let enough = withdrawals::answerable(&mut tx, &answers).await?;
-                if !enough.is_subset(&answerable) {
-                    answerable.extend(enough);
+                let keys = ended_keys(&answers);
+                let digests = live_digests(&mut tx, &keys).await?;
+                // So are digests, which may go out no more.
+                let own = digests
+                    .iter()
+                    .map(|(tenant, digest, _)| (tenant.clone(), *digest));
+                let locked: BTreeSet<_> = own.chain(enough.iter().cloned()).collect();
+                if !locked.is_subset(&answerable) {
+                    answerable.extend(locked);
                     tx.rollback().await?;
                     continue;
                 }
-                let keys = ended_keys(&answers);
-                lock_recipients(&mut tx, &keys).await?;
+                let ends: BTreeSet<_> = keys.iter().chain(&digests).cloned().collect();
+                let ends: Vec<_> = ends.into_iter().collect();
+                lock_recipients(&mut tx, &ends).await?;
                 if ended_meanwhile(&mut tx, &found).await? {
                     tx.rollback().await?;
                     continue;
                 }
-                let is_outside = outside::hold_ends(&mut tx, now, &keys, recallable, told).await?;
+                let is_outside = outside::hold_ends(&mut tx, now, &ends, recallable, told).await?;
                 write(&mut tx, now, self.limits.devices, &writes).await?;
                 if is_outside {
                     let except = commands
@@ -90,6 +98,7 @@ impl PostgresStore {
                     let (reason, except) = (ACKNOWLEDGED, except.collect());
                     outside::end_outside(&mut tx, now, &keys, reason, recallable, &except).await?;
                 }
+                end_digests(&mut tx, now, &digests, recallable).await?;
                 for (by, answered) in first_answers(&answers, &enough) {
                     withdrawals::answer(&mut tx, now, by, &answered, recallable).await?;
                 }

@@ -167,14 +167,14 @@ pub(super) async fn write_accepted(
     let ids = column!(accepted, (_, row) => row.id.to_string());
     sqlx::query(
         "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
-         created_at, send_at, expires_at, channels, template, template_version, data, plan, critical) \
+         created_at, send_at, expires_at, channels, template, template_version, data, plan, critical, digest_key) \
          SELECT v.tenant, v.id, 'accepted', v.category, v.priority, v.collapse_key, v.content, v.targets, \
          v.created_at, v.send_at, v.expires_at, v.channels, v.template, v.template_version, v.data, \
-         v.plan, v.critical \
+         v.plan, v.critical, v.digest_key \
          FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
          $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::bigint[], $14::text[], \
-         $15::text[], $16::bigint[]) AS v(tenant, id, category, priority, collapse_key, content, targets, created_at, send_at, \
-         expires_at, channels, template, template_version, data, plan, critical)",
+         $15::text[], $16::bigint[], $17::text[]) AS v(tenant, id, category, priority, collapse_key, content, targets, created_at, send_at, \
+         expires_at, channels, template, template_version, data, plan, critical, digest_key)",
     )
     .bind(&tenants)
     .bind(&ids)
@@ -192,6 +192,7 @@ pub(super) async fn write_accepted(
     .bind(column!(accepted, (_, row) => row.template.as_ref().map(|template| &*template.data)))
     .bind(column!(accepted, (_, row) => row.plan.as_deref()))
     .bind(column!(accepted, (_, row) => i64::from(row.critical)))
+    .bind(column!(accepted, (_, row) => row.digest_key.as_ref().map(|key| key.as_str())))
     .execute(&mut *tx)
     .await?;
     sqlx::query(

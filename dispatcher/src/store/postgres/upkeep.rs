@@ -60,6 +60,7 @@ impl PostgresStore {
                 sqlx::query(
                     "UPDATE notifications SET targets = $3, content = CASE WHEN $4 = 1 THEN $5 ELSE content END, \
                      collapse_key = CASE WHEN $4 = 1 THEN NULL ELSE collapse_key END, \
+                     digest_key = CASE WHEN $4 = 1 THEN NULL ELSE digest_key END, \
                      template = CASE WHEN $4 = 1 THEN NULL ELSE template END, \
                      data = CASE WHEN $4 = 1 THEN NULL ELSE data END \
                      WHERE tenant = $1 AND id = $2",

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{
     PostgresStore,
     column::column,
-    digests::wake_members,
+    digests::{end_digests, live_digests, wake_members},
     outside::{self, listeners},
     plan::mailboxes,
     write::{lock_recipients, write},
@@ -305,7 +305,16 @@ impl PostgresStore {
             BTreeSet::new()
         };
         let keys = keys_of(tenant, id, ending, &page);
-        let is_outside = outside::hold_ends(tx, now, &keys, recallable, told).await?;
+        // Digests that may go out no more are locked behind the rest: where that meets another's order, one of the two is
+        // broken off and runs anew.
+        let digests = live_digests(tx, &keys).await?;
+        let own = digests
+            .iter()
+            .map(|(tenant, digest, _)| (tenant.clone(), *digest));
+        lock_answerable(tx, &self.epoch, &own.collect()).await?;
+        lock_recipients(tx, &digests).await?;
+        let ends: Vec<_> = keys.iter().chain(&digests).cloned().collect();
+        let is_outside = outside::hold_ends(tx, now, &ends, recallable, told).await?;
         let entries = shown_entries(tx, tenant, id, &page).await?;
         let mut ledger = Ledger::new(now, self.limits, mailboxes, []);
         ledger.listeners = listeners;
@@ -324,6 +333,7 @@ impl PostgresStore {
             let except = HashSet::new();
             outside::end_outside(tx, now, &keys, ending.reason(), recallable, &except).await?;
         }
+        end_digests(tx, now, &digests, recallable).await?;
         Ok(Page { recalled, writes })
     }
 }

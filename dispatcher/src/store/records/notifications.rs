@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use carillon_domain::{
-    Category, ChannelKind, CollapseKey, NotificationId, NotificationState, Position, Priority, Target,
-    TemplateName, TenantId, Timestamp, TopicName, UserId,
+    BundleKey, Category, ChannelKind, CollapseKey, NotificationId, NotificationState, Position, Priority,
+    Target, TemplateName, TenantId, Timestamp, TopicName, UserId,
 };
 
 /// A notification as accepted.
@@ -14,6 +14,8 @@ pub(crate) struct NewNotification {
     pub(crate) category: Category,
     pub(crate) priority: Priority,
     pub(crate) collapse_key: Option<CollapseKey>,
+    /// What its alerts are bundled by, where they wait for digests.
+    pub(crate) digest_key: Option<BundleKey>,
     /// [`carillon_domain::Content`] as JSON.
     pub(crate) content: Arc<str>,
     /// `Vec<Target>` as JSON.
@@ -116,6 +118,8 @@ pub(crate) struct NotificationRow {
     pub(crate) category: Category,
     pub(crate) priority: Priority,
     pub(crate) collapse_key: Option<CollapseKey>,
+    /// What its alerts are bundled by, where they wait for digests.
+    pub(crate) digest_key: Option<BundleKey>,
     pub(crate) content: Arc<str>,
     pub(crate) targets: Vec<StoredTarget>,
     /// Where the request names them.

@@ -56,7 +56,8 @@ impl PlanJob {
             .map(|addressee| (self.lease.tenant.clone(), addressee.user))
     }
 
-    /// Users whose digests it may join: their turn is held while it is decided.
+    /// Users whose digests it may join, plain addresses among them: their turn is held while it is decided, as whoever
+    /// closes a digest holds it.
     pub(crate) fn gathered(&self) -> impl Iterator<Item = UserKey> + '_ {
         let gathers = !self.critical
             && self.notification.digest.is_none()

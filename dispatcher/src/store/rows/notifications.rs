@@ -15,7 +15,7 @@ use crate::store::{
 /// The columns of [`notification`].
 pub(in crate::store) const NOTIFICATION: &str = "n.tenant, n.id, n.state, n.category, n.priority, n.content, n.targets, \
     n.collapse_key, n.topics, n.channels, n.template, n.data, n.plan, n.created_at, n.send_at, n.expires_at, \
-    n.critical, n.template_version, n.digest";
+    n.critical, n.template_version, n.digest, n.digest_key";
 
 /// The columns of [`NOTIFICATION`], grouped by what they can be.
 pub(in crate::store) struct NotificationColumns {
@@ -26,6 +26,7 @@ pub(in crate::store) struct NotificationColumns {
     numbers: [i64; 4],
     version: Option<i64>,
     digest: Option<String>,
+    digest_key: Option<String>,
 }
 
 impl<'r, R> FromRow<'r, R> for NotificationColumns
@@ -64,6 +65,7 @@ where
             ],
             version: row.try_get(17)?,
             digest: row.try_get(18)?,
+            digest_key: row.try_get(19)?,
         })
     }
 }
@@ -79,6 +81,7 @@ pub(in crate::store) fn notification(row: NotificationColumns) -> Result<Notific
         category: word(category)?,
         priority: from_priority(priority)?,
         collapse_key: collapse.as_deref().map(word).transpose()?,
+        digest_key: row.digest_key.as_deref().map(word).transpose()?,
         content: Arc::from(content.as_str()),
         targets: json(targets)?,
         channels: channels.as_deref().map(json).transpose()?,

@@ -15,7 +15,7 @@ impl AnalyticsStore for SqliteStore {
     ) -> Result<Vec<CountedNotification>, StoreError> {
         let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
         let mut statement = QueryBuilder::<Sqlite>::new(
-            "SELECT n.id, n.category, b.planned FROM notifications n LEFT JOIN broadcasts b \
+            "SELECT n.id, n.category, COALESCE(b.planned, json_array_length(n.targets)) FROM notifications n LEFT JOIN broadcasts b \
              ON b.tenant = n.tenant AND b.notification = n.id WHERE n.tenant = ",
         );
         statement.push_bind(tenant.as_str());
@@ -31,9 +31,6 @@ impl AnalyticsStore for SqliteStore {
         }
         if let Some(after) = query.after {
             statement.push(" AND n.id > ").push_bind(after.to_string());
-        }
-        if let Some(category) = &query.category {
-            statement.push(" AND n.category = ").push_bind(category.as_str());
         }
         statement
             .push(" ORDER BY n.id LIMIT ")

@@ -1,4 +1,7 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use carillon_domain::{NotificationId, TenantId, Timestamp};
@@ -9,85 +12,111 @@ use super::{
     SqliteStore,
     keys::{json_list, pairs},
     outbox::write_accepted,
+    outside,
+    write::write,
 };
 use crate::store::{
     digests::{
-        self, Closing, DROPPED_OUT, DigestKey, DigestStore, DigestWrites, DueDigest, FIRST_MEMBERS,
-        MOST_MEMBERS, MembersOf, OpenDigests, WAITS,
+        self, Closing, DROPPED_OUT, DUE_TENANTS, DigestKey, DigestLease, DigestStore, DigestWrites,
+        DueDigest, FIRST_MEMBERS, LAST_OF_STEP, LeasedDigests, MOST_MEMBERS, MembersOf, NOTHING_LEFT,
+        OpenDigests, WAITS, of_key,
     },
+    ladder::RecipientKey,
     records::{MailboxCommand, NotificationRow, PlanJob},
-    rows::{self, plain_address},
+    rows::{self, plain_address, word},
+    withdrawals::Recallable,
 };
 
 #[async_trait]
 impl DigestStore for SqliteStore {
     async fn next_digest(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut read = self.sqlite.read_system("digests are of all tenants").await?;
-        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(closes_at) FROM digests")
+        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM digests")
             .fetch_one(&mut *read)
             .await?;
         Ok(due.map(Timestamp::from_micros))
     }
 
-    async fn due_digests(&self, now: Timestamp, limit: usize) -> Result<Vec<DueDigest>, StoreError> {
-        let mut read = self.sqlite.read_system("digests are of all tenants").await?;
-        let rows: Vec<digests::DigestColumns> = sqlx::query_as(
-            "SELECT tenant, user_id, category, channel, name, opened_at, last_at, closes_at FROM digests \
-             WHERE closes_at <= $1 ORDER BY closes_at LIMIT $2",
-        )
-        .bind(now.as_micros())
-        .bind(limit as i64)
-        .fetch_all(&mut *read)
-        .await?;
-        let mut due = Vec::with_capacity(rows.len());
-        for row in rows {
-            let (key, row) = digests::digest(row)?;
-            let waiting = waiting(&mut read, now, &key).await?;
-            let members = digests::member_ids(&waiting)?;
-            let plain = waiting.first().cloned();
-            due.push(DueDigest {
-                first: first(&mut read, &key.tenant, &members).await?,
-                plain: plain.map_or(Ok(None), |(_, channel, address, _)| {
-                    plain_address(channel, address)
-                })?,
-                expires_at: digests::latest(&waiting, now),
-                opened_at: row.opened_at,
-                members,
-                key,
-            });
+    async fn lease_digests(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        until: Timestamp,
+        after: Option<&TenantId>,
+    ) -> Result<LeasedDigests, StoreError> {
+        let mut tx = self.sqlite.begin_system("digests are of all tenants").await?;
+        let tenants: Vec<(String,)> = sqlx::query_as(DUE_TENANTS)
+            .bind(after.map_or("", TenantId::as_str))
+            .bind(now.as_micros())
+            .bind(limit as i64)
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut leased = LeasedDigests::default();
+        for (tenant,) in &tenants {
+            let rows: Vec<digests::LeaseColumns> = sqlx::query_as(
+                "UPDATE digests SET lease = lease + 1, due_at = $4 \
+                 WHERE (tenant, user_id, category, channel, name, key) IN (SELECT tenant, user_id, category, channel, \
+                 name, key FROM digests WHERE tenant = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3) \
+                 RETURNING tenant, user_id, category, channel, name, key, opened_at, lease",
+            )
+            .bind(tenant)
+            .bind(now.as_micros())
+            .bind(limit.div_ceil(tenants.len()) as i64)
+            .bind(until.as_micros())
+            .fetch_all(&mut *tx)
+            .await?;
+            leased.leases.extend(digests::digest_leases(rows));
         }
-        Ok(due)
+        tx.commit().await?;
+        if let Some((last,)) = tenants.get(limit - 1) {
+            leased.after = Some(word(last)?);
+        }
+        Ok(leased)
     }
 
-    async fn postpone_digest(&self, key: &DigestKey, until: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.sqlite.begin(TenantScope::new(&key.tenant)).await?;
-        sqlx::query(
-            "UPDATE digests SET closes_at = $6 \
-             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
-        )
-        .bind(key.tenant.as_str())
-        .bind(key.user.to_string())
-        .bind(key.category.as_str())
-        .bind(key.channel.as_str())
-        .bind(&*key.name)
-        .bind(until.as_micros())
-        .execute(&mut *tx)
-        .await?;
+    async fn due_digest(&self, now: Timestamp, lease: &DigestLease) -> Result<DueDigest, StoreError> {
+        let mut read = self.sqlite.read(TenantScope::new(&lease.key.tenant)).await?;
+        let waiting = waiting(&mut read, now, &lease.key).await?;
+        let members = digests::member_ids(&waiting)?;
+        let plain = waiting.first().cloned();
+        Ok(DueDigest {
+            first: first(&mut read, &lease.key.tenant, &members).await?,
+            plain: plain.map_or(Ok(None), |(_, channel, address, _)| {
+                plain_address(channel, address)
+            })?,
+            expires_at: digests::latest(&waiting, now),
+            lease: lease.clone(),
+            members,
+        })
+    }
+
+    async fn postpone_digest(&self, lease: &DigestLease, until: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.sqlite.begin(TenantScope::new(&lease.key.tenant)).await?;
+        let statement = sqlx::query(
+            "UPDATE digests SET due_at = $7 WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
+             AND name = $5 AND key = $6 AND lease = $8",
+        );
+        of_key!(statement, lease.key)
+            .bind(until.as_micros())
+            .bind(lease.token)
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
     }
 
     async fn close_digest(&self, now: Timestamp, closing: &Closing) -> Result<bool, StoreError> {
-        let key = &closing.key;
+        let key = &closing.lease.key;
         let mut tx = self.sqlite.begin(TenantScope::new(&key.tenant)).await?;
-        let row: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT opened_at, closes_at FROM digests \
-             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        let row: Option<(i64, i64, i64)> = sqlx::query_as(
+            "SELECT opened_at, closes_at, lease FROM digests \
+             WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5 AND key = $6",
         )
         .bind(key.tenant.as_str())
         .bind(key.user.to_string())
         .bind(key.category.as_str())
         .bind(key.channel.as_str())
         .bind(&*key.name)
+        .bind(&*key.key)
         .fetch_optional(&mut *tx)
         .await?;
         if !closing.is_of(row, now)
@@ -100,21 +129,27 @@ impl DigestStore for SqliteStore {
             write_accepted(&mut tx, now, &[(&key.tenant, digest)], None).await?;
             send(&mut tx, now, key, digest.id, &members).await?;
         }
-        if closing.members.len() < MOST_MEMBERS {
+        if !closing.leaves_some() {
             end(&mut tx, now, key).await?;
         } else {
             sqlx::query(
                 "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
-                 AND name = $5 AND notification IN (SELECT value FROM json_each($6))",
+                 AND name = $5 AND key = $6 AND notification IN (SELECT value FROM json_each($7))",
             )
             .bind(key.tenant.as_str())
             .bind(key.user.to_string())
             .bind(key.category.as_str())
             .bind(key.channel.as_str())
             .bind(&*key.name)
+            .bind(&*key.key)
             .bind(members)
             .execute(&mut *tx)
             .await?;
+            let statement = sqlx::query(
+                "UPDATE digests SET due_at = closes_at, lease = lease + 1 WHERE tenant = $1 AND user_id = $2 \
+                 AND category = $3 AND channel = $4 AND name = $5 AND key = $6",
+            );
+            of_key!(statement, key).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(true)
@@ -133,7 +168,7 @@ async fn waiting(
          CROSS JOIN recipients r ON r.tenant = m.tenant AND r.notification = m.notification AND r.user_id = m.user_id \
          CROSS JOIN notifications n ON n.tenant = m.tenant AND n.id = m.notification \
          WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 AND m.name = $5 \
-         AND {WAITS} ORDER BY m.notification LIMIT $6"
+         AND m.key = $6 AND {WAITS} ORDER BY m.notification LIMIT $7"
     );
     Ok(sqlx::query_as(AssertSqlSafe(statement))
         .bind(key.tenant.as_str())
@@ -141,6 +176,7 @@ async fn waiting(
         .bind(key.category.as_str())
         .bind(key.channel.as_str())
         .bind(&*key.name)
+        .bind(&*key.key)
         .bind(MOST_MEMBERS as i64)
         .bind(now.as_micros())
         .fetch_all(tx)
@@ -183,16 +219,17 @@ async fn send(
         .execute(&mut *tx)
         .await?;
     sqlx::query(
-        "UPDATE deliveries SET state = 'digested', digest = $7, reason = NULL, collapse = NULL, ended_at = $8 \
+        "UPDATE deliveries SET state = 'digested', digest = $8, reason = NULL, collapse = NULL, ended_at = $9 \
          WHERE channel <> 'in_app' AND state = 'gathered' AND (tenant, id) IN (SELECT m.tenant, m.delivery \
          FROM digest_members m WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
-         AND m.name = $5 AND m.notification IN (SELECT value FROM json_each($6)))",
+         AND m.name = $5 AND m.key = $6 AND m.notification IN (SELECT value FROM json_each($7)))",
     )
     .bind(key.tenant.as_str())
     .bind(key.user.to_string())
     .bind(key.category.as_str())
     .bind(key.channel.as_str())
     .bind(&*key.name)
+    .bind(&*key.key)
     .bind(members)
     .bind(digest.to_string())
     .bind(now.as_micros())
@@ -209,31 +246,68 @@ async fn send(
     .bind(digest.to_string())
     .bind(now.as_micros())
     .bind(digests::digested(key, digest)?)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    // A step that goes out with digests alone has its time from now on, whenever they were to close.
+    for statement in [
+        format!(
+            "UPDATE climbs SET due_at = MIN(due_at, due_at + $3 - s.step_at) FROM (SELECT DISTINCT r.tenant, \
+             r.notification, r.user_id, r.step_at {LAST_OF_STEP}) s WHERE climbs.tenant = s.tenant \
+             AND climbs.notification = s.notification AND climbs.user_id = s.user_id"
+        ),
+        format!(
+            "UPDATE recipients SET step_at = $3 FROM (SELECT DISTINCT r.tenant, r.notification, r.user_id \
+             {LAST_OF_STEP}) s WHERE recipients.tenant = s.tenant AND recipients.notification = s.notification \
+             AND recipients.user_id = s.user_id"
+        ),
+    ] {
+        sqlx::query(AssertSqlSafe(statement))
+            .bind(key.tenant.as_str())
+            .bind(digest.to_string())
+            .bind(now.as_micros())
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(())
 }
 
-/// It is open no longer, and nothing waits in it.
+/// It is open no longer, and nothing waits in it: whoever is left of its members looks for the next step.
 async fn end(tx: &mut SqliteConnection, now: Timestamp, key: &DigestKey) -> Result<(), StoreError> {
+    let statement = sqlx::query(
+        "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+         SELECT DISTINCT r.tenant, r.notification, r.user_id, $7 FROM digest_members m CROSS JOIN deliveries d \
+         ON d.tenant = m.tenant AND d.id = m.delivery AND d.channel <> 'in_app' AND d.state = 'gathered' \
+         CROSS JOIN recipients r ON r.tenant = d.tenant AND r.notification = d.notification AND r.user_id = d.user_id \
+         AND r.state = 'open' WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
+         AND m.name = $5 AND m.key = $6 \
+         ON CONFLICT (tenant, notification, user_id) DO UPDATE SET due_at = MIN(climbs.due_at, excluded.due_at), \
+         lease = climbs.lease + 1",
+    );
+    of_key!(statement, key)
+        .bind(now.as_micros())
+        .execute(&mut *tx)
+        .await?;
     sqlx::query(
-        "UPDATE deliveries SET state = 'cancelled', reason = $6, collapse = NULL, ended_at = $7 \
+        "UPDATE deliveries SET state = 'cancelled', reason = $7, collapse = NULL, ended_at = $8 \
          WHERE channel <> 'in_app' AND state = 'gathered' AND (tenant, id) IN (SELECT m.tenant, m.delivery \
          FROM digest_members m WHERE m.tenant = $1 AND m.user_id = $2 AND m.category = $3 AND m.channel = $4 \
-         AND m.name = $5)",
+         AND m.name = $5 AND m.key = $6)",
     )
     .bind(key.tenant.as_str())
     .bind(key.user.to_string())
     .bind(key.category.as_str())
     .bind(key.channel.as_str())
     .bind(&*key.name)
+    .bind(&*key.key)
     .bind(DROPPED_OUT)
     .bind(now.as_micros())
     .execute(&mut *tx)
     .await?;
     for statement in [
-        "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
-        "DELETE FROM digests WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5",
+        "DELETE FROM digest_members WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
+         AND name = $5 AND key = $6",
+        "DELETE FROM digests WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 AND name = $5 \
+         AND key = $6",
     ] {
         sqlx::query(statement)
             .bind(key.tenant.as_str())
@@ -241,6 +315,7 @@ async fn end(tx: &mut SqliteConnection, now: Timestamp, key: &DigestKey) -> Resu
             .bind(key.category.as_str())
             .bind(key.channel.as_str())
             .bind(&*key.name)
+            .bind(&*key.key)
             .execute(&mut *tx)
             .await?;
     }
@@ -257,7 +332,7 @@ pub(super) async fn open_digests(
         return Ok(OpenDigests::new());
     }
     let rows: Vec<digests::DigestColumns> = sqlx::query_as(
-        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.opened_at, d.last_at, d.closes_at \
+        "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.key, d.opened_at, d.last_at, d.closes_at, d.closes_by \
          FROM json_each($1) j CROSS JOIN digests d ON d.tenant = j.value ->> 0 AND d.user_id = j.value ->> 1",
     )
     .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
@@ -280,15 +355,17 @@ pub(super) async fn write_digests(
                 key.category.as_str(),
                 key.channel.as_str(),
             );
-            let times = [row.opened_at, row.last_at, row.closes_at].map(Timestamp::as_micros);
-            (named, &*key.name, times)
+            let times = [row.opened_at, row.last_at, row.closes_at, row.closes_by].map(Timestamp::as_micros);
+            (named, (&*key.name, &*key.key), times)
         });
         sqlx::query(
-            "INSERT INTO digests (tenant, user_id, category, channel, name, opened_at, last_at, closes_at) \
-             SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[1]', \
-             value ->> '$[2][0]', value ->> '$[2][1]', value ->> '$[2][2]' FROM json_each($1) WHERE TRUE \
-             ON CONFLICT (tenant, user_id, category, channel, name) DO UPDATE SET last_at = excluded.last_at, \
-             closes_at = excluded.closes_at",
+            "INSERT INTO digests (tenant, user_id, category, channel, name, key, opened_at, last_at, closes_at, \
+             closes_by, due_at) SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', \
+             value ->> '$[0][3]', value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[2][0]', value ->> '$[2][1]', \
+             value ->> '$[2][2]', value ->> '$[2][3]', value ->> '$[2][2]' FROM json_each($1) WHERE TRUE \
+             ON CONFLICT (tenant, user_id, category, channel, name, key) DO UPDATE SET last_at = excluded.last_at, \
+             closes_at = excluded.closes_at, closes_by = excluded.closes_by, \
+             due_at = CASE WHEN digests.closes_at = excluded.closes_at THEN digests.due_at ELSE excluded.due_at END",
         )
         .bind(json_list(open)?)
         .execute(&mut *tx)
@@ -301,12 +378,17 @@ pub(super) async fn write_digests(
                 key.category.as_str(),
                 key.channel.as_str(),
             );
-            (named, &*key.name, member.notification, member.delivery)
+            (
+                named,
+                (&*key.name, &*key.key),
+                member.notification,
+                member.delivery,
+            )
         });
         sqlx::query(
-            "INSERT INTO digest_members (tenant, user_id, category, channel, name, notification, delivery) \
-             SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[1]', \
-             value ->> '$[2]', value ->> '$[3]' FROM json_each($1)",
+            "INSERT INTO digest_members (tenant, user_id, category, channel, name, key, notification, delivery) \
+             SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', \
+             value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[2]', value ->> '$[3]' FROM json_each($1)",
         )
         .bind(json_list(members)?)
         .execute(&mut *tx)
@@ -364,4 +446,50 @@ pub(super) async fn answered_members(
     .fetch_all(tx)
     .await?;
     digests::members_of(rows)
+}
+
+/// Digests that may still go out, of which these recipients are members.
+pub(super) async fn live_digests(
+    tx: &mut SqliteConnection,
+    keys: &[RecipientKey],
+) -> Result<Vec<RecipientKey>, StoreError> {
+    let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(
+        "SELECT DISTINCT d.tenant, d.digest, d.user_id FROM json_each($1) j CROSS JOIN deliveries d \
+         ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 AND d.user_id = j.value ->> 2 \
+         AND d.state = 'digested' CROSS JOIN notifications n ON n.tenant = d.tenant AND n.id = d.digest \
+         WHERE n.state IN ('accepted', 'planned') ORDER BY d.tenant, d.digest",
+    )
+    .bind(json_list(keys.iter())?)
+    .fetch_all(tx)
+    .await?;
+    digests::digests_of(rows)
+}
+
+/// Takes back those of which nothing arrived and nothing is left. Answers how many attempts run and cannot be stopped.
+pub(super) async fn end_digests(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    live: &[RecipientKey],
+    recallable: &Recallable,
+) -> Result<u64, StoreError> {
+    if live.is_empty() {
+        return Ok(0);
+    }
+    let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT n.tenant, n.id, j.value ->> 2 FROM json_each($1) j CROSS JOIN notifications n \
+         ON n.tenant = j.value ->> 0 AND n.id = j.value ->> 1 WHERE n.state IN ('accepted', 'planned') \
+         AND NOT EXISTS (SELECT 1 FROM recipients s WHERE s.tenant = n.tenant AND s.notification = n.id \
+         AND s.state <> 'open') AND NOT EXISTS (SELECT 1 FROM deliveries g WHERE g.tenant = n.tenant \
+         AND g.notification = n.id AND g.state IN ('accepted', 'delivered')) AND {}",
+        digests::emptied()
+    )))
+    .bind(json_list(live.iter())?)
+    .fetch_all(&mut *tx)
+    .await?;
+    let over = digests::digests_of(rows)?;
+    if over.is_empty() {
+        return Ok(0);
+    }
+    write(tx, now, 0, &digests::taken_back(&over)).await?;
+    outside::end_outside(tx, now, &over, NOTHING_LEFT, recallable, &HashSet::new()).await
 }

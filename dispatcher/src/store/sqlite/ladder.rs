@@ -8,13 +8,14 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use super::{
     SqliteStore,
     bulk::Bulk,
+    digests::wake_members,
     keys::json_list,
     outside,
     plan::{mailboxes, open_entries},
     write::write,
 };
 use crate::store::{
-    digests::{ARRIVED, CAME},
+    digests::{self, ARRIVED, CAME},
     ladder::{
         self, CLOSED_AT_ONCE, ClimbLease, LATE, LATE_COMPLETED, LATE_EXPIRED, LadderStore, LoadedClimbs,
         RecipientCount, RecipientKey,
@@ -23,7 +24,7 @@ use crate::store::{
     outside::Outcomes,
     plan::Known,
     records::{Committed, PlanJob, UserKey},
-    rows,
+    rows::{self, word},
 };
 
 static DECISIONS: Bulk = Bulk::new(
@@ -217,8 +218,8 @@ impl LadderStore for SqliteStore {
         }
         let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;
         let most = limit.min(CLOSED_AT_ONCE);
-        let late: Vec<(String, String)> = sqlx::query_as(
-            "SELECT tenant, id FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
+        let late: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            "SELECT tenant, id, digest FROM notifications WHERE state = 'planned' AND closed_at IS NULL \
              AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
         )
         .bind(now.as_micros())
@@ -230,11 +231,12 @@ impl LadderStore for SqliteStore {
         }
         let mut left = limit;
         let mut closed = Vec::with_capacity(late.len());
-        for (tenant, id) in &late {
+        for (tenant, id, digest) in &late {
             let open: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(format!(
                 "SELECT r.user_id FROM recipients r WHERE r.tenant = $1 AND r.notification = $2 AND r.state = 'open' \
-                 AND NOT ({}) ORDER BY r.user_id LIMIT $4",
+                 AND NOT ({}) AND NOT {} ORDER BY r.user_id LIMIT $4",
                 ladder::is_undecided(),
+                digests::under_way(),
             )))
             .bind(tenant)
             .bind(id)
@@ -250,12 +252,15 @@ impl LadderStore for SqliteStore {
                 &json_list(open.iter().map(|(user,)| user))?,
             )
             .await?;
+            if digest.is_some() {
+                wake_members(&mut tx, now, &word(tenant)?, word(id)?).await?;
+            }
             left -= open.len();
             if left == 0 {
                 break;
             }
             // Of whom it is not known yet, the ladder looks after.
-            sqlx::query(UNDECIDED)
+            sqlx::query(AssertSqlSafe(undecided()))
                 .bind(tenant)
                 .bind(id)
                 .bind(now.as_micros())
@@ -298,11 +303,16 @@ impl LadderStore for SqliteStore {
     }
 }
 
-/// Open recipients that an attempt may still reach.
-const UNDECIDED: &str = "INSERT INTO climbs (tenant, notification, user_id, due_at) \
-    SELECT tenant, notification, user_id, $3 FROM recipients WHERE tenant = $1 AND notification = $2 AND state = 'open' \
-    ORDER BY user_id ON CONFLICT (tenant, notification, user_id) DO UPDATE \
-    SET due_at = MIN(climbs.due_at, excluded.due_at), lease = climbs.lease + 1";
+/// Open recipients that an attempt may still reach. Those whose digest is under way end with it.
+fn undecided() -> String {
+    format!(
+        "INSERT INTO climbs (tenant, notification, user_id, due_at) \
+         SELECT r.tenant, r.notification, r.user_id, $3 FROM recipients r WHERE r.tenant = $1 AND r.notification = $2 \
+         AND r.state = 'open' AND NOT {} ORDER BY r.user_id ON CONFLICT (tenant, notification, user_id) DO UPDATE \
+         SET due_at = MIN(climbs.due_at, excluded.due_at), lease = climbs.lease + 1",
+        digests::under_way()
+    )
+}
 
 /// Ends open recipients of a notification whose time to live is over: completed where anything of it arrived.
 async fn end_late(

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
     SqliteStore,
-    digests::answered_members,
+    digests::{answered_members, end_digests, live_digests},
     keys::json_list,
     outside::{self, listeners},
     plan::mailboxes,
@@ -68,6 +68,8 @@ impl SqliteStore {
                 .flat_map(|command| command.answering.iter().copied());
             let (reason, except) = (ACKNOWLEDGED, except.collect());
             outside::end_outside(&mut tx, now, &keys, reason, recallable, &except).await?;
+            let digests = live_digests(&mut tx, &keys).await?;
+            end_digests(&mut tx, now, &digests, recallable).await?;
             for (by, answered) in first_answers(&answers, &enough) {
                 withdrawals::answer(&mut tx, now, by, &answered, recallable).await?;
             }

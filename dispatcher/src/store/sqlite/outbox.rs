@@ -20,8 +20,9 @@ use crate::store::{
 
 static NOTIFICATIONS: Bulk = Bulk::new(
     "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, \
-     created_at, send_at, expires_at, channels, template, template_version, data, plan, critical) VALUES ",
-    17,
+     created_at, send_at, expires_at, channels, template, template_version, data, plan, critical, \
+     digest_key) VALUES ",
+    18,
     "",
 );
 static OUTBOX: Bulk = Bulk::new(
@@ -184,6 +185,7 @@ pub(super) async fn write_accepted(
                 .bind(row.template.as_ref().map(|template| template.data.clone()))
                 .bind(row.plan.clone())
                 .bind(i64::from(row.critical))
+                .bind(row.digest_key.as_ref().map(|key| key.as_str()))
         })
         .await?;
     OUTBOX

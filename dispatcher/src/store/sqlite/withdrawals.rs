@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
-    digests::wake_members,
+    digests::{end_digests, live_digests, wake_members},
     keys::json_list,
     outside::{self, listeners},
     plan::mailboxes,
@@ -300,6 +300,8 @@ impl SqliteStore {
         write(tx, now, self.limits.devices, &writes).await?;
         let except = HashSet::new();
         outside::end_outside(tx, now, &keys, ending.reason(), recallable, &except).await?;
+        let digests = live_digests(tx, &keys).await?;
+        end_digests(tx, now, &digests, recallable).await?;
         Ok(Page { recalled, writes })
     }
 }

@@ -153,6 +153,7 @@ impl Script {
                 category: Category::default(),
                 priority: Default::default(),
                 collapse_key: dice.chance(25).then(|| "job".parse().expect("a key")),
+                digest_key: None,
                 content: Arc::from(r#"{"title":"hello"}"#),
                 targets: Arc::from(serde_json::to_string(&targets).expect("encodes")),
                 channels,

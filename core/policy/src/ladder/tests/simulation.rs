@@ -147,7 +147,13 @@ impl World {
                 for alert in &start.alerts {
                     let from = match &alert.verdict {
                         Verdict::Send => now,
-                        Verdict::Digest { closes_at, .. } => *closes_at,
+                        Verdict::Digest { joining, .. } => {
+                            assert!(
+                                joining.closes_at < climber.closes_at,
+                                "a digest that closes too late"
+                            );
+                            joining.closes_at
+                        }
                         Verdict::Skip(_) => continue,
                     };
                     let (late, fate) = self.fates.next().expect("it never ends");

@@ -61,6 +61,14 @@ impl Sources {
         Ok(())
     }
 
+    /// Tenant, digest, member.
+    pub(in crate::store) fn add_over(&mut self, row: (String, String, String)) -> Result<(), StoreError> {
+        let (tenant, digest, member) = row;
+        let over = self.over.entry((word(&tenant)?, word(&digest)?)).or_default();
+        over.insert(word(&member)?);
+        Ok(())
+    }
+
     /// The templates that the notifications name.
     pub(in crate::store) fn template_keys(&self) -> Vec<(&str, &str, i64)> {
         let mut keys: Vec<_> = self

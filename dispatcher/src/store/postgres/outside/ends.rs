@@ -144,5 +144,8 @@ pub(in crate::store::postgres) async fn in_flight(
     number(count)
 }
 
-const IN_FLIGHT: &str = "SELECT COUNT(*) FROM attempts a JOIN deliveries d ON d.tenant = a.tenant AND d.id = a.delivery AND d.channel <> 'in_app' \
-    WHERE a.tenant = $1 AND a.outcome IS NULL AND a.started_at > $3 AND a.operation <> 'recall' AND d.notification = $2";
+/// Of the notification itself, and of digests that it is in.
+const IN_FLIGHT: &str = "SELECT COUNT(*) FROM attempts a JOIN deliveries d ON d.tenant = a.tenant AND d.id = a.delivery \
+    AND d.channel <> 'in_app' WHERE a.tenant = $1 AND a.outcome IS NULL AND a.started_at > $3 AND a.operation <> 'recall' \
+    AND (d.notification = $2 OR EXISTS (SELECT 1 FROM deliveries m WHERE m.tenant = d.tenant AND m.digest = d.notification \
+    AND m.notification = $2))";

@@ -5,6 +5,7 @@ use carillon_sql::{StoreError, TenantScope};
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 
 use super::super::{PostgresStore, column::column};
+use crate::store::digests::OVER;
 use crate::store::outside::{
     self, AttemptDetail, DETAIL, DeadFilter, DeadQuery, LeasedDelivery, OutsideDetail, Sources, Wanted,
 };
@@ -33,6 +34,21 @@ impl PostgresStore {
             .await?;
             for row in rows {
                 sources.add_notification(row)?;
+            }
+            let rows: Vec<(String, String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT n.tenant, n.id, o.notification FROM UNNEST($1::text[], $2::text[]) AS j(tenant, id) \
+                 JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id AND n.digest IS NOT NULL \
+                 JOIN deliveries o ON o.tenant = n.tenant AND o.digest = n.id AND o.digest IS NOT NULL \
+                 JOIN recipients r ON r.tenant = o.tenant AND r.notification = o.notification \
+                 AND r.user_id = o.user_id JOIN notifications m ON m.tenant = o.tenant \
+                 AND m.id = o.notification WHERE {OVER}"
+            )))
+            .bind(column!(wanted.notifications, (tenant, _) => tenant.as_str()))
+            .bind(column!(wanted.notifications, (_, id) => id.as_str()))
+            .fetch_all(&mut *read)
+            .await?;
+            for row in rows {
+                sources.add_over(row)?;
             }
             let templates = sources.template_keys();
             if !templates.is_empty() {

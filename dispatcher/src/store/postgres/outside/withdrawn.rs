@@ -1,10 +1,13 @@
 use std::collections::BTreeSet;
 
 use carillon_sql::StoreError;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::super::column::column;
-use crate::store::outside::{self, Candidate, Gate};
+use crate::store::{
+    digests,
+    outside::{self, Candidate, Gate},
+};
 
 /// Holds the gates of what would be started, as far as they are open, and notes what was withdrawn. What stands behind
 /// a closed gate is left alone: whoever closed it may wait for lanes that are held here.
@@ -29,13 +32,14 @@ pub(super) async fn mark_withdrawn(
     let mut candidates = outside::behind_open(store, candidates, &open);
     let starting: Vec<_> = candidates.iter().filter_map(outside::starts).collect();
     // A statement of its own: it sees what was committed before the gates were held.
-    let found: Vec<outside::WithdrawnColumns> = sqlx::query_as(
-        "SELECT j.place - 1, n.state, CASE WHEN n.answered IS NULL THEN 0::bigint ELSE 1 END, r.state \
+    let found: Vec<outside::WithdrawnColumns> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT j.place - 1, CASE WHEN {emptied} THEN 'cancelled' ELSE n.state END, CASE WHEN n.answered IS NULL THEN 0::bigint ELSE 1 END, r.state \
          FROM UNNEST($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS j(tenant, id, user_id, place) \
          JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id \
          LEFT JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.id AND r.user_id = j.user_id \
-         WHERE n.state = 'cancelled' OR n.answered IS NOT NULL OR r.state = 'acknowledged'",
-    )
+         WHERE n.state = 'cancelled' OR n.answered IS NOT NULL OR r.state = 'acknowledged' OR {emptied}",
+        emptied = digests::emptied()
+    )))
     .bind(column!(starting, (tenant, _, _) => tenant.as_str()))
     .bind(column!(starting, (_, id, _) => id.to_string()))
     .bind(column!(starting, (_, _, user) => user.map_or_else(String::new, |user| user.to_string())))

@@ -8,6 +8,7 @@ use super::super::{
     SqliteStore,
     keys::{json_list, pairs},
 };
+use crate::store::digests::OVER;
 use crate::store::outside::{
     self, AttemptDetail, DETAIL, DeadFilter, DeadQuery, LeasedDelivery, OutsideDetail, Sources, Wanted,
 };
@@ -37,6 +38,22 @@ impl SqliteStore {
             .await?;
             for row in rows {
                 sources.add_notification(row)?;
+            }
+            let rows: Vec<(String, String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT n.tenant, n.id, o.notification FROM json_each($1) j CROSS JOIN notifications n \
+                 ON n.tenant = j.value ->> 0 AND n.id = j.value ->> 1 AND n.digest IS NOT NULL \
+                 CROSS JOIN deliveries o ON o.tenant = n.tenant AND o.digest = n.id AND o.digest IS NOT NULL \
+                 CROSS JOIN recipients r ON r.tenant = o.tenant AND r.notification = o.notification \
+                 AND r.user_id = o.user_id CROSS JOIN notifications m ON m.tenant = o.tenant \
+                 AND m.id = o.notification WHERE {OVER}"
+            )))
+            .bind(pairs(
+                wanted.notifications.iter().map(|(tenant, id)| (tenant, id)),
+            )?)
+            .fetch_all(&mut *read)
+            .await?;
+            for row in rows {
+                sources.add_over(row)?;
             }
             let templates = sources.template_keys();
             if !templates.is_empty() {
