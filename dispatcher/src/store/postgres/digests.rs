@@ -488,16 +488,16 @@ pub(super) async fn live_digests(
     digests::digests_of(rows)
 }
 
-/// Takes back those of which nothing arrived and nothing is left. Answers how many attempts run and cannot be stopped.
+/// Takes back those of which nothing arrived and nothing is left.
 /// Their notifications, recipients and lanes are locked, so that of two who end the last two members one finds it empty.
 pub(super) async fn end_digests(
     tx: &mut PgConnection,
     now: Timestamp,
     live: &[RecipientKey],
     recallable: &Recallable,
-) -> Result<u64, StoreError> {
+) -> Result<(), StoreError> {
     if live.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT n.tenant, n.id, j.user_id FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j(tenant, id, user_id) \
@@ -514,7 +514,7 @@ pub(super) async fn end_digests(
     .await?;
     let over = digests::digests_of(rows)?;
     if over.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     write(tx, now, 0, &digests::taken_back(&over)).await?;
     outside::end_outside(tx, now, &over, NOTHING_LEFT, recallable, &HashSet::new()).await

@@ -465,15 +465,15 @@ pub(super) async fn live_digests(
     digests::digests_of(rows)
 }
 
-/// Takes back those of which nothing arrived and nothing is left. Answers how many attempts run and cannot be stopped.
+/// Takes back those of which nothing arrived and nothing is left.
 pub(super) async fn end_digests(
     tx: &mut SqliteConnection,
     now: Timestamp,
     live: &[RecipientKey],
     recallable: &Recallable,
-) -> Result<u64, StoreError> {
+) -> Result<(), StoreError> {
     if live.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let rows: Vec<digests::DigestOfColumns> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT n.tenant, n.id, j.value ->> 2 FROM json_each($1) j CROSS JOIN notifications n \
@@ -488,7 +488,7 @@ pub(super) async fn end_digests(
     .await?;
     let over = digests::digests_of(rows)?;
     if over.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     write(tx, now, 0, &digests::taken_back(&over)).await?;
     outside::end_outside(tx, now, &over, NOTHING_LEFT, recallable, &HashSet::new()).await
