@@ -216,15 +216,15 @@ pub(super) async fn nodes_share_what_closes_and_a_lost_lease_changes_nothing(f: 
     let look = every_minute();
     send(&f, &look, 1).await;
     f.advance(MINUTE);
-    let until = f.now().after(MINUTE);
-    let lease = async |now| {
-        let leased = f.store.lease_digests(now, 10, until, None).await.expect("leases");
-        leased.leases
+    let lease = async || {
+        let until = f.now().after(MINUTE);
+        let leased = f.store.lease_digests(f.now(), 10, until, None).await;
+        leased.expect("leases").leases
     };
-    let lost = lease(f.now()).await.remove(0);
-    assert!(lease(f.now()).await.is_empty(), "somebody has it");
+    let lost = lease().await.remove(0);
+    assert!(lease().await.is_empty(), "somebody has it");
     f.advance(MINUTE);
-    let mut held = lease(f.now()).await;
+    let mut held = lease().await;
     assert_eq!(held.len(), 1, "whoever had it is gone");
     let tomorrow = f.now().after(DAY);
     f.store.postpone_digest(&lost, f.now()).await.expect("writes");

@@ -478,7 +478,9 @@ pub(super) async fn live_digests(
          AS j(tenant, notification, user_id) JOIN deliveries d ON d.tenant = j.tenant \
          AND d.notification = j.notification AND d.user_id = j.user_id AND d.state = 'digested' \
          JOIN notifications n ON n.tenant = d.tenant AND n.id = d.digest \
-         WHERE n.state IN ('accepted', 'planned') ORDER BY d.tenant, d.digest",
+         WHERE n.state IN ('accepted', 'planned') AND n.closed_at IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries g \
+         WHERE g.tenant = n.tenant AND g.notification = n.id AND g.state IN ('accepted', 'delivered')) \
+         ORDER BY d.tenant, d.digest",
     )
     .bind(column!(keys, (tenant, _, _) => tenant.as_str()))
     .bind(column!(keys, (_, id, _) => id.to_string()))

@@ -457,7 +457,9 @@ pub(super) async fn live_digests(
         "SELECT DISTINCT d.tenant, d.digest, d.user_id FROM json_each($1) j CROSS JOIN deliveries d \
          ON d.tenant = j.value ->> 0 AND d.notification = j.value ->> 1 AND d.user_id = j.value ->> 2 \
          AND d.state = 'digested' CROSS JOIN notifications n ON n.tenant = d.tenant AND n.id = d.digest \
-         WHERE n.state IN ('accepted', 'planned') ORDER BY d.tenant, d.digest",
+         WHERE n.state IN ('accepted', 'planned') AND n.closed_at IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries g \
+         WHERE g.tenant = n.tenant AND g.notification = n.id AND g.state IN ('accepted', 'delivered')) \
+         ORDER BY d.tenant, d.digest",
     )
     .bind(json_list(keys.iter())?)
     .fetch_all(tx)
