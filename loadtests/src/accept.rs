@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +18,8 @@ const CONNECTIONS: usize = 32;
 const SINGLES: usize = 4_000;
 const BATCHES: usize = 100;
 const BATCH: usize = 100;
+/// In microseconds.
+const HOUR: i64 = 3_600_000_000;
 const LIMIT: Duration = Duration::from_secs(60);
 /// What there is in a request.
 const ITEM: &str = r#""targets":[{"user":"ada"}],"content":{"title":"Build failed","body":"main is red since a minute ago"}"#;
@@ -105,7 +107,8 @@ fn carillon(
     let item = match planning {
         Planning::Included => format!("{{{ITEM}}}"),
         Planning::Later => {
-            let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+            let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed()?.as_micros())?;
+            let later = jiff::Timestamp::from_microsecond(now + HOUR)?;
             format!(r#"{{{ITEM},"send_at":"{later}"}}"#)
         }
     };
