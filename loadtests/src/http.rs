@@ -83,7 +83,7 @@ impl Client {
 }
 
 /// Status, body and length of the first whole answer in `bytes`, which must have a Content-Length or no body.
-fn parse(bytes: &[u8]) -> Result<Option<(u16, Vec<u8>, usize)>> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(u16, Vec<u8>, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
     };

@@ -14,6 +14,8 @@ use crate::http;
 
 /// The core that servers run on; the Makefile keeps the client on another.
 const SERVER_CORE: &str = "0";
+/// The core that workers run on, where there is one.
+const CLIENT_CORE: &str = "1";
 
 /// A server process; killed when dropped.
 pub(crate) struct Server {
@@ -30,7 +32,7 @@ pub(crate) struct Server {
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
@@ -54,13 +56,31 @@ pub(crate) fn pinned(program: &Path) -> Command {
     command
 }
 
+/// This program as a command that runs on the clients' core and ends with the thread that starts it.
+pub(crate) fn beside() -> Result<Command> {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if cores()? > 1 {
+        command.args(["taskset", "-c", CLIENT_CORE]);
+    }
+    command.arg(std::env::current_exe()?);
+    Ok(command)
+}
+
+/// Cores of the machine, whatever this process may use of them.
+pub(crate) fn cores() -> Result<usize> {
+    Ok(fs::read_to_string("/proc/cpuinfo")?
+        .matches("processor\t")
+        .count())
+}
+
 /// CPU time of all threads of this process so far.
 pub(crate) fn own_cpu() -> Result<Duration> {
     cpu_of("self")
 }
 
 /// From the scheduler's own accounts (nanoseconds, not sampled).
-fn cpu_of(process: &str) -> Result<Duration> {
+pub(crate) fn cpu_of(process: &str) -> Result<Duration> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
         let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
@@ -144,13 +164,18 @@ impl Server {
 
     /// Starts the floor: this very program.
     pub(crate) fn floor() -> Result<Self> {
+        Self::own("floor")
+    }
+
+    /// Starts this program with another subcommand, which gets a port to listen on.
+    pub(crate) fn own(subcommand: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = free_port()?;
         let begin = Instant::now();
         let child = pinned(&std::env::current_exe()?)
-            .args(["floor", "--port", &port.to_string()])
+            .args([subcommand, "--port", &port.to_string()])
             .spawn()
-            .context("the floor")?;
+            .with_context(|| subcommand.to_owned())?;
         let mut server = Self {
             child,
             port,
@@ -177,6 +202,11 @@ impl Server {
         }
         self.started_in = begin.elapsed();
         Ok(())
+    }
+
+    /// Its process id.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// CPU time of all its threads so far, kernel included.

@@ -10,6 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::{
+    drawings::{self, Drawing},
+    goals,
+};
+
 /// How long a scenario may take: several times what each needs. One that hangs ends the run and names itself.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -25,13 +30,42 @@ pub(crate) struct Figure {
     pub(crate) ratio: String,
 }
 
+/// One figure beside a peer's.
+pub(crate) struct Comparison {
+    /// The peer and what was measured.
+    pub(crate) what: String,
+    /// What Carillon did in the same run.
+    pub(crate) carillon: String,
+    /// What the peer did; why not, where it is not there.
+    pub(crate) peer: String,
+    /// Carillon over peer, with the spread over the pairs.
+    pub(crate) ratio: String,
+}
+
+/// What a scenario brings.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) figures: Vec<Figure>,
+    pub(crate) comparisons: Vec<Comparison>,
+    pub(crate) drawings: Vec<Drawing>,
+}
+
+impl From<Vec<Figure>> for Outcome {
+    fn from(figures: Vec<Figure>) -> Self {
+        Self {
+            figures,
+            ..Self::default()
+        }
+    }
+}
+
 /// All figures of one run.
 pub(crate) struct Report {
     server: PathBuf,
     rounds: usize,
     only: Vec<String>,
     machine: String,
-    figures: Vec<Figure>,
+    all: Outcome,
 }
 
 impl Report {
@@ -68,7 +102,7 @@ impl Report {
             rounds,
             only: only.to_vec(),
             machine,
-            figures: Vec::new(),
+            all: Outcome::default(),
         })
     }
 
@@ -76,9 +110,10 @@ impl Report {
     ///
     /// # Errors
     /// The scenario's, by its name; and when it takes too long. Its servers end with this process.
-    pub(crate) fn scenario<M>(&mut self, name: &'static str, measure: M) -> Result<()>
+    pub(crate) fn scenario<M, O>(&mut self, name: &'static str, measure: M) -> Result<()>
     where
-        M: FnOnce(&Path, usize) -> Result<Vec<Figure>> + Send + 'static,
+        M: FnOnce(&Path, usize) -> Result<O> + Send + 'static,
+        O: Into<Outcome>,
     {
         if !self.only.is_empty() && !self.only.iter().any(|word| name.contains(word.as_str())) {
             return Ok(());
@@ -89,46 +124,80 @@ impl Report {
         let (sender, done) = mpsc::channel();
         let scenario = std::thread::spawn(move || {
             // Nobody waits any more when it took too long.
-            let _ = sender.send(measure(&server, rounds));
+            let _ = sender.send(measure(&server, rounds).map(Into::into));
         });
-        let figures = match done.recv_timeout(LIMIT) {
-            Ok(figures) => figures.with_context(|| format!("the scenario \"{name}\" failed"))?,
+        let outcome: Outcome = match done.recv_timeout(LIMIT) {
+            Ok(outcome) => outcome.with_context(|| format!("the scenario \"{name}\" failed"))?,
             Err(RecvTimeoutError::Timeout) => bail!("the scenario \"{name}\" did not end within {LIMIT:?}"),
             Err(RecvTimeoutError::Disconnected) => bail!("the scenario \"{name}\" panicked"),
         };
         // It has answered, so it ends now.
         let _ = scenario.join();
-        for figure in &figures {
+        for figure in &outcome.figures {
             eprintln!(
                 "  {}: {} | {} | {}",
                 figure.name, figure.carillon, figure.floor, figure.ratio
             );
         }
+        for comparison in &outcome.comparisons {
+            eprintln!(
+                "  {}: {} | {} | {}",
+                comparison.what, comparison.carillon, comparison.peer, comparison.ratio
+            );
+        }
         eprintln!("  took {:.0} s", begin.elapsed().as_secs_f64());
-        self.figures.extend(figures);
+        self.all.figures.extend(outcome.figures);
+        self.all.comparisons.extend(outcome.comparisons);
+        self.all.drawings.extend(outcome.drawings);
         Ok(())
     }
 
-    /// The table in Markdown.
+    /// The tables in Markdown.
     pub(crate) fn table(&self) -> String {
-        let mut table =
-            String::from("| | Carillon | floor of the same run | ratio (spread) |\n|---|---|---|---|\n");
+        let mut table = String::new();
+        if !self.all.figures.is_empty() {
+            table.push_str(
+                "| | Carillon | floor of the same run | ratio (spread) | goal |\n|---|---|---|---|---|\n",
+            );
+        }
         for Figure {
             name,
             carillon,
             floor,
             ratio,
-        } in &self.figures
+        } in &self.all.figures
         {
-            let _ = writeln!(table, "| {name} | {carillon} | {floor} | {ratio} |");
+            let goal = goals::of(name).unwrap_or("-");
+            let _ = writeln!(table, "| {name} | {carillon} | {floor} | {ratio} | {goal} |");
+        }
+        if !self.all.comparisons.is_empty() {
+            table.push_str(
+                "\n## Beside peers\n\n| peer, figure | Carillon | peer | ratio (spread); below 1 Carillon is ahead |\n|---|---|---|---|\n",
+            );
+        }
+        for Comparison {
+            what,
+            carillon,
+            peer,
+            ratio,
+        } in &self.all.comparisons
+        {
+            let _ = writeln!(table, "| {what} | {carillon} | {peer} | {ratio} |");
         }
         table
     }
 
-    /// Writes the report.
+    /// Writes the report, and its drawings beside it.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let images = path.with_file_name("images");
+        fs::create_dir_all(&images)?;
+        let mut shown = String::new();
+        for (name, alt, text) in drawings::draw(&self.all.drawings) {
+            fs::write(images.join(name), text)?;
+            let _ = writeln!(shown, "![{alt}](images/{name})\n");
+        }
         let text = format!(
-            "# Benchmarks\n\nMade by `make bench`: {}.\n\n{}\n{}",
+            "# Benchmarks\n\nMade by `make bench`: {}.\n\n{}\n{shown}{}",
             self.machine,
             self.table(),
             include_str!("method.md")

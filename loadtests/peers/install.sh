@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Installs the servers that `make bench` measures beside Carillon. What cannot be installed is left out, and the report says so.
+set -uo pipefail
+cd "$(dirname "$0")"
+packages=()
+for package in nginx-light libnginx-mod-nchan pushpin zurl nodejs npm; do
+  case $package in
+    nodejs) command -v node >/dev/null && continue ;;
+    npm) command -v npm >/dev/null && continue ;;
+  esac
+  [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || packages+=("$package")
+done
+if [ ${#packages[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -o DPkg::Lock::Timeout=300 update -qq
+    # One by one: that one is missing does not keep the others away.
+    for package in "${packages[@]}"; do
+      apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$package" >/dev/null || echo "peer not installed: $package"
+    done
+  else
+    echo "only root can install: ${packages[*]}"
+  fi
+fi
+if ! cmp -s package-lock.json node_modules/.installed; then
+  npm ci --omit=optional --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed || echo "peer not installed: socket.io"
+fi
+exit 0

@@ -1,0 +1,149 @@
+//! Publishes from the thread that reads, which is awake anyway: when a publication is due, over kept connections.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hdrhistogram::Histogram;
+use mio::{Interest, Poll, Token, net::TcpStream};
+
+use super::{PUBLISHER, now};
+use crate::{commands::Publishing, connect, http, marks, schedule::Schedule};
+
+/// The first request is due so long after the connections are there, in nanoseconds.
+const HEAD_START: u64 = 5_000_000;
+
+pub(super) struct Publisher {
+    templates: Vec<Template>,
+    lanes: Vec<Lane>,
+    schedule: Schedule,
+    count: u64,
+    sent: u64,
+    answered: u64,
+    pub(super) lateness: Histogram<u64>,
+}
+
+struct Template {
+    bytes: Vec<u8>,
+    places: Vec<usize>,
+    next: u64,
+}
+
+struct Lane {
+    stream: TcpStream,
+    is_busy: bool,
+    unsent: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Publisher {
+    pub(super) fn connect(publishing: &Publishing, poll: &Poll) -> Result<Self> {
+        let mut lanes = Vec::with_capacity(publishing.connections);
+        for number in 0..publishing.connections {
+            let stream = connect::connect(publishing.port).context("the publisher's connection")?;
+            stream.set_nonblocking(true)?;
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry()
+                .register(&mut stream, Token(PUBLISHER + number), Interest::READABLE)?;
+            lanes.push(Lane {
+                stream,
+                is_busy: false,
+                unsent: Vec::new(),
+                answer: Vec::new(),
+            });
+        }
+        let templates = publishing.requests.iter().map(|request| Template {
+            bytes: request.clone().into_bytes(),
+            places: marks::places(request.as_bytes()),
+            next: publishing.first,
+        });
+        Ok(Self {
+            templates: templates.collect(),
+            lanes,
+            schedule: Schedule::new(now() + HEAD_START, publishing.per_second),
+            count: publishing.count,
+            sent: 0,
+            answered: 0,
+            lateness: Histogram::new(3)?,
+        })
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.answered == self.count
+    }
+
+    pub(super) fn progress(&self) -> String {
+        format!(
+            "{} of {} requests were sent, {} answered",
+            self.sent, self.count, self.answered
+        )
+    }
+
+    /// Sends what is due on connections that are free.
+    pub(super) fn turn(&mut self, now: u64) -> Result<()> {
+        while self.sent < self.count {
+            let due = self.schedule.due(self.sent);
+            if due.is_some_and(|due| due > now) {
+                break;
+            }
+            let Some(lane) = self.lanes.iter_mut().find(|lane| !lane.is_busy) else {
+                break;
+            };
+            let turn = self.sent as usize % self.templates.len();
+            let template = &mut self.templates[turn];
+            for place in &template.places {
+                marks::stamp(&mut template.bytes, *place, template.next, due.unwrap_or(now));
+                template.next += 1;
+            }
+            lane.unsent.extend_from_slice(&template.bytes);
+            lane.is_busy = true;
+            if let Some(due) = due {
+                self.lateness.record(now - due)?;
+            }
+            self.sent += 1;
+            lane.flush()?;
+        }
+        for lane in &mut self.lanes {
+            lane.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Reads a connection's answers.
+    pub(super) fn read(&mut self, lane: usize, buffer: &mut [u8]) -> Result<()> {
+        let Some(lane) = self.lanes.get_mut(lane) else {
+            return Ok(());
+        };
+        loop {
+            match lane.stream.read(buffer) {
+                Ok(0) => bail!("the server closed a publisher's connection"),
+                Ok(count) => lane.answer.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("a publisher's connection"),
+            }
+        }
+        while let Some((status, body, used)) = http::parse(&lane.answer)? {
+            ensure!(
+                (200..300).contains(&status),
+                "publish: {status} {}",
+                String::from_utf8_lossy(&body)
+            );
+            lane.answer.drain(..used);
+            lane.is_busy = false;
+            self.answered += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    fn flush(&mut self) -> Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("a publisher's connection"),
+            }
+        }
+        Ok(())
+    }
+}
