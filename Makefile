@@ -43,9 +43,11 @@ lint: ## rustfmt, clippy, cargo-deny
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Measure; prints a table beside a floor measured in the same run
+# BENCH: more of the bench's options, like `BENCH="--only storm --storm 19000"`.
+bench: ## Measure; prints a table beside a floor measured in the same run, and beside peers (BENCH=options)
+	loadtests/peers/install.sh
 	cargo build --profile bench-ci -p carillon -p carillon-loadtests
-	$(APART) $(TARGET)/bench-ci/carillon-loadtests bench --server $(TARGET)/bench-ci/carillon
+	ulimit -n "$$(ulimit -Hn)"; $(APART) $(TARGET)/bench-ci/carillon-loadtests bench --server $(TARGET)/bench-ci/carillon $(BENCH)
 
 reference: ## Write docs/configuration.md anew from the configuration's types
 	cargo build

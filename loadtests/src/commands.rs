@@ -66,6 +66,8 @@ pub(crate) enum Command {
         in_flight: usize,
         group: usize,
         tokens: Option<PathBuf>,
+        /// The number of the first publication that new ones get.
+        first: u64,
         again: bool,
     },
     /// Reads without ever sleeping, and publishes if told to, until all requests are answered and so many publications have

@@ -179,6 +179,7 @@ impl Fleet {
                     in_flight: how.in_flight,
                     group: how.group,
                     tokens: tokens.map(Path::to_owned),
+                    first: self.next,
                     again: how.again,
                 })?;
                 if !how.again {

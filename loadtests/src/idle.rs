@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{
     commands::Kind,
@@ -120,27 +120,16 @@ pub(crate) fn measure(program: &Path, kind: Kind, scale: Scale) -> Result<Outcom
     })
 }
 
-/// Memory alone, without the way back; what is compared with peers.
-pub(crate) fn grown(
-    subject: &dyn Subject,
-    kind: Kind,
-    sizes: [usize; 2],
-    settling: Duration,
-    fleet: &mut Fleet,
-) -> Result<[(usize, u64); 2]> {
-    let mut points = [(0, 0); 2];
-    for (point, size) in points.iter_mut().zip(sizes) {
-        let Some(plan) = subject.plan(kind, TOPIC) else {
-            anyhow::bail!("{} has no {}", subject.name(), kind.name());
-        };
-        fleet.open(&plan, subject.tokens(), size - fleet.len(), Openings::default())?;
-        fleet
-            .measure(subject, &steadily(subject, size as u64, 3, 2.0))?
-            .clean()?;
-        std::thread::sleep(settling);
-        *point = (size, subject.memory()?);
-    }
-    Ok(points)
+/// Opens connections up to this size, each of which then gets a few publications.
+pub(crate) fn grow(subject: &dyn Subject, kind: Kind, size: usize, fleet: &mut Fleet) -> Result<()> {
+    let plan = subject
+        .plan(kind, TOPIC)
+        .with_context(|| format!("{} has no {}", subject.name(), kind.name()))?;
+    fleet.open(&plan, subject.tokens(), size - fleet.len(), Openings::default())?;
+    fleet
+        .measure(subject, &steadily(subject, size as u64, 3, 2.0))?
+        .clean()?;
+    Ok(())
 }
 
 fn of(subject: &dyn Subject, kind: Kind, scale: Scale, held: Duration) -> Result<Idle> {
@@ -150,7 +139,12 @@ fn of(subject: &dyn Subject, kind: Kind, scale: Scale, held: Duration) -> Result
     let sizes = [scale.count(SMALL), scale.count(LARGE)];
     let kernel_before = kernel::sockets()?;
     let mut fleet = Fleet::default();
-    let points = grown(subject, kind, sizes, settling, &mut fleet)?;
+    let mut points = [(0, 0); 2];
+    for (point, size) in points.iter_mut().zip(sizes) {
+        grow(subject, kind, size, &mut fleet)?;
+        std::thread::sleep(settling);
+        *point = (size, subject.memory()?);
+    }
     let kernel = (kernel::sockets()? as f64 - kernel_before as f64) / sizes[1] as f64;
     let (before, held) = (subject.cpu()?, scale.time(held));
     std::thread::sleep(held);

@@ -10,7 +10,7 @@ use crate::{
     commands::Kind,
     drawings::Drawing,
     fleet::{Fleet, Measurement},
-    idle::grown,
+    idle::grow,
     report::{Comparison, Outcome, median, spread},
     scale::Scale,
     subjects::{Carillon, Subject, steadily},
@@ -106,9 +106,8 @@ fn turn(subject: &dyn Subject, kind: Kind, scale: Scale) -> Result<Turn> {
     let mut cpu = [0.0; 2];
     let mut memory = [0; 2];
     for (at, (count, per_second)) in LOADS.into_iter().enumerate() {
-        // Up to this size; what was opened before stays.
-        let points = grown(subject, kind, [sizes[at]; 2], Duration::ZERO, &mut fleet)?;
-        debug_assert_eq!(points[1].0, fleet.len());
+        // What was opened before stays.
+        grow(subject, kind, sizes[at], &mut fleet)?;
         let load = steadily(
             subject,
             sizes[at] as u64,

@@ -38,12 +38,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new() -> Self {
+    /// One that is not there yet, and expects this number first.
+    pub(super) fn new(next: u64) -> Self {
         Self {
             stream: None,
             carry: Vec::new(),
             stage: Stage::Closed,
-            sequence: Sequence::default(),
+            sequence: Sequence { next },
             is_stalled: false,
             begun: 0,
         }

@@ -131,6 +131,7 @@ impl Worker {
                 in_flight,
                 group,
                 tokens,
+                first,
                 again,
             } => {
                 let tokens = match tokens {
@@ -142,7 +143,7 @@ impl Worker {
                     None => Vec::new(),
                 };
                 self.plan = Some(plan);
-                self.opening.begin(tokens, group, in_flight)?;
+                self.opening.begin(tokens, group, in_flight, first)?;
                 self.open(count, again).map(Answer::Connected)
             }
             Command::Measure {

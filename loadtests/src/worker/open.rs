@@ -30,6 +30,8 @@ pub(super) struct Opening {
     tokens: Vec<String>,
     group: usize,
     in_flight: usize,
+    /// What new connections expect.
+    first: u64,
     opened: usize,
     times: Histogram<u64>,
     failure: Option<String>,
@@ -41,17 +43,25 @@ impl Opening {
             tokens: Vec::new(),
             group: 1,
             in_flight: 1,
+            first: 0,
             opened: 0,
             times: Histogram::new(3)?,
             failure: None,
         })
     }
 
-    pub(super) fn begin(&mut self, tokens: Vec<String>, group: usize, in_flight: usize) -> Result<()> {
+    pub(super) fn begin(
+        &mut self,
+        tokens: Vec<String>,
+        group: usize,
+        in_flight: usize,
+        first: u64,
+    ) -> Result<()> {
         *self = Self {
             tokens,
             group: group.max(1),
             in_flight: in_flight.max(1),
+            first,
             ..Self::new()?
         };
         Ok(())
@@ -104,7 +114,7 @@ impl Worker {
 
     fn begin(&mut self, number: usize) -> Result<()> {
         if number == self.connections.len() {
-            self.connections.push(Connection::new());
+            self.connections.push(Connection::new(self.opening.first));
         }
         let plan = self.plan.as_ref().context("no plan")?;
         let server = std::net::SocketAddr::from(([127, 0, 0, 1], plan.port));
