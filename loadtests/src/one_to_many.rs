@@ -123,7 +123,7 @@ impl Audience {
             requests,
             batch: 1,
             receivers: shape.subscribers as u64,
-            connections: 4,
+            connections: shape.topics.min(4),
             count: shape.publications as u64,
             per_second: shape.per_second,
         };

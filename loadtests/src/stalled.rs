@@ -78,7 +78,7 @@ fn fill(carillon: &Carillon, stalled: usize, scale: Scale) -> Result<Filled> {
         requests: vec![request],
         batch: 1,
         receivers: (count - stalled) as u64,
-        connections: 4,
+        connections: 1,
         count: PUBLICATIONS as u64,
         per_second: PER_SECOND,
     };

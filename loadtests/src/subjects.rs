@@ -65,7 +65,8 @@ pub(crate) fn steadily(subject: &dyn Subject, receivers: u64, count: u64, per_se
         requests: vec![request],
         batch: 1,
         receivers,
-        connections: 4,
+        // One after the other: that is what gives them an order.
+        connections: 1,
         count,
         per_second,
     }

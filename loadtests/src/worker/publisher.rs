@@ -85,10 +85,14 @@ impl Publisher {
             if due.is_some_and(|due| due > now) {
                 break;
             }
-            let Some(lane) = self.lanes.iter_mut().find(|lane| !lane.is_busy) else {
+            let turn = self.sent as usize % self.templates.len();
+            // What is asked on two connections at once has no order: a topic of several keeps to its connection.
+            let own = (self.templates.len() > 1).then(|| turn % self.lanes.len());
+            let free =
+                |(number, lane): &(usize, &mut Lane)| !lane.is_busy && own.is_none_or(|own| own == *number);
+            let Some((_, lane)) = self.lanes.iter_mut().enumerate().find(free) else {
                 break;
             };
-            let turn = self.sent as usize % self.templates.len();
             let template = &mut self.templates[turn];
             for place in &template.places {
                 marks::stamp(&mut template.bytes, *place, template.next, due.unwrap_or(now));
