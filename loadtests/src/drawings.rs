@@ -36,10 +36,14 @@ impl Drawing {
     }
 }
 
+/// A scenario and the value of each column, where there is one.
+pub(crate) type Group = (String, Vec<Option<f64>>);
+
 /// File name, what it shows in words, and the SVG.
 pub(crate) fn draw(drawings: &[Drawing]) -> Vec<(&'static str, &'static str, String)> {
     let (mut latency, mut memory) = (Vec::new(), Vec::new());
-    let (mut who, mut scenarios): (Vec<String>, Vec<(String, Vec<Option<f64>>)>) = (Vec::new(), Vec::new());
+    let mut who: Vec<String> = Vec::new();
+    let mut scenarios: Vec<Group> = Vec::new();
     for drawing in drawings {
         match drawing {
             Drawing::Latency { name, points } => latency.push(series(name, points)),

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::drawings::Group;
+
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 380.0;
 const LEFT: f64 = 70.0;
@@ -98,12 +100,7 @@ pub(crate) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
 }
 
 /// Bars beside each other in groups; `None` leaves a place empty.
-pub(crate) fn bars(
-    title: &str,
-    unit: &str,
-    groups: &[(String, Vec<Option<f64>>)],
-    series: &[String],
-) -> String {
+pub(crate) fn bars(title: &str, unit: &str, groups: &[Group], series: &[String]) -> String {
     let values = groups.iter().flat_map(|(_, values)| values.iter().flatten());
     let highest = values
         .fold(0.0_f64, |highest, value| highest.max(*value))

@@ -2,9 +2,9 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
-use mio::{Interest, Poll, Token, net::TcpStream};
+use mio::{Interest, Poll, Registry, Token, net::TcpStream};
 
 use super::{PUBLISHER, now};
 use crate::{commands::Publishing, connect, http, marks, schedule::Schedule};
@@ -15,6 +15,8 @@ const HEAD_START: u64 = 5_000_000;
 pub(super) struct Publisher {
     templates: Vec<Template>,
     lanes: Vec<Lane>,
+    port: u16,
+    registry: Registry,
     schedule: Schedule,
     count: u64,
     sent: u64,
@@ -37,19 +39,10 @@ struct Lane {
 
 impl Publisher {
     pub(super) fn connect(publishing: &Publishing, poll: &Poll) -> Result<Self> {
+        let registry = poll.registry().try_clone()?;
         let mut lanes = Vec::with_capacity(publishing.connections);
         for number in 0..publishing.connections {
-            let stream = connect::connect(publishing.port).context("the publisher's connection")?;
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
-            poll.registry()
-                .register(&mut stream, Token(PUBLISHER + number), Interest::READABLE)?;
-            lanes.push(Lane {
-                stream,
-                is_busy: false,
-                unsent: Vec::new(),
-                answer: Vec::new(),
-            });
+            lanes.push(Lane::connect(publishing.port, number, &registry)?);
         }
         let templates = publishing.requests.iter().map(|request| Template {
             bytes: request.clone().into_bytes(),
@@ -59,6 +52,8 @@ impl Publisher {
         Ok(Self {
             templates: templates.collect(),
             lanes,
+            port: publishing.port,
+            registry,
             schedule: Schedule::new(now() + HEAD_START, publishing.per_second),
             count: publishing.count,
             sent: 0,
@@ -114,12 +109,17 @@ impl Publisher {
 
     /// Reads a connection's answers.
     pub(super) fn read(&mut self, lane: usize, buffer: &mut [u8]) -> Result<()> {
-        let Some(lane) = self.lanes.get_mut(lane) else {
+        let number = lane;
+        let Some(lane) = self.lanes.get_mut(number) else {
             return Ok(());
         };
+        let mut is_over = false;
         loop {
             match lane.stream.read(buffer) {
-                Ok(0) => bail!("the server closed a publisher's connection"),
+                Ok(0) => {
+                    is_over = true;
+                    break;
+                }
                 Ok(count) => lane.answer.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error).context("a publisher's connection"),
@@ -135,11 +135,29 @@ impl Publisher {
             lane.is_busy = false;
             self.answered += 1;
         }
+        if is_over {
+            // Some servers close behind each answer.
+            ensure!(!lane.is_busy, "the server closed a publisher's connection");
+            *lane = Lane::connect(self.port, number, &self.registry)?;
+        }
         Ok(())
     }
 }
 
 impl Lane {
+    fn connect(port: u16, number: usize, registry: &Registry) -> Result<Self> {
+        let stream = connect::connect(port).context("the publisher's connection")?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        registry.register(&mut stream, Token(PUBLISHER + number), Interest::READABLE)?;
+        Ok(Self {
+            stream,
+            is_busy: false,
+            unsent: Vec::new(),
+            answer: Vec::new(),
+        })
+    }
+
     fn flush(&mut self) -> Result<()> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
