@@ -75,12 +75,14 @@ function words(state, why, until) {
 }
 
 function drawDelivery({ channel, address, state, reason, digest, until }) {
+  const inbox = channel === "in_app";
+  const sent = inbox ? "would show it at once" : "would be sent";
   const gathered = digest ? `waits in the digest ${digest}${until ? ` until ${day(until)}` : ""}` : undefined;
   return element(
     "li",
     {},
-    element("span", { className: "mono" }, `${channel === "in_app" ? "inbox" : channel} ${address}`),
-    element("span", {}, ` ${state === "pending" ? "would be sent" : state}`),
+    inbox ? "the inbox" : element("span", { className: "mono" }, address),
+    element("span", {}, ` ${state === "pending" ? sent : state}`),
     reason || gathered ? element("span", { className: "hint" }, ` ${reason ?? gathered}`) : undefined,
   );
 }
