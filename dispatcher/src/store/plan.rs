@@ -110,6 +110,11 @@ pub(super) fn plan(
             .filter(|addressee| !before.users.contains(&addressee.user));
         if expired {
             for addressee in addressees {
+                if job.notification.digest.is_some() {
+                    // Its members look for their next step.
+                    let key = (job.lease.tenant.clone(), job.lease.notification, addressee.user);
+                    ledger.writes.digests.failed.push(key);
+                }
                 ledger.writes.recipients.push(recipient(
                     job,
                     addressee,
@@ -139,7 +144,7 @@ pub(super) fn plan(
                 let rivals = rivals_of(&known, job, addressee);
                 if rivals
                     .iter()
-                    .any(|rival| rival.send_at > job.notification.send_at)
+                    .any(|rival| rival.send_at > job.notification.send_at && rival.send_at <= ledger.now)
                 {
                     let (state, reason) = (RecipientState::Superseded, Some(SUPERSEDED));
                     ledger

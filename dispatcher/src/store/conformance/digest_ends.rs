@@ -234,6 +234,13 @@ pub(super) async fn nodes_share_what_closes_and_a_lost_lease_changes_nothing(f: 
     let held = held.remove(0);
     f.store.postpone_digest(&held, tomorrow).await.expect("writes");
     assert_eq!(f.store.next_digest().await.expect("reads"), Some(tomorrow));
+    let early = f.now().before(DAY);
+    f.store.postpone_digest(&held, early).await.expect("writes");
+    let next = f.store.next_digest().await.expect("reads").expect("it is open");
+    assert!(
+        next > early,
+        "nobody looks before it closes, or it would be looked at for ever"
+    );
     let read = f.store.due_digest(f.now(), &held).await.expect("reads");
     assert!(close(&f, &closing(&f, &read)).await);
 }

@@ -9,7 +9,7 @@ use carillon_sql::StoreError;
 
 use super::records::{ClimbLease, ClimbRow, Climbing, LoadedClimbs, RecipientKey};
 use crate::store::{
-    digests::ARRIVED,
+    digests::{ARRIVED, CAME},
     ledger::Writes,
     records::NotificationRow,
     rows::{self, NotificationColumns, plain_address, word},
@@ -29,10 +29,12 @@ pub(in crate::store) const LATE_COMPLETED: &str =
 pub(in crate::store) const LATE_EXPIRED: &str =
     r#"{"kind":"ended","state":"expired","reason":"its time to live ended"}"#;
 
-/// Until when an attempt of a delivery `d` may take, where its time to live is over at `now`.
+/// Until when an attempt of a delivery `d` may take, where its time to live is over at `now`. What went out with a digest
+/// that may still arrive is looked at each minute; the digest's own end comes sooner.
 pub(in crate::store) fn under_way(now: &str) -> String {
     format!(
-        "CASE WHEN d.state = 'pending' AND d.expires_at <= {now} THEN (SELECT q.due_at FROM delivery_queue q \
+        "CASE WHEN d.state = 'digested' AND {CAME} = 'pending' THEN {now} + CAST(60000000 AS BIGINT) \
+         WHEN d.state = 'pending' AND d.expires_at <= {now} THEN (SELECT q.due_at FROM delivery_queue q \
          JOIN attempts a ON a.tenant = q.tenant AND a.delivery = q.delivery AND a.number = q.earlier + q.lease \
          WHERE q.tenant = d.tenant AND q.delivery = d.id AND q.due_at > {now} AND a.outcome IS NULL) END"
     )

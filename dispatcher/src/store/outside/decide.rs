@@ -711,7 +711,8 @@ pub(in crate::store) type Outcomes = BTreeMap<(String, String), bool>;
 pub(in crate::store) fn note_outcomes(outcomes: &mut Outcomes, effects: &Effects) {
     let ended = effects.changes.iter().filter_map(|change| {
         let arrived = match change.state? {
-            DeliveryState::Dead | DeliveryState::Skipped => false,
+            // A digest of which nothing is left is cancelled at its start: its recipient has nothing more to wait for.
+            DeliveryState::Dead | DeliveryState::Skipped | DeliveryState::Cancelled => false,
             DeliveryState::Accepted | DeliveryState::Delivered => true,
             _ => return None,
         };

@@ -88,7 +88,7 @@ impl DigestStore for PostgresStore {
     async fn postpone_digest(&self, lease: &DigestLease, until: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.postgres.begin(TenantScope::new(&lease.key.tenant)).await?;
         let statement = sqlx::query(
-            "UPDATE digests SET due_at = $7 WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
+            "UPDATE digests SET due_at = GREATEST($7, closes_at) WHERE tenant = $1 AND user_id = $2 AND category = $3 AND channel = $4 \
              AND name = $5 AND key = $6 AND lease = $8",
         );
         of_key!(statement, lease.key)
@@ -284,6 +284,11 @@ async fn send(
             "UPDATE climbs c SET due_at = LEAST(c.due_at, c.due_at + $3 - s.step_at) FROM (SELECT DISTINCT r.tenant, \
              r.notification, r.user_id, r.step_at {LAST_OF_STEP}) s WHERE c.tenant = s.tenant \
              AND c.notification = s.notification AND c.user_id = s.user_id"
+        ),
+        // Who was not expected to see another step looks when that is due.
+        format!(
+            "INSERT INTO climbs (tenant, notification, user_id, due_at) SELECT DISTINCT r.tenant, r.notification, r.user_id, \
+             $3::bigint {LAST_OF_STEP} ORDER BY r.tenant, r.notification, r.user_id ON CONFLICT DO NOTHING"
         ),
         format!(
             "UPDATE recipients t SET step_at = $3 FROM (SELECT DISTINCT r.tenant, r.notification, r.user_id \

@@ -171,7 +171,6 @@ impl PostgresStore {
             }
             Some((_, topics)) => topics,
         };
-        let in_flight = outside::in_flight(&mut tx, now, tenant.as_str(), &id.to_string()).await?;
         // The outbox row and the withdrawal are locked before mailboxes are.
         sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND notification = $2")
             .bind(tenant.as_str())
@@ -202,6 +201,8 @@ impl PostgresStore {
             plan: None,
         };
         let mut page = self.end_page(&mut tx, now, &withdrawn, page, Some(ended)).await?;
+        // Now that nothing of its digests starts either.
+        let in_flight = outside::in_flight(&mut tx, now, tenant.as_str(), &id.to_string()).await?;
         wake_members(&mut tx, now, tenant, id).await?;
         tx.commit().await?;
         Ok(Committed {

@@ -268,7 +268,7 @@ async fn relocate(
         "UPDATE delivery_queue SET lane = $5, strand = $6 WHERE tenant = $1 AND delivery IN \
          (SELECT q.delivery FROM delivery_queue q CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery \
          AND d.channel = 'webhook' WHERE q.tenant = $1 AND q.channel = 'webhook' AND q.lane = $2 AND q.strand = $3 \
-         AND d.address = $4 LIMIT $7)",
+         AND d.address = $4 ORDER BY q.ord, q.delivery LIMIT $7)",
     )
     .bind(row.tenant.as_str())
     .bind(&*from.lane)
