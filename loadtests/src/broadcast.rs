@@ -77,7 +77,10 @@ fn prepared(program: &Path) -> Result<(Server, PathBuf)> {
         "/v1/channels/sms",
         r#"{"replace":false,"recall":false,"verified":false,"forms":["short"]}"#,
     )?;
-    Client::connect(server.port, &server.key)?.put("/v1/categories/news", r#"{"title":"News"}"#)?;
+    Client::connect(server.port, &server.key)?.put(
+        "/v1/categories/news",
+        r#"{"title":"News","channels":["in_app","sms"]}"#,
+    )?;
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..CONNECTIONS)
             .map(|part| {
