@@ -19,7 +19,8 @@ const USERS: usize = 100_000;
 const FEW: usize = 10_000;
 /// Recipients of one commit, as by default.
 const PAGE: usize = 2_000;
-const CONNECTIONS: usize = 8;
+/// So many that one sync serves several requests while users sign up.
+const CONNECTIONS: usize = 32;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Nobody is active, so the second step starts at once, for whom it may.
 const BODY: &str = r#""category":"news","content":{"title":"A new shop","body":"Opposite the station, from Monday on"},
