@@ -103,7 +103,7 @@ impl Server {
             let url = carillon_testkit::create_postgres_database().await;
             environment.push(("CARILLON_STORE__URL".to_owned(), url));
             // On a shared database a killed server's leases must run out; the default would make tests wait a minute.
-            environment.push(("CARILLON_DISPATCHER__PLANNER__LEASE".to_owned(), "3s".to_owned()));
+            environment.push(("CARILLON_DISPATCHER__PLANNER__LEASE".to_owned(), "5s".to_owned()));
         }
         let store = match environment
             .iter()
