@@ -155,9 +155,9 @@ fn carillon(
 /// What accepting writes of some notifications.
 const ACCEPTED: &[&str] = &[
     "INSERT INTO notifications (tenant, id, state, category, priority, collapse_key, content, targets, created_at, \
-     send_at, expires_at, channels, template, template_version, data, plan, critical) \
+     send_at, expires_at, channels, template, template_version, data, plan, critical, digest_key) \
      SELECT tenant, id, 'accepted', category, priority, collapse_key, content, targets, created_at, send_at, expires_at, \
-     channels, template, template_version, data, NULL, critical \
+     channels, template, template_version, data, NULL, critical, digest_key \
      FROM source.notifications WHERE tenant = 'default' AND id BETWEEN $1 AND $2",
     "INSERT INTO outbox (tenant, notification, due_at, lease) SELECT tenant, id, send_at, 0 \
      FROM source.notifications WHERE tenant = 'default' AND id BETWEEN $1 AND $2",

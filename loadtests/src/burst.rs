@@ -11,7 +11,7 @@ use crate::{
     pairs::Pairs,
     report::Figure,
     scale::Scale,
-    subjects::{Carillon, DATA, Floor, Subject, TOPIC},
+    subjects::{Carillon, DATA, Own, Subject, TOPIC},
 };
 
 const SUBSCRIBERS: usize = 8_000;
@@ -19,7 +19,7 @@ const BURST: usize = 32;
 const BURSTS: u64 = 5;
 
 pub(crate) fn measure(program: &Path, rounds: usize, scale: Scale) -> Result<Vec<Figure>> {
-    let (floor, carillon) = (Floor::start()?, Carillon::start(program)?);
+    let (floor, carillon) = (Own::floor()?, Carillon::start(program)?);
     let mut theirs = gather(&floor, scale)?;
     let mut ours = gather(&carillon, scale)?;
     let mut pairs = Pairs::default();

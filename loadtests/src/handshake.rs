@@ -10,13 +10,13 @@ use crate::{
     pairs::Pairs,
     report::Figure,
     scale::Scale,
-    subjects::{Carillon, Floor, Subject, TOPIC},
+    subjects::{Carillon, Own, Subject, TOPIC},
 };
 
 const CONNECTIONS: usize = 5_000;
 
 pub(crate) fn measure(program: &Path, rounds: usize, scale: Scale) -> Result<Vec<Figure>> {
-    let (floor, carillon) = (Floor::start()?, Carillon::start(program)?);
+    let (floor, carillon) = (Own::floor()?, Carillon::start(program)?);
     let (mut cpu, mut time) = (Pairs::default(), Pairs::default());
     for _ in 0..rounds {
         let (spent, p99) = connect(&floor, scale)?;

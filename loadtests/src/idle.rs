@@ -13,7 +13,7 @@ use crate::{
     pairs::alone,
     report::{Figure, Outcome, spread},
     scale::Scale,
-    subjects::{Carillon, Floor, Subject, TOPIC, steadily},
+    subjects::{Carillon, Own, Subject, TOPIC, steadily},
 };
 
 const SMALL: usize = 4_000;
@@ -80,7 +80,7 @@ pub(crate) fn measure(program: &Path, kind: Kind, scale: Scale) -> Result<Outcom
         Kind::WebSocket => WEBSOCKET,
         Kind::Sse => SSE,
     };
-    let floor = of(&Floor::start()?, kind, scale, Duration::ZERO)?;
+    let floor = of(&Own::floor()?, kind, scale, Duration::ZERO)?;
     let ours = of(&Carillon::start(program)?, kind, scale, HELD)?;
     let drawing = |name: &str, idle: &Idle| Drawing::Memory {
         name: format!("{name}, {}", kind.name()),

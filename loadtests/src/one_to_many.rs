@@ -14,7 +14,7 @@ use crate::{
     pairs::Pairs,
     report::Outcome,
     scale::Scale,
-    subjects::{Carillon, DATA, Floor, Subject},
+    subjects::{Carillon, DATA, Own, Subject},
 };
 
 /// How many listen to how many topics, and how often something is published.
@@ -155,7 +155,7 @@ impl Audience {
 
 pub(crate) fn measure(program: &Path, rounds: usize, shape: Shape, scale: Scale) -> Result<Outcome> {
     let shape = shape.at(scale);
-    let (floor, carillon) = (Floor::start()?, Carillon::start(program)?);
+    let (floor, carillon) = (Own::floor()?, Carillon::start(program)?);
     let mut theirs = Audience::gather(&floor, Kind::WebSocket, shape)?;
     let mut ours = Audience::gather(&carillon, Kind::WebSocket, shape)?;
     let [mut cpu, mut p50, mut p99] = [Pairs::default(), Pairs::default(), Pairs::default()];

@@ -10,7 +10,7 @@ use crate::{
     pairs::Pairs,
     report::Figure,
     scale::Scale,
-    subjects::{Carillon, DATA, Floor, Subject},
+    subjects::{Carillon, DATA, Own, Subject},
 };
 
 const SINGLES: usize = 20_000;
@@ -19,7 +19,7 @@ const BATCHES: usize = 1_000;
 const BATCH: usize = 100;
 
 pub(crate) fn measure(program: &Path, rounds: usize, scale: Scale) -> Result<Vec<Figure>> {
-    let (floor, carillon) = (Floor::start()?, Carillon::start(program)?);
+    let (floor, carillon) = (Own::floor()?, Carillon::start(program)?);
     let mut fleet = Fleet::default();
     let (mut singles, mut batches) = (Pairs::default(), Pairs::default());
     for _ in 0..rounds {

@@ -14,7 +14,7 @@ use crate::{
     pairs::Pairs,
     report::Figure,
     scale::Scale,
-    subjects::{Carillon, DATA, Floor, Subject, TOPIC, steadily},
+    subjects::{Carillon, DATA, Own, Subject, TOPIC, steadily},
 };
 
 /// A topic with a history.
@@ -29,7 +29,7 @@ const OTHERS_PER_SECOND: f64 = 50.0;
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) fn measure(program: &Path, rounds: usize, size: usize, scale: Scale) -> Result<Vec<Figure>> {
-    let (floor, carillon) = (Floor::start()?, Carillon::start(program)?);
+    let (floor, carillon) = (Own::floor()?, Carillon::start(program)?);
     let size = scale.count(size);
     let mut bare = Fleet::default();
     let plan = floor.plan(Kind::WebSocket, KEPT).context("no WebSocket")?;

@@ -100,22 +100,32 @@ pub(crate) fn post(port: u16, path: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// The barest hub.
-pub(crate) struct Floor(Server);
+/// A hub that is a subcommand of this program.
+pub(crate) struct Own {
+    name: &'static str,
+    server: Server,
+}
 
-impl Floor {
-    pub(crate) fn start() -> Result<Self> {
-        Ok(Self(Server::own("bare-hub")?))
+impl Own {
+    /// The barest hub: the floor.
+    pub(crate) fn floor() -> Result<Self> {
+        Self::start("bare send loop", "bare-hub")
+    }
+
+    /// Starts the subcommand `command`, which serves `/ws/TOPIC`, `/sse/TOPIC` and `/publish/TOPIC`.
+    pub(crate) fn start(name: &'static str, command: &str) -> Result<Self> {
+        let server = Server::own(command)?;
+        Ok(Self { name, server })
     }
 }
 
-impl Subject for Floor {
+impl Subject for Own {
     fn name(&self) -> &'static str {
-        "bare send loop"
+        self.name
     }
 
     fn processes(&self) -> Result<Vec<u32>> {
-        Ok(vec![self.0.process()])
+        Ok(vec![self.server.process()])
     }
 
     fn plan(&self, kind: Kind, topic: &str) -> Option<Plan> {
@@ -123,12 +133,15 @@ impl Subject for Floor {
             Kind::WebSocket => "ws",
             Kind::Sse => "sse",
         };
-        Some(plan(self.0.port, kind, &format!("/{way}/{topic}")))
+        Some(plan(self.server.port, kind, &format!("/{way}/{topic}")))
     }
 
     fn publish(&self, topic: &str, data: &[String]) -> (u16, String) {
         let path = format!("/publish/{topic}");
-        (self.0.port, post(self.0.port, &path, "", &data.join("\n")))
+        (
+            self.server.port,
+            post(self.server.port, &path, "", &data.join("\n")),
+        )
     }
 }
 

@@ -139,7 +139,7 @@ impl Audience {
         }
     }
 
-    /// Rows that show it in inboxes, how many users they are of, and entries per user and notification beyond one.
+    /// How many entries in inboxes show it, and of how many users they are.
     async fn entries(&self, id: &str) -> String {
         let query = format!(
             "SELECT COUNT(*) || ' ' || COUNT(DISTINCT user_id) FROM entries \

@@ -23,11 +23,7 @@ use tokio::sync::{
 };
 
 use super::Peer;
-use crate::{
-    commands::{Kind, Plan},
-    process::Server,
-    subjects::{Subject, plan, post as request},
-};
+use crate::subjects::{Own, Subject};
 
 /// Publications that a slow receiver may be behind.
 const CAPACITY: usize = 1_024;
@@ -44,32 +40,7 @@ impl Peer for StockAxum {
     }
 
     fn start(&self) -> Result<Box<dyn Subject>> {
-        Ok(Box::new(Running(Server::own("stock-axum")?)))
-    }
-}
-
-struct Running(Server);
-
-impl Subject for Running {
-    fn name(&self) -> &'static str {
-        "stock axum"
-    }
-
-    fn processes(&self) -> Result<Vec<u32>> {
-        Ok(vec![self.0.process()])
-    }
-
-    fn plan(&self, kind: Kind, topic: &str) -> Option<Plan> {
-        let way = match kind {
-            Kind::WebSocket => "ws",
-            Kind::Sse => "sse",
-        };
-        Some(plan(self.0.port, kind, &format!("/{way}/{topic}")))
-    }
-
-    fn publish(&self, topic: &str, data: &[String]) -> (u16, String) {
-        let path = format!("/publish/{topic}");
-        (self.0.port, request(self.0.port, &path, "", &data.join("\n")))
+        Ok(Box::new(Own::start(self.name(), "stock-axum")?))
     }
 }
 

@@ -22,7 +22,8 @@ pub(in crate::store) const CAME: &str = "CASE d.state WHEN 'digested' THEN COALE
     AND o.state IN ('accepted', 'delivered') LIMIT 1), \
     (SELECT CASE r.state WHEN 'open' THEN 'pending' WHEN 'dead' THEN 'dead' ELSE 'skipped' END FROM recipients r \
     WHERE r.tenant = d.tenant AND r.notification = d.digest AND r.user_id = d.user_id), \
-    (SELECT CASE WHEN n.state IN ('accepted', 'planned') AND n.closed_at IS NULL THEN 'pending' ELSE 'skipped' END FROM notifications n \
+    (SELECT CASE WHEN n.state IN ('accepted', 'planned') AND n.closed_at IS NULL THEN 'pending' ELSE 'skipped' END \
+    FROM notifications n \
     WHERE n.tenant = d.tenant AND n.id = d.digest), 'skipped') ELSE d.state END";
 
 /// Recipients `r` whose alert went out with a digest that may still arrive: they end when that did.

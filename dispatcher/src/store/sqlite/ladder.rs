@@ -439,8 +439,9 @@ pub(super) async fn end_climbs(tx: &mut SqliteConnection, keys: &[RecipientKey])
 }
 
 /// Makes open recipients due of whose step something did not arrive; and those who are past the step of which something
-/// arrived, by themselves or with a digest, or whose time is over. Whether anything is left that may, whoever looks finds out: of two that end at
-/// once neither sees the other. Before a step is over it changes nothing that something of it arrives.
+/// arrived, by themselves or with a digest, or whose time is over. Whether anything is left that may, whoever looks finds
+/// out: of two that end at once neither sees the other. Before a step is over it changes nothing that something of it
+/// arrives.
 pub(super) async fn climb_on(
     tx: &mut SqliteConnection,
     now: Timestamp,
