@@ -69,7 +69,7 @@ impl Default for HubConfig {
             call_timeout: Span::from_secs(10),
             max_message: ByteSize::kib(64),
             max_queued: ByteSize::kib(64),
-            send_buffer: ByteSize::kib(64),
+            send_buffer: ByteSize::kib(32),
             channel_limit: 128,
             recovery_limit: 300,
             stream_topics_limit: 64,

@@ -5,7 +5,7 @@
 use std::{
     io::{self, IoSlice, Read, Write},
     net::Shutdown,
-    task::Waker,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -131,11 +131,13 @@ impl Pipe {
         }
     }
 
-    /// Waits until reading may make progress.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
+    /// Waits until reading may make progress. One task at a time may wait. It takes the place of whoever waited before,
+    /// also of the driver that the socket came from: its waker would keep a finished task of some KiB alive until the
+    /// peer says something, and a stream's peer never does.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(tcp) | Self::Tls(tcp, _) => tcp.readable().await,
-            Self::Body(_) => std::future::pending().await,
+            Self::Plain(tcp) | Self::Tls(tcp, _) => tcp.poll_read_ready(cx),
+            Self::Body(_) => Poll::Pending,
         }
     }
 

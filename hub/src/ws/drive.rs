@@ -19,47 +19,61 @@ enum Read {
     End,
 }
 
-/// Reads until the connection is over. `ahead` is what came behind the handshake.
-pub(super) async fn drive(hub: Arc<Hub>, connection: Arc<Connection>, tenant: TenantId, ahead: Bytes) {
+/// Reads until the connection is over. `ahead` is what came behind the handshake. The future is what an idle connection
+/// holds: it captures what it needs between two reads (an `async fn` would keep its arguments twice), and what a command
+/// needs is boxed.
+pub(super) fn drive(
+    hub: Arc<Hub>,
+    connection: Arc<Connection>,
+    tenant: TenantId,
+    ahead: &Bytes,
+) -> impl Future<Output = ()> + Send + use<> {
     let limit = hub.shared.config.max_message.as_usize();
     let mut decoder = Decoder::default();
     // Without anything ahead, look before waiting: rustls may hold what the socket gave it long ago.
-    let mut next = match ahead.is_empty() {
+    let first = match ahead.is_empty() {
         true => read(&connection, &mut decoder, limit, false),
         false => decode(&mut decoder, &mut ahead.to_vec(), limit),
     };
-    drop(ahead);
-    // After a violation nothing that comes can be understood; the peer's end is still waited for.
-    let mut deaf = false;
-    loop {
-        match next {
-            Read::Events(events) => {
-                hub.input(&connection, Input::Heard);
-                for event in events {
-                    if !listen(&hub, &connection, &tenant, event).await {
-                        deaf = true;
+    async move {
+        let mut next = first;
+        // After a violation nothing that comes can be understood; the peer's end is still waited for.
+        let mut deaf = false;
+        loop {
+            match next {
+                Read::Events(events) => {
+                    hub.input(&connection, Input::Heard);
+                    deaf |= !Box::pin(listen(&hub, &connection, &tenant, events)).await;
+                }
+                Read::Nothing => {
+                    if connection.readable().await.is_err() {
+                        break;
                     }
                 }
-            }
-            Read::Nothing => {
-                if connection.readable().await.is_err() {
-                    break;
+                Read::Broken(violation) => {
+                    connection.end(frame::close(Some(violation.code()), violation.reason()));
+                    hub.hush(&connection);
+                    deaf = true;
                 }
+                Read::End => break,
             }
-            Read::Broken(violation) => {
-                connection.end(frame::close(Some(violation.code()), violation.reason()));
-                hub.hush(&connection);
-                deaf = true;
-            }
-            Read::End => break,
+            next = read(&connection, &mut decoder, limit, deaf);
         }
-        next = read(&connection, &mut decoder, limit, deaf);
+        hub.forget(&connection);
     }
-    hub.forget(&connection);
 }
 
 /// False when nothing more is to be heard.
-async fn listen(hub: &Arc<Hub>, connection: &Arc<Connection>, tenant: &TenantId, event: Event) -> bool {
+async fn listen(hub: &Arc<Hub>, connection: &Arc<Connection>, tenant: &TenantId, events: Vec<Event>) -> bool {
+    let mut is_open = true;
+    for event in events {
+        is_open &= take(hub, connection, tenant, event).await;
+    }
+    is_open
+}
+
+/// False when nothing more is to be heard.
+async fn take(hub: &Arc<Hub>, connection: &Arc<Connection>, tenant: &TenantId, event: Event) -> bool {
     match event {
         Event::Text(text) => {
             for line in text.lines().filter(|line| !line.trim().is_empty()) {

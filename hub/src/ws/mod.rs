@@ -76,7 +76,7 @@ pub(crate) async fn websocket(
             });
             hub.opened(&connection);
             let runtime = hub.shared.runtime.clone();
-            runtime.spawn(drive::drive(hub, connection, tenant, taken.read));
+            runtime.spawn(drive::drive(hub, connection, tenant, &taken.read));
         })
         .await
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Enough that the process's own few pages do not count.
 const CONNECTIONS: usize = 2_000;
 /// User-space memory of one idle connection, in bytes.
-const LIMIT: usize = 6 * 1024;
+const LIMIT: usize = 4 * 1024;
 /// Tells the test binary that it is the measured server.
 const MEASURED: &str = "CARILLON_HUB_TEST_MEASURED";
 

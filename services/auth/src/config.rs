@@ -44,7 +44,7 @@ pub struct AuthConfig {
     pub revocation_retention: Span,
     /// How long a revoked API key stays in the list of keys.
     pub revoked_key_retention: Span,
-    /// How many verified tokens are remembered, so that a storm of reconnects does not verify them again.
+    /// How many verified tokens of our own are remembered, so that a storm of reconnects does not verify their signatures again.
     pub verified_tokens: u64,
     /// How many API keys are remembered, so that a request costs no read of the store.
     pub cached_keys: u64,

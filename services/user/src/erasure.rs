@@ -43,6 +43,7 @@ impl Users {
                     tracing::error!(error, "erasures could not be carried on");
                 }
             }
+            self.forget_stale().await;
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.wake.notified() => {}

@@ -65,6 +65,10 @@ impl ProfileCache {
             changes: AtomicU64::new(0),
         }
     }
+
+    pub(crate) async fn forget_stale(&self) {
+        self.known.run_pending_tasks().await;
+    }
 }
 
 impl Users {

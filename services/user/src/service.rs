@@ -128,6 +128,13 @@ impl Users {
         self.wake.notify_one();
         Ok(began)
     }
+
+    /// Gives back what the caches hold beyond its time. They do so by themselves only while they are asked for something:
+    /// a crowd that left would stay in memory.
+    pub(crate) async fn forget_stale(&self) {
+        self.ids.run_pending_tasks().await;
+        self.profiles.forget_stale().await;
+    }
 }
 
 impl fmt::Debug for Users {

@@ -44,20 +44,19 @@ impl Auth {
             return Err(Refusal::Invalid("it is larger than 8 KiB"));
         }
         let digest = sha256(&[tenant.as_str().as_bytes(), b"\0", token.as_bytes()]);
-        let known = self.verified.get(&digest).await;
-        let verified = match &known {
-            Some(verified) => Arc::clone(verified),
-            None => {
-                let jws = Jws::parse(token).map_err(Refusal::Invalid)?;
-                let session = match self.issuer(tenant, &jws, now).await? {
-                    Issuer::Own(key) => own::verify(&self.config, tenant, &key, &jws, now)?,
-                    Issuer::Shared(secrets) => shared::verify(&self.config, secrets, &jws, &digest, now)?,
-                };
-                Arc::new(Verified::new(tenant, session))
-            }
+        if let Some(known) = self.verified.get(&digest).await {
+            known.check(&self.revocations, now)?;
+            return Ok(known);
+        }
+        let jws = Jws::parse(token).map_err(Refusal::Invalid)?;
+        let (session, is_worth_keeping) = match self.issuer(tenant, &jws, now).await? {
+            Issuer::Own(key) => (own::verify(&self.config, tenant, &key, &jws, now)?, true),
+            // An HMAC costs less than the memory that a crowd which has left would go on holding.
+            Issuer::Shared(secrets) => (shared::verify(&self.config, secrets, &jws, &digest, now)?, false),
         };
+        let verified = Arc::new(Verified::new(tenant, session));
         verified.check(&self.revocations, now)?;
-        if known.is_none() {
+        if is_worth_keeping {
             self.verified.insert(digest, Arc::clone(&verified)).await;
         }
         Ok(verified)
