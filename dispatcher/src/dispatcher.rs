@@ -40,6 +40,7 @@ use crate::{
     links::SignedLinks,
     live_only::LiveOnly,
     mailboxes::Mailboxes,
+    pace::Pace,
     planner::Planner,
     policy::TenantPolicies,
     reach::Reachability,
@@ -188,7 +189,8 @@ impl Dispatcher {
         let limits = batch_limits(&config);
         let clock = &ports.clock;
         // Two batches: while one is planned the next one comes.
-        let handover = Arc::new(Handover::new(config.planner.batch.saturating_mul(2)));
+        let pace = Arc::new(Pace::new(&config.planner, relay.clone()));
+        let handover = Arc::new(Handover::new(config.planner.batch.saturating_mul(2), pace));
         let intake = Arc::new(Intake::new(
             &config,
             store.clone(),

@@ -3,13 +3,17 @@
 //! alone, as what is scheduled does. So the order of acceptance is kept: nothing is handed over while something that
 //! was accepted before waits to be found.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use carillon_domain::TenantId;
+use carillon_domain::{TenantId, Timestamp};
 use parking_lot::Mutex;
 
 use crate::{
     fresh::Fresh,
+    pace::Pace,
     store::{Lease, NewNotification},
 };
 
@@ -18,7 +22,8 @@ pub(crate) const FIRST: i64 = 1;
 
 /// Between one intake and one relay.
 pub(crate) struct Handover {
-    held: Mutex<Vec<Lease>>,
+    /// Each with the end of the lease.
+    held: Mutex<Vec<(Lease, Timestamp)>>,
     /// The most that it holds.
     most: usize,
     /// How many commits left something for the relay to find. Counted after the commit.
@@ -27,37 +32,43 @@ pub(crate) struct Handover {
     found: AtomicU64,
     /// What was handed over, until it is planned.
     pub(crate) fresh: Fresh,
+    /// How far all of it may be ahead of the planner.
+    pub(crate) pace: Arc<Pace>,
 }
 
 impl Handover {
     /// Holds up to `most` leases. Nothing is handed over before the relay has looked for what was there before.
-    pub(crate) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize, pace: Arc<Pace>) -> Self {
         Self {
             held: Mutex::default(),
             most,
             left: AtomicU64::new(1),
             found: AtomicU64::new(0),
             fresh: Fresh::default(),
+            pace,
         }
     }
 
     /// Whether the next commit may lease what it accepts: `count` notifications.
     pub(crate) fn takes(&self, count: usize) -> bool {
-        !self.is_behind() && self.held.lock().len() + count <= self.most
+        let count = self.held.lock().len() + count;
+        !self.is_behind() && count <= self.most && self.pace.takes(count)
     }
 
-    /// Hands over what a commit leased, in the order of acceptance.
+    /// Hands over what a commit leased `until` then, in the order of acceptance.
     pub(crate) fn give<'a>(
         &self,
         tenant: &TenantId,
+        until: Timestamp,
         rows: impl Iterator<Item = &'a NewNotification> + Clone,
     ) {
         self.fresh.keep(tenant, rows.clone().cloned());
-        self.held.lock().extend(rows.map(|row| Lease {
+        let lease = |row: &NewNotification| Lease {
             tenant: tenant.clone(),
             notification: row.id,
             token: FIRST,
-        }));
+        };
+        self.held.lock().extend(rows.map(|row| (lease(row), until)));
     }
 
     /// A commit left something in the outbox that is not handed over.
@@ -66,7 +77,7 @@ impl Handover {
     }
 
     /// What was handed over since.
-    pub(crate) fn take(&self) -> Vec<Lease> {
+    pub(crate) fn take(&self) -> Vec<(Lease, Timestamp)> {
         std::mem::take(&mut *self.held.lock())
     }
 
@@ -93,11 +104,15 @@ impl Handover {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use carillon_domain::{Category, NotificationId, Priority, Timestamp};
+    use carillon_domain::{Category, NotificationId, Priority};
 
     use super::*;
+    use crate::config::PlannerConfig;
+
+    fn handover() -> Handover {
+        let pace = Pace::new(&PlannerConfig::default(), Arc::default());
+        Handover::new(2, Arc::new(pace))
+    }
 
     fn accepted() -> NewNotification {
         let now = Timestamp::from_micros(1_000_000);
@@ -121,7 +136,7 @@ mod tests {
 
     #[test]
     fn nothing_overtakes_what_waits_in_the_outbox() {
-        let handover = Handover::new(2);
+        let handover = handover();
         assert!(!handover.takes(1), "nobody has looked yet");
         handover.caught_up(handover.look());
         assert!(handover.takes(2));
@@ -135,12 +150,14 @@ mod tests {
 
     #[test]
     fn it_holds_no_more_than_its_most() {
-        let handover = Handover::new(2);
+        let handover = handover();
         handover.caught_up(handover.look());
         let rows = [accepted(), accepted()];
-        handover.give(&TenantId::default(), rows.iter());
+        let until = Timestamp::from_micros(2_000_000);
+        handover.give(&TenantId::default(), until, rows.iter());
         assert!(!handover.takes(1));
-        let ids: Vec<_> = handover.take().iter().map(|lease| lease.notification).collect();
+        let taken = handover.take();
+        let ids: Vec<_> = taken.iter().map(|(lease, _)| lease.notification).collect();
         assert_eq!(ids, [rows[0].id, rows[1].id], "in their order");
         assert!(handover.takes(2));
         assert!(!handover.takes(3));

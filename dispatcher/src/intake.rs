@@ -228,9 +228,9 @@ impl Intake {
             .filter(|(_, reply)| **reply == AcceptReply::Accepted);
         let mut left = false;
         for (request, _) in accepted {
-            if leased.is_some() {
+            if let Some(until) = leased {
                 let due = request.notifications.iter().filter(|row| row.send_at <= now);
-                self.handover.give(&request.tenant, due);
+                self.handover.give(&request.tenant, until, due);
             }
             left |= request
                 .notifications

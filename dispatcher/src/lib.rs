@@ -69,6 +69,7 @@ mod links;
 mod live_only;
 mod mailboxes;
 mod offer;
+mod pace;
 mod parts;
 mod planner;
 #[cfg(feature = "planted-bugs")]

@@ -23,6 +23,7 @@ use crate::{
     handover::{FIRST, Handover},
     intake::is_away,
     live_only::LiveOnly,
+    pace::Counted,
     parts::{Weight, parts},
     relay::{SUBJECT, decode},
     store::{
@@ -129,7 +130,23 @@ impl Planner {
         let mut handles = Vec::with_capacity(jobs.len());
         for job in jobs {
             match decode(&job.payload) {
-                Some(lease) => handles.push((lease, job.handle)),
+                Some((lease, until)) => {
+                    let first = job.redelivered == 0;
+                    let handle = Box::new(Counted {
+                        handle: job.handle,
+                        pace: Arc::clone(&self.handover.pace),
+                        clock: Arc::clone(&self.clock),
+                        until,
+                        first,
+                    });
+                    // It is handed out anew. What came again may have a longer lease by now.
+                    if first && until <= self.clock.now() {
+                        metrics::counter!("carillon_dispatcher_stale_total").increment(1);
+                        answered(handle.ack().await);
+                    } else {
+                        handles.push((lease, handle as Box<dyn JobHandle>));
+                    }
+                }
                 None => {
                     tracing::error!("a job on the queue is none of ours; it is dropped");
                     answered(job.handle.ack().await);

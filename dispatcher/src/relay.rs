@@ -24,6 +24,8 @@ struct Payload {
     tenant: TenantId,
     notification: NotificationId,
     token: i64,
+    /// When its lease ends, in microseconds.
+    until: i64,
 }
 
 /// Hands what is due in the outbox to the queue.
@@ -75,7 +77,7 @@ impl Relay {
         Ok(Some(due.map_or(latest, |due| due.min(latest))))
     }
 
-    /// Leases everything that is due in the outbox and passes it on; answers when the next will be.
+    /// Leases what is due in the outbox, as far as the planner keeps up, and passes it on; answers when the next will be.
     async fn look(
         &self,
         stop: &CancellationToken,
@@ -83,9 +85,15 @@ impl Relay {
         loop {
             let look = self.handover.look();
             let now = self.clock.now();
+            let room = self.handover.pace.room(now);
+            if room == 0 {
+                // The planner wakes us.
+                return Ok(None);
+            }
             let until = now.after(self.config.lease.duration());
-            let leases = self.store.lease_outbox(now, self.config.batch, until).await?;
-            let full = leases.len() >= self.config.batch;
+            let leases = self.store.lease_outbox(now, room, until).await?;
+            let full = leases.len() >= room;
+            let leases = leases.into_iter().map(|lease| (lease, until)).collect();
             if !self.pass_on(leases, stop).await? {
                 return Ok(None);
             }
@@ -100,17 +108,18 @@ impl Relay {
     /// Hands leases to the queue. `false`: stopped before the end; what is not handed over stays leased and comes back.
     async fn pass_on(
         &self,
-        leases: Vec<Lease>,
+        leases: Vec<(Lease, Timestamp)>,
         stop: &CancellationToken,
     ) -> Result<bool, Box<dyn Error + Send + Sync>> {
         metrics::counter!("carillon_dispatcher_leased_total").increment(leases.len() as u64);
-        for lease in leases {
+        for (lease, until) in leases {
             let again = lease.token > 1;
             let key = format!("{}/{}/{}", lease.tenant, lease.notification, lease.token);
-            let payload = encode(lease)?;
+            let payload = encode(lease, until)?;
             if again {
                 metrics::counter!("carillon_dispatcher_leased_again_total").increment(1);
             }
+            self.handover.pace.give(until);
             tokio::select! {
                 // A full queue makes us wait.
                 () = stop.cancelled() => return Ok(false),
@@ -121,7 +130,7 @@ impl Relay {
     }
 }
 
-fn encode(lease: Lease) -> Result<Bytes, StoreError> {
+fn encode(lease: Lease, until: Timestamp) -> Result<Bytes, StoreError> {
     let Lease {
         tenant,
         notification,
@@ -131,21 +140,24 @@ fn encode(lease: Lease) -> Result<Bytes, StoreError> {
         tenant,
         notification,
         token,
+        until: until.as_micros(),
     })
     .map(Bytes::from)
     .map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-/// The lease that a job carries.
-pub(crate) fn decode(payload: &[u8]) -> Option<Lease> {
+/// The lease that a job carries, and its end.
+pub(crate) fn decode(payload: &[u8]) -> Option<(Lease, Timestamp)> {
     let Payload {
         tenant,
         notification,
         token,
+        until,
     } = serde_json::from_slice(payload).ok()?;
-    Some(Lease {
+    let lease = Lease {
         tenant,
         notification,
         token,
-    })
+    };
+    Some((lease, Timestamp::from_micros(until)))
 }

@@ -1,6 +1,7 @@
 //! The dispatcher as its users meet it: requests through the real router, workers running, envelopes on a real bus.
 
 mod analytics;
+mod backlog;
 mod broadcasts;
 mod categories;
 mod fairness;
