@@ -6,6 +6,7 @@ mod broadcasts;
 mod caps;
 mod catalog;
 mod digest_ends;
+mod digest_starts;
 mod digests;
 mod disabled;
 mod domain_events;
@@ -169,6 +170,7 @@ on_both!(
     digest_ends::a_step_has_its_time_once_its_digest_went_out,
     digest_ends::who_saw_a_digest_saw_its_members,
     digest_ends::tenants_have_their_turn,
+    digest_starts::a_digest_whose_members_were_overtaken_ends_at_its_start,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,

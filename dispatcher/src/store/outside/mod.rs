@@ -43,7 +43,7 @@ pub(super) use receipt::{
 pub(crate) use records::*;
 pub(crate) use remote::*;
 pub(super) use rows::*;
-pub(super) use withdrawn::{Gate, WithdrawnColumns, behind_open, gate, gates, mark, starts};
+pub(super) use withdrawn::{EMPTIED, Gate, WithdrawnColumns, behind_open, gate, gates, mark, starts};
 
 /// The durable state of deliveries outside the inbox.
 #[async_trait]

@@ -11,7 +11,10 @@ use std::collections::BTreeSet;
 use carillon_domain::{NotificationId, TenantId, UserId, ports::Operation};
 
 use super::{decide::Candidate, records::Brings};
-use crate::store::withdrawals::{ACKNOWLEDGED, ANSWERED, CANCELLED};
+use crate::store::{
+    digests::NOTHING_LEFT,
+    withdrawals::{ACKNOWLEDGED, ANSWERED, CANCELLED},
+};
 
 /// The two numbers of an advisory lock of PostgreSQL.
 pub(in crate::store) type Gate = (i32, i32);
@@ -37,7 +40,10 @@ fn fnv(texts: &[&str]) -> u32 {
     })
 }
 
-/// Place, the notification's state, whether one answer ended it, the recipient's state.
+/// Stands for the state of a digest of which nothing is left.
+pub(in crate::store) const EMPTIED: &str = "emptied";
+
+/// Place, the notification's state or [`EMPTIED`], whether one answer ended it, the recipient's state.
 pub(in crate::store) type WithdrawnColumns = (i64, String, i64, Option<String>);
 
 /// The notification and the recipient of a candidate that would be started.
@@ -82,6 +88,7 @@ pub(in crate::store) fn mark(candidates: &mut [Candidate], found: Vec<WithdrawnC
     for (place, notification, answered, recipient) in found {
         let reason = match (notification.as_str(), answered, recipient.as_deref()) {
             ("cancelled", ..) => CANCELLED,
+            (EMPTIED, ..) => NOTHING_LEFT,
             (_, _, Some("acknowledged")) => ACKNOWLEDGED,
             (_, 1, _) => ANSWERED,
             _ => continue,

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::super::column::column;
 use crate::store::{
     digests,
-    outside::{self, Candidate, Gate},
+    outside::{self, Candidate, EMPTIED, Gate},
 };
 
 /// Holds the gates of what would be started, as far as they are open, and notes what was withdrawn. What stands behind
@@ -33,7 +33,7 @@ pub(super) async fn mark_withdrawn(
     let starting: Vec<_> = candidates.iter().filter_map(outside::starts).collect();
     // A statement of its own: it sees what was committed before the gates were held.
     let found: Vec<outside::WithdrawnColumns> = sqlx::query_as(AssertSqlSafe(format!(
-        "SELECT j.place - 1, CASE WHEN {emptied} THEN 'cancelled' ELSE n.state END, CASE WHEN n.answered IS NULL THEN 0::bigint ELSE 1 END, r.state \
+        "SELECT j.place - 1, CASE WHEN n.state <> 'cancelled' AND {emptied} THEN '{EMPTIED}' ELSE n.state END, CASE WHEN n.answered IS NULL THEN 0::bigint ELSE 1 END, r.state \
          FROM UNNEST($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS j(tenant, id, user_id, place) \
          JOIN notifications n ON n.tenant = j.tenant AND n.id = j.id \
          LEFT JOIN recipients r ON r.tenant = j.tenant AND r.notification = j.id AND r.user_id = j.user_id \
