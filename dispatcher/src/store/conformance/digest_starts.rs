@@ -1,10 +1,13 @@
 //! What starts of digests once their members are over.
 
+use std::{sync::Arc, time::Duration};
+
 use carillon_domain::NotificationId;
+use carillon_sql::{Database, Postgres};
 
 use super::{
-    digests::{Look, MINUTE, close_one, every_minute, plan, tick},
-    fixture::Fixture,
+    digests::{Look, MINUTE, close, close_one, closing, due, every_minute, plan, tick},
+    fixture::{Fixture, LIMITS},
     planning_outside::lease,
 };
 use crate::store::*;
@@ -42,4 +45,75 @@ pub(super) async fn a_digest_whose_members_were_overtaken_ends_at_its_start(f: F
         RecipientState::Skipped,
         "nobody waits for it any longer"
     );
+}
+
+/// How many wait for a lock.
+async fn waiting(postgres: &Postgres) -> i64 {
+    let mut read = postgres.read_system("a test looks who waits").await.expect("begins");
+    let (count,): (i64,) = sqlx::query_as(
+        "SELECT COUNT(*) FROM pg_locks WHERE NOT granted \
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .fetch_one(&mut *read)
+    .await
+    .expect("reads");
+    count
+}
+
+/// A notification for many, of whom ada comes last, in ada's digest alone; answers both.
+async fn digest_of_many(f: &Fixture) -> (NotificationId, NotificationId) {
+    let look = every_minute();
+    let bob = f.user("bob");
+    f.advance(Duration::from_secs(1));
+    assert!(bob < f.user("ada"));
+    let member = f.notification(&["ada", "bob"]);
+    f.accept(std::slice::from_ref(&member)).await;
+    plan(f, &look).await;
+    f.advance(MINUTE);
+    let own = due(f).await.into_iter().find(|digest| digest.lease.key.user != bob);
+    let closing = closing(f, &own.expect("ada has one"));
+    assert!(close(f, &closing).await);
+    plan(f, &look).await;
+    (member.id, closing.notification.expect("not empty").id)
+}
+
+pub(super) async fn no_attempt_of_a_digest_commits_after_its_member_was_cancelled_by_pages(f: Fixture) {
+    let f = Arc::new(f);
+    let by_pages = f.reopen(StoreLimits { withdrawal_page: 1, ..LIMITS }).await;
+    let (member, digest) = digest_of_many(&f).await;
+    let Database::Postgres(postgres) = &f.database else {
+        // One writer: who comes second sees what the first did.
+        by_pages.cancel(f.now(), &f.tenant, member, &[]).await.expect("cancels");
+        assert!(lease(&f).await.is_empty());
+        assert_eq!(reason(&f, digest).await.0, "cancelled");
+        return;
+    };
+    // Whoever starts it stands right before its commit.
+    let mut hold = postgres.begin_system("a test holds attempts back").await.expect("begins");
+    sqlx::query("LOCK TABLE attempts IN SHARE MODE")
+        .execute(&mut *hold)
+        .await
+        .expect("locks");
+    let starting = tokio::spawn({
+        let f = f.clone();
+        async move { lease(&f).await }
+    });
+    while waiting(postgres).await < 1 {
+        tokio::task::yield_now().await;
+    }
+    let cancelling = tokio::spawn({
+        let f = f.clone();
+        async move { by_pages.cancel(f.now(), &f.tenant, member, &[]).await }
+    });
+    while waiting(postgres).await < 2 && !cancelling.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        !cancelling.is_finished(),
+        "it is answered while a start has still to commit"
+    );
+    hold.commit().await.expect("commits");
+    assert_eq!(starting.await.expect("no panic").len(), 1, "it came first");
+    let done = cancelling.await.expect("no panic").expect("cancels").value;
+    assert!(matches!(done, Cancelled::Done { .. }));
 }

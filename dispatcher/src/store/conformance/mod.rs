@@ -171,6 +171,7 @@ on_both!(
     digest_ends::who_saw_a_digest_saw_its_members,
     digest_ends::tenants_have_their_turn,
     digest_starts::a_digest_whose_members_were_overtaken_ends_at_its_start,
+    digest_starts::no_attempt_of_a_digest_commits_after_its_member_was_cancelled_by_pages,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,

@@ -47,6 +47,15 @@ pub(in crate::store) const WAITS: &str = "d.state = 'gathered' AND r.state = 'op
 pub(in crate::store) const OVER: &str = "(r.state IN ('acknowledged', 'cancelled', 'superseded', 'erased') \
     OR m.state = 'cancelled' OR m.answered IS NOT NULL)";
 
+/// A member of a digest `n` that is not over.
+pub(in crate::store) fn live_member() -> String {
+    format!(
+        "(SELECT o.notification FROM deliveries o JOIN recipients r ON r.tenant = o.tenant \
+         AND r.notification = o.notification AND r.user_id = o.user_id JOIN notifications m ON m.tenant = o.tenant \
+         AND m.id = o.notification WHERE o.tenant = n.tenant AND o.digest = n.id AND o.digest IS NOT NULL AND NOT {OVER} LIMIT 1)"
+    )
+}
+
 /// Whether a notification `n` is a digest whose members are all answered or taken back: it goes out no more.
 pub(in crate::store) fn emptied() -> String {
     format!(

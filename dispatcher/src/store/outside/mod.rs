@@ -43,7 +43,9 @@ pub(super) use receipt::{
 pub(crate) use records::*;
 pub(crate) use remote::*;
 pub(super) use rows::*;
-pub(super) use withdrawn::{EMPTIED, Gate, WithdrawnColumns, behind_open, gate, gates, mark, starts};
+pub(super) use withdrawn::{
+    EMPTIED, Gate, LiveMember, WithdrawnColumns, behind_open, gate, gates, live_members, mark, starts, without,
+};
 
 /// The durable state of deliveries outside the inbox.
 #[async_trait]

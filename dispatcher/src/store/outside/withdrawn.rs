@@ -4,7 +4,8 @@
 //! Who withdraws ends the work of one recipient at once and of many page by page; until a page has its turn, this is what
 //! stops it. On PostgreSQL a start holds its notification's [`Gate`] shared and looks after that; who withdraws holds it
 //! alone before he changes the notification: so either the start committed first, and is counted as in flight, or it
-//! finds the withdrawal. A start never waits for a gate, since it holds lanes: what stands behind a closed one stays due.
+//! finds the withdrawal. A digest goes out for its members, so its start holds the gate of one of them too that is not
+//! withdrawn. A start never waits for a gate, since it holds lanes: what stands behind a closed one stays due.
 
 use std::collections::BTreeSet;
 
@@ -100,6 +101,52 @@ pub(in crate::store) fn mark(candidates: &mut [Candidate], found: Vec<WithdrawnC
             delivery.withdrawn = Some(reason);
         }
     }
+}
+
+/// What keeps a digest that would be started from being empty.
+pub(in crate::store) struct LiveMember {
+    /// Its digest's place among those that would be started.
+    pub(in crate::store) place: usize,
+    pub(in crate::store) tenant: TenantId,
+    pub(in crate::store) id: NotificationId,
+    pub(in crate::store) user: Option<UserId>,
+}
+
+/// The members that were found, by the places of their digests, of what is not withdrawn.
+pub(in crate::store) fn live_members(
+    candidates: &[Candidate],
+    found: Vec<(i64, String)>,
+) -> Vec<LiveMember> {
+    let starting: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|candidate| starts(candidate).is_some())
+        .collect();
+    let member = |(place, id): (i64, String)| {
+        let place = usize::try_from(place).ok()?;
+        let candidate = starting.get(place)?;
+        let (tenant, _, user) = starts(candidate)?;
+        let is_open = candidate.delivery.as_ref()?.withdrawn.is_none();
+        is_open.then_some(LiveMember {
+            place,
+            tenant: tenant.clone(),
+            id: id.parse().ok()?,
+            user,
+        })
+    };
+    found.into_iter().filter_map(member).collect()
+}
+
+/// Leaves alone what stands at these places among those that would be started.
+pub(in crate::store) fn without(candidates: Vec<Candidate>, places: &BTreeSet<usize>) -> Vec<Candidate> {
+    let (mut candidates, mut place) = (candidates, 0);
+    candidates.retain(|candidate| {
+        if starts(candidate).is_none() {
+            return true;
+        }
+        place += 1;
+        !places.contains(&(place - 1))
+    });
+    candidates
 }
 
 #[cfg(test)]
