@@ -107,6 +107,7 @@ on_both!(
     moving::what_is_told_while_its_endpoint_moves_follows_it_in_order,
     moving::what_is_told_while_order_is_asked_for_goes_out_one_at_a_time,
     moving::a_move_that_was_broken_off_comes_to_its_end_in_order,
+    moving::what_is_left_where_nobody_looks_is_fetched,
     moving::a_move_goes_on_to_where_its_endpoint_went_since,
     moving::what_was_under_way_while_its_endpoint_moved_holds_up_nobody_behind_it,
     moving::an_endpoint_may_move_while_it_is_told,

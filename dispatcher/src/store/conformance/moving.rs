@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use carillon_domain::DeliveryId;
+use carillon_domain::{ChannelKind, DeliveryId};
 
 use super::{
     endpoints::{delivered, leased, made, told},
@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     events::EventFilter,
-    store::{endpoints::*, outside::LeasedDelivery},
+    store::{
+        endpoints::*,
+        outside::{LaneKey, LanePick, LeasedDelivery},
+    },
 };
 
 /// How often an endpoint moves, and how often it is told something.
@@ -115,6 +118,40 @@ pub(super) async fn a_move_that_was_broken_off_comes_to_its_end_in_order(f: Fixt
     let arrived = arriving(&f, 4).await;
     assert_eq!(ids(&arrived), sent);
     assert_eq!(lanes(&arrived), HashSet::from(["b.example:443"]));
+}
+
+/// As somebody leases who has nothing to do with the host where the endpoint was before.
+async fn leased_of(f: &Fixture, lane: &str, strand: &EndpointRow) -> Vec<Arc<LeasedDelivery>> {
+    let key = LaneKey {
+        tenant: f.tenant.clone(),
+        channel: ChannelKind::webhook(),
+        lane: Arc::from(lane),
+        strand: Arc::from(strand.id.to_string()),
+    };
+    let (until, again) = (
+        f.now().after(Duration::from_secs(60)),
+        f.now().after(Duration::from_secs(2)),
+    );
+    let picks = [LanePick { key, limit: 1 }];
+    let handed = f.store.lease_deliveries(f.now(), &picks, until, again).await;
+    handed.expect("leases").leased.into_iter().map(Arc::new).collect()
+}
+
+pub(super) async fn what_is_left_where_nobody_looks_is_fetched(f: Fixture) {
+    let before = made(&f, "a.example", true).await;
+    let after = change(&f, &before, &to_host("b.example"), 9).await.row;
+    // By somebody who had read where it was before.
+    let left = [told(&f, &before).await, told(&f, &before).await];
+    let last = told(&f, &after).await;
+    for earlier in left {
+        let out = leased_of(&f, "b.example:443", &after).await;
+        assert!(out.is_empty(), "what was left is fetched first: {out:?}");
+        let out = leased_of(&f, "b.example:443", &after).await;
+        assert_eq!(ids(&out), [earlier]);
+        delivered(&f, &out[0]).await;
+    }
+    assert_eq!(ids(&leased_of(&f, "b.example:443", &after).await), [last]);
+    balanced(&f).await;
 }
 
 pub(super) async fn a_move_goes_on_to_where_its_endpoint_went_since(f: Fixture) {

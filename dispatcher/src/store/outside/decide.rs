@@ -71,8 +71,8 @@ pub(in crate::store) struct CandidateDelivery {
     pub(in crate::store) news: Option<Early>,
     /// The lane and the strand of the endpoint that it is for.
     pub(in crate::store) home: Option<(Lane, Arc<str>)>,
-    /// Whether an earlier one of its strand is in another lane, where the endpoint was before.
-    pub(in crate::store) behind: bool,
+    /// An earlier one of its strand that is in another lane, where the endpoint was before, and that lane.
+    pub(in crate::store) straggler: Option<(DeliveryId, Lane)>,
 }
 
 /// The tenant and the delivery of work that no code of ours wrote, as they are stored.
@@ -202,8 +202,6 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) lanes: BTreeSet<LaneKey>,
     /// Work whose endpoint moved while it was written, or is moving, and where it goes instead of out.
     pub(in crate::store) moved: Vec<(QueueKey, LaneKey)>,
-    /// Strands of which nothing goes out before what an earlier lane of theirs still has.
-    pub(in crate::store) behind: BTreeSet<LaneKey>,
     pub(in crate::store) stale: u64,
     /// Settlements whose lease was not the last one.
     pub(in crate::store) refused: Vec<QueueKey>,
@@ -334,8 +332,14 @@ pub(in crate::store) fn hand_out(now: Timestamp, candidates: Vec<Candidate>) -> 
             // Whoever wrote it had read where the endpoint was before. From two lanes it would be told out of order.
             effects.lanes.insert(home.clone());
             effects.moved.push((candidate.key(), home));
-        } else if delivery.behind {
-            effects.behind.insert(candidate.key.clone());
+        } else if let Some((id, lane)) = &delivery.straggler {
+            // Left behind by a move. Its lane may be looked at late, where the host there is down.
+            effects.lanes.insert(LaneKey {
+                lane: Arc::clone(lane),
+                ..candidate.key.clone()
+            });
+            let straggler = (candidate.key.tenant.clone(), *id);
+            effects.moved.push((straggler, candidate.key.clone()));
         } else if let Some(reason) = delivery
             .quiet
             .as_ref()
@@ -491,13 +495,6 @@ impl Effects {
     pub(in crate::store) fn only_ends(&mut self) {
         self.leased.clear();
         self.moved.clear();
-    }
-
-    /// Strands that have more due are handed out of at the next chance, but for those that wait for another lane.
-    pub(in crate::store) fn may_go_on(&self, more: Vec<LaneKey>) -> Vec<LaneKey> {
-        more.into_iter()
-            .filter(|key| !self.behind.contains(key))
-            .collect()
     }
 
     /// The work is over. Without a state it was a recall that did not come about. What `stands` is where a resend came

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carillon_domain::{Timestamp, ports::Operation};
+use carillon_domain::{DeliveryId, Timestamp, ports::Operation};
 use carillon_sql::StoreError;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
@@ -18,9 +18,23 @@ use crate::store::{
 };
 
 /// The columns of [`CandidateColumns`]: of work `c`, its delivery `d`, a suppression `s`, an endpoint `e`, what its
-/// recipient `u` wants before a first attempt, whether he turned it off since, and whether an earlier one of its strand is
-/// in another lane.
-pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
+/// recipient `u` wants before a first attempt, whether he turned it off since. What is behind is [`STRAGGLER`] of what may be
+/// handed out, and [`NO_STRAGGLER`] of what can only end.
+pub(in crate::store) fn candidate_columns(straggler: &str) -> String {
+    format!("{CANDIDATE}, {straggler}, c.zone, u.body")
+}
+
+/// The earliest work of the strand of `c` that is in another lane, and before `c`: the delivery and the lane. It costs by
+/// what is before `c`, so it is for the first of a strand alone.
+pub(in crate::store) const STRAGGLER: &str = "CASE WHEN c.strand <> '' THEN (SELECT o.delivery || ' ' || o.lane \
+    FROM delivery_queue o WHERE o.tenant = c.tenant AND o.channel = c.channel AND o.strand = c.strand \
+    AND o.strand <> '' AND o.ord <= c.ord AND o.lane <> c.lane AND (o.ord < c.ord OR o.delivery < c.delivery) \
+    ORDER BY o.ord, o.delivery LIMIT 1) END";
+
+/// Nobody looks.
+pub(in crate::store) const NO_STRAGGLER: &str = "NULL";
+
+const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c.lane, c.strand, c.operation, \
     c.expires_at, c.lease, c.earlier, d.notification, d.user_id, d.address, d.locale, d.state, d.provider_id, \
     d.created_at, d.reason, s.reason, e.state, c.stands, \
     CASE WHEN (SELECT o.enabled FROM notifications n CROSS JOIN preferences o \
@@ -29,12 +43,9 @@ pub(in crate::store) const CANDIDATE: &str = "c.tenant, c.delivery, c.channel, c
     AND (o.category <> '' OR o.channel <> '') AND (o.enabled = 1 OR (o.enabled = 0 AND NOT EXISTS \
     (SELECT 1 FROM categories k WHERE k.tenant = n.tenant AND k.name = n.category AND k.mandatory = 1))) \
     ORDER BY (CASE WHEN o.channel <> '' THEN 2 ELSE 0 END) + (CASE WHEN o.category <> '' THEN 1 ELSE 0 END) DESC \
-    LIMIT 1) = 0 THEN 'yes' END, d.news, d.name, e.id, e.lane, e.fifo, \
-    CASE WHEN c.strand <> '' AND EXISTS (SELECT 1 FROM delivery_queue o WHERE o.tenant = c.tenant \
-    AND o.channel = c.channel AND o.strand = c.strand AND o.strand <> '' AND o.ord <= c.ord AND o.lane <> c.lane \
-    AND (o.ord < c.ord OR o.delivery < c.delivery)) THEN 'yes' END, c.zone, u.body";
+    LIMIT 1) = 0 THEN 'yes' END, d.news, d.name, e.id, e.lane, e.fifo";
 
-/// What [`CANDIDATE`] needs joined to the work `c`.
+/// What [`candidate_columns`] need joined to the work `c`.
 pub(in crate::store) const CANDIDATE_JOINS: &str = "LEFT JOIN deliveries d ON d.tenant = c.tenant \
     AND d.id = c.delivery AND d.channel <> 'in_app' \
     LEFT JOIN suppressions s ON s.tenant = c.tenant AND s.channel = c.channel AND s.address = d.address \
@@ -57,7 +68,7 @@ pub(in crate::store) struct CandidateColumns {
     /// Its endpoint's id and lane.
     home: [Option<String>; 2],
     fifo: Option<i64>,
-    behind: Option<String>,
+    straggler: Option<String>,
     quiet: (Option<String>, Option<String>),
 }
 
@@ -113,7 +124,7 @@ where
             name: row.try_get(22)?,
             home: [row.try_get(23)?, row.try_get(24)?],
             fifo: row.try_get(25)?,
-            behind: row.try_get(26)?,
+            straggler: row.try_get(26)?,
             quiet: (row.try_get(27)?, row.try_get(28)?),
         })
     }
@@ -141,6 +152,12 @@ pub(in crate::store) fn candidates(
         }
     }
     (readable, unreadable)
+}
+
+/// A delivery and the lane of its work.
+fn straggler(text: &str) -> Result<(DeliveryId, Arc<str>), StoreError> {
+    let (id, lane) = text.split_once(' ').ok_or_else(|| corrupt("a straggler", text))?;
+    Ok((word(id)?, Arc::from(lane)))
 }
 
 fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
@@ -203,7 +220,7 @@ fn candidate(row: CandidateColumns) -> Result<Candidate, StoreError> {
                 withdrawn: None,
                 news: row.news.as_deref().and_then(Early::from_stored),
                 home,
-                behind: row.behind.is_some(),
+                straggler: row.straggler.as_deref().map(straggler).transpose()?,
                 quiet: Quiet::stored(row.quiet),
                 stands: row.stands.as_deref().map(delivery_state).transpose()?,
             })

@@ -10,7 +10,7 @@ use super::{
     lanes::{hold_with, lock_changes, not_held, refresh},
 };
 use crate::store::outside::{
-    self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, LaneKey, Unreadable,
+    self, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, LaneKey, NO_STRAGGLER, Unreadable, candidate_columns,
 };
 
 /// What waits for endpoints that are not enabled; what is being tried ends by itself.
@@ -92,11 +92,12 @@ async fn candidates(
     rows: &[ClosedColumns],
 ) -> Result<(Vec<Candidate>, Vec<Unreadable>), StoreError> {
     let statement = format!(
-        "SELECT {CANDIDATE} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($1::text[], $2::text[]) \
+        "SELECT {candidate} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($1::text[], $2::text[]) \
          AS k(tenant, delivery) ON k.tenant = q.tenant AND k.delivery = q.delivery \
          WHERE q.due_at <= $3 OR NOT EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = q.tenant \
          AND a.delivery = q.delivery AND a.number = q.earlier + q.lease AND a.outcome IS NULL) \
-         FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}"
+         FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}",
+        candidate = candidate_columns(NO_STRAGGLER)
     );
     let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
         .bind(column!(rows, (tenant, ..) => tenant.as_str()))

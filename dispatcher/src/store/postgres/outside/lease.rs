@@ -13,8 +13,8 @@ use super::{
 };
 use crate::store::Fingerprints;
 use crate::store::outside::{
-    self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Effects, Ended, Handed, LaneKey, LanePick,
-    Unreadable,
+    self, CANDIDATE_JOINS, Candidate, CandidateColumns, Effects, Ended, Handed, LaneKey, LanePick, NO_STRAGGLER,
+    STRAGGLER, Unreadable, candidate_columns,
 };
 
 impl PostgresStore {
@@ -55,7 +55,7 @@ impl PostgresStore {
             let more = refresh(&mut tx, now, &lanes, Some(again)).await?;
             tx.commit().await?;
             return Ok(Handed {
-                more: effects.may_go_on(more),
+                more,
                 leased: effects.leased,
                 ended: effects.ended,
             });
@@ -166,14 +166,15 @@ async fn candidates(
 ) -> Result<(Vec<Candidate>, Vec<Unreadable>), StoreError> {
     let (strands, lanes): (Vec<&LanePick>, Vec<&LanePick>) =
         picks.iter().partition(|pick| !pick.key.strand.is_empty());
+    let candidate = candidate_columns(STRAGGLER);
     let any = format!(
-        "SELECT {CANDIDATE} FROM UNNEST($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) \
+        "SELECT {candidate} FROM UNNEST($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) \
          AS p(tenant, channel, lane, strand, most) CROSS JOIN LATERAL (SELECT q.* FROM delivery_queue q \
          WHERE q.tenant = p.tenant AND q.channel = p.channel AND q.lane = p.lane AND q.strand = p.strand \
          AND q.due_at <= $1 ORDER BY q.due_at LIMIT p.most FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}"
     );
     let first = format!(
-        "SELECT {CANDIDATE} FROM UNNEST($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) \
+        "SELECT {candidate} FROM UNNEST($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) \
          AS p(tenant, channel, lane, strand, most) CROSS JOIN LATERAL (SELECT q.* FROM delivery_queue q \
          WHERE q.tenant = p.tenant AND q.channel = p.channel AND q.lane = p.lane AND q.strand = p.strand \
          AND q.strand <> '' ORDER BY q.ord, q.delivery LIMIT 1 FOR UPDATE OF q) c {CANDIDATE_JOINS} \
@@ -229,11 +230,12 @@ async fn late(
     lanes: &BTreeSet<LaneKey>,
 ) -> Result<(Vec<Candidate>, Vec<Unreadable>), StoreError> {
     let statement = format!(
-        "SELECT {CANDIDATE} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($3::text[], $4::text[], \
+        "SELECT {candidate} FROM (SELECT q.* FROM delivery_queue q JOIN UNNEST($3::text[], $4::text[], \
              $5::text[], $6::text[]) AS l(tenant, channel, lane, strand) ON l.tenant = q.tenant \
              AND l.channel = q.channel AND l.lane = q.lane AND l.strand = q.strand \
              WHERE q.expires_at <= $1 AND q.due_at <= $1 ORDER BY q.expires_at LIMIT $2 \
-             FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}"
+             FOR UPDATE OF q SKIP LOCKED) c {CANDIDATE_JOINS}",
+        candidate = candidate_columns(NO_STRAGGLER)
     );
     let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
         .bind(now.as_micros())

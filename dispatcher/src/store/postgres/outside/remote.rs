@@ -15,8 +15,8 @@ use crate::events::EventKind;
 use crate::store::{
     ledger::encode,
     outside::{
-        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
-        LeasedDelivery, News, NewsNoted, Outcomes, RemoteChannelRow, RemoteStore,
+        self, About, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
+        LeasedDelivery, NO_STRAGGLER, News, NewsNoted, Outcomes, RemoteChannelRow, RemoteStore, candidate_columns,
     },
     rows::word,
 };
@@ -122,12 +122,13 @@ impl RemoteStore for PostgresStore {
     ) -> Result<Vec<LeasedDelivery>, StoreError> {
         let mut read = self.postgres.read_system(WORKERS).await?;
         let statement = format!(
-            "SELECT {CANDIDATE} FROM (SELECT q.* FROM UNNEST($1::text[], $2::text[], $3::bigint[]) \
+            "SELECT {candidate} FROM (SELECT q.* FROM UNNEST($1::text[], $2::text[], $3::bigint[]) \
              AS j(tenant, id, number) JOIN delivery_queue q \
              ON q.tenant = j.tenant AND q.delivery = j.id AND q.earlier + q.lease = j.number \
              WHERE q.channel = $4 AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = q.tenant \
              AND a.delivery = q.delivery AND a.number = q.earlier + q.lease AND a.outcome IS NULL)) c \
-             {CANDIDATE_JOINS}"
+             {CANDIDATE_JOINS}",
+            candidate = candidate_columns(NO_STRAGGLER)
         );
         let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(column!(leases, (tenant, _, _) => tenant.as_str()))

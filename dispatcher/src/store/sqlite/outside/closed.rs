@@ -3,7 +3,9 @@ use carillon_sql::StoreError;
 use sqlx::AssertSqlSafe;
 
 use super::{super::SqliteStore, apply::apply, lanes::refresh, listeners::listeners};
-use crate::store::outside::{self, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, Ended};
+use crate::store::outside::{
+    self, CANDIDATE_JOINS, CandidateColumns, Ended, NO_STRAGGLER, candidate_columns,
+};
 
 /// What waits for endpoints that are not enabled; what is being tried ends by itself.
 const CLOSED: &str = "SELECT q.tenant, q.delivery FROM endpoints x CROSS JOIN delivery_queue q ON q.tenant = x.tenant \
@@ -26,8 +28,9 @@ impl SqliteStore {
             .begin_system("the deliverer serves all tenants")
             .await?;
         let statement = format!(
-            "SELECT {CANDIDATE} FROM ({CLOSED}) k CROSS JOIN delivery_queue c \
-             ON c.tenant = k.tenant AND c.delivery = k.delivery {CANDIDATE_JOINS}"
+            "SELECT {candidate} FROM ({CLOSED}) k CROSS JOIN delivery_queue c \
+             ON c.tenant = k.tenant AND c.delivery = k.delivery {CANDIDATE_JOINS}",
+            candidate = candidate_columns(NO_STRAGGLER)
         );
         let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(limit as i64)

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::store::Fingerprints;
 use crate::store::outside::{
-    self, CANDIDATE, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, Handed, LanePick,
+    self, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, Handed, LanePick, NO_STRAGGLER, STRAGGLER,
+    candidate_columns,
 };
 
 /// How many picks one statement looks at: few sizes, so that all of them stay prepared.
@@ -58,7 +59,7 @@ impl SqliteStore {
         let more = refresh(&mut tx, now, &effects.lanes, Some(again)).await?;
         tx.commit().await?;
         Ok(Handed {
-            more: effects.may_go_on(more),
+            more,
             leased: effects.leased,
             ended: effects.ended,
         })
@@ -75,8 +76,9 @@ impl SqliteStore {
             .await?;
         let statement = format!(
             // Who is being tried is due later than now.
-            "SELECT {CANDIDATE} FROM (SELECT * FROM delivery_queue WHERE expires_at <= $1 AND due_at <= $1 \
-             ORDER BY expires_at LIMIT $2) c {CANDIDATE_JOINS}"
+            "SELECT {candidate} FROM (SELECT * FROM delivery_queue WHERE expires_at <= $1 AND due_at <= $1 \
+             ORDER BY expires_at LIMIT $2) c {CANDIDATE_JOINS}",
+            candidate = candidate_columns(NO_STRAGGLER)
         );
         let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(now.as_micros())
@@ -163,7 +165,8 @@ async fn select(
     let texts = texts.get_or_init(|| {
         SIZES.map(|size| {
             let all = vec![one; size].join(" UNION ALL ");
-            AssertSqlSafe(format!("SELECT {CANDIDATE} FROM ({all}) c {CANDIDATE_JOINS}")).into_sql_str()
+            let candidate = candidate_columns(STRAGGLER);
+            AssertSqlSafe(format!("SELECT {candidate} FROM ({all}) c {CANDIDATE_JOINS}")).into_sql_str()
         })
     });
     let mut rest = picks;

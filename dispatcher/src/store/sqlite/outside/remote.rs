@@ -14,8 +14,8 @@ use super::{
 use crate::store::{
     ledger::encode,
     outside::{
-        self, About, CANDIDATE, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
-        LeasedDelivery, News, NewsNoted, RemoteChannelRow, RemoteStore,
+        self, About, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
+        LeasedDelivery, NO_STRAGGLER, News, NewsNoted, RemoteChannelRow, RemoteStore, candidate_columns,
     },
     rows::word,
 };
@@ -121,11 +121,12 @@ impl RemoteStore for SqliteStore {
     ) -> Result<Vec<LeasedDelivery>, StoreError> {
         let mut read = self.sqlite.read_system(WORKERS).await?;
         let statement = format!(
-            "SELECT {CANDIDATE} FROM (SELECT q.* FROM json_each($1) j CROSS JOIN delivery_queue q \
+            "SELECT {candidate} FROM (SELECT q.* FROM json_each($1) j CROSS JOIN delivery_queue q \
              ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 AND q.earlier + q.lease = j.value ->> 2 \
              WHERE q.channel = $2 AND EXISTS (SELECT 1 FROM attempts a WHERE a.tenant = q.tenant \
              AND a.delivery = q.delivery AND a.number = q.earlier + q.lease AND a.outcome IS NULL)) c \
-             {CANDIDATE_JOINS}"
+             {CANDIDATE_JOINS}",
+            candidate = candidate_columns(NO_STRAGGLER)
         );
         let rows: Vec<CandidateColumns> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(json_list(
