@@ -42,13 +42,16 @@ const NEVER: [(&str, &str); 9] = [
          AND a.ended_at IS NOT NULL)",
     ),
     (
-        // What an attempt or a digest may still reach is open until that came to its end.
+        // What an attempt or a digest may still reach is open until that came to its end, and then something is due of it.
         "open, its notification is closed, and nothing will end it",
         "SELECT r.tenant || ' ' || r.notification || ' ' || r.user_id FROM recipients r JOIN notifications n \
          ON n.tenant = r.tenant AND n.id = r.notification WHERE r.state = 'open' AND n.closed_at IS NOT NULL \
          AND NOT EXISTS (SELECT 1 FROM climbs c WHERE c.tenant = r.tenant AND c.notification = r.notification \
          AND c.user_id = r.user_id) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = r.tenant \
-         AND d.notification = r.notification AND d.user_id = r.user_id AND d.state = 'digested')",
+         AND d.notification = r.notification AND d.user_id = r.user_id AND d.state = 'digested' AND EXISTS \
+         (SELECT 1 FROM notifications g WHERE g.tenant = d.tenant AND g.id = d.digest AND (g.state IN ('accepted', 'planned') \
+         AND g.closed_at IS NULL OR EXISTS (SELECT 1 FROM recipients s WHERE s.tenant = g.tenant AND s.notification = g.id \
+         AND s.user_id = r.user_id AND s.state = 'open'))))",
     ),
     (
         "held, and nothing is due of it",
