@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use carillon_domain::NotificationId;
-use carillon_sql::{Database, Postgres};
+use carillon_sql::{Database, Postgres, PostgresTransaction};
+use tokio::task::JoinHandle;
 
 use super::{
-    digests::{Look, MINUTE, close, close_one, closing, due, every_minute, plan, tick},
+    digests::{Look, MINUTE, close, close_one, closing, due, every_minute, plan, send, tick},
     fixture::{Fixture, LIMITS},
     planning_outside::lease,
 };
-use crate::store::*;
+use crate::store::{outside::LeasedDelivery, *};
 
 /// Why the one delivery of a digest ended.
 async fn reason(f: &Fixture, digest: NotificationId) -> (String, Option<String>) {
@@ -77,19 +78,15 @@ async fn digest_of_many(f: &Fixture) -> (NotificationId, NotificationId) {
     (member.id, closing.notification.expect("not empty").id)
 }
 
-pub(super) async fn no_attempt_of_a_digest_commits_after_its_member_was_cancelled_by_pages(f: Fixture) {
-    let f = Arc::new(f);
-    let by_pages = f.reopen(StoreLimits { withdrawal_page: 1, ..LIMITS }).await;
-    let (member, digest) = digest_of_many(&f).await;
-    let Database::Postgres(postgres) = &f.database else {
-        // One writer: who comes second sees what the first did.
-        by_pages.cancel(f.now(), &f.tenant, member, &[]).await.expect("cancels");
-        assert!(lease(&f).await.is_empty());
-        assert_eq!(reason(&f, digest).await.0, "cancelled");
-        return;
-    };
-    // Whoever starts it stands right before its commit.
-    let mut hold = postgres.begin_system("a test holds attempts back").await.expect("begins");
+/// Somebody who leases and stands right before his commit, until the transaction ends.
+async fn starting(
+    f: &Arc<Fixture>,
+    postgres: &Postgres,
+) -> (PostgresTransaction, JoinHandle<Vec<LeasedDelivery>>) {
+    let mut hold = postgres
+        .begin_system("a test holds attempts back")
+        .await
+        .expect("begins");
     sqlx::query("LOCK TABLE attempts IN SHARE MODE")
         .execute(&mut *hold)
         .await
@@ -101,10 +98,44 @@ pub(super) async fn no_attempt_of_a_digest_commits_after_its_member_was_cancelle
     while waiting(postgres).await < 1 {
         tokio::task::yield_now().await;
     }
-    let cancelling = tokio::spawn({
-        let f = f.clone();
-        async move { by_pages.cancel(f.now(), &f.tenant, member, &[]).await }
-    });
+    (hold, starting)
+}
+
+/// Cancels in a task of its own.
+fn cancelling(f: &Arc<Fixture>, store: &Arc<dyn Store>, id: NotificationId) -> JoinHandle<Cancelled> {
+    let (f, store) = (f.clone(), store.clone());
+    tokio::spawn(async move {
+        let done = store.cancel(f.now(), &f.tenant, id, &[]).await;
+        done.expect("cancels").value
+    })
+}
+
+fn in_flight(count: u64) -> Cancelled {
+    Cancelled::Done {
+        recalled: 0,
+        in_flight: count,
+    }
+}
+
+pub(super) async fn no_attempt_of_a_digest_commits_after_its_member_was_cancelled_by_pages(f: Fixture) {
+    let f = Arc::new(f);
+    let by_pages = f
+        .reopen(StoreLimits {
+            withdrawal_page: 1,
+            ..LIMITS
+        })
+        .await;
+    let (member, digest) = digest_of_many(&f).await;
+    let Database::Postgres(postgres) = &f.database else {
+        // One writer: who comes second sees what the first did.
+        let done = cancelling(&f, &by_pages, member).await.expect("no panic");
+        assert_eq!(done, in_flight(0));
+        assert!(lease(&f).await.is_empty());
+        assert_eq!(reason(&f, digest).await.0, "cancelled");
+        return;
+    };
+    let (hold, starting) = starting(&f, postgres).await;
+    let cancelling = cancelling(&f, &by_pages, member);
     while waiting(postgres).await < 2 && !cancelling.is_finished() {
         tokio::task::yield_now().await;
     }
@@ -114,6 +145,35 @@ pub(super) async fn no_attempt_of_a_digest_commits_after_its_member_was_cancelle
     );
     hold.commit().await.expect("commits");
     assert_eq!(starting.await.expect("no panic").len(), 1, "it came first");
-    let done = cancelling.await.expect("no panic").expect("cancels").value;
-    assert!(matches!(done, Cancelled::Done { .. }));
+    assert_eq!(cancelling.await.expect("no panic"), in_flight(1));
+}
+
+pub(super) async fn whoever_cancels_a_member_is_told_what_starts_of_its_digest_meanwhile(f: Fixture) {
+    let f = Arc::new(f);
+    let look = every_minute();
+    let members = send(&f, &look, 2).await;
+    f.advance(MINUTE);
+    close_one(&f).await;
+    plan(&f, &look).await;
+    let Database::Postgres(postgres) = &f.database else {
+        assert_eq!(lease(&f).await.len(), 1);
+        for member in members {
+            let done = cancelling(&f, &f.store, member).await.expect("no panic");
+            assert_eq!(done, in_flight(1));
+        }
+        return;
+    };
+    let (hold, starting) = starting(&f, postgres).await;
+    let cancelling: Vec<_> = members
+        .into_iter()
+        .map(|member| cancelling(&f, &f.store, member))
+        .collect();
+    while waiting(postgres).await < 3 && !cancelling.iter().any(JoinHandle::is_finished) {
+        tokio::task::yield_now().await;
+    }
+    hold.commit().await.expect("commits");
+    assert_eq!(starting.await.expect("no panic").len(), 1);
+    for cancelling in cancelling {
+        assert_eq!(cancelling.await.expect("no panic"), in_flight(1));
+    }
 }

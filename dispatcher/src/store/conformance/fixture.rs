@@ -79,6 +79,12 @@ impl Fixture {
             .fetch_add(i64::try_from(by.as_micros()).expect("short"), Ordering::SeqCst);
     }
 
+    /// Somebody sets the clock back.
+    pub(super) fn set_back(&self, by: Duration) {
+        self.now
+            .fetch_sub(i64::try_from(by.as_micros()).expect("short"), Ordering::SeqCst);
+    }
+
     pub(super) fn user(&self, name: &str) -> UserId {
         self.user_of(&self.tenant, name)
     }

@@ -6,6 +6,7 @@ mod broadcasts;
 mod caps;
 mod catalog;
 mod digest_ends;
+mod digest_members;
 mod digest_starts;
 mod digests;
 mod disabled;
@@ -142,6 +143,7 @@ on_both!(
     newest::of_one_batch_the_newest_alone_goes_out,
     newest::an_older_one_that_is_planned_late_takes_nobodys_place,
     newest::what_is_sent_later_is_newer_whenever_it_was_accepted,
+    newest::a_clock_that_was_set_back_swallows_nothing,
     caps::a_cap_holds_over_any_stretch_of_time_however_alerts_are_planned,
     caps::planners_at_once_never_exceed_a_cap,
     caps::what_a_throttle_holds_goes_out_later_within_it,
@@ -173,6 +175,10 @@ on_both!(
     digest_ends::tenants_have_their_turn,
     digest_starts::a_digest_whose_members_were_overtaken_ends_at_its_start,
     digest_starts::no_attempt_of_a_digest_commits_after_its_member_was_cancelled_by_pages,
+    digest_starts::whoever_cancels_a_member_is_told_what_starts_of_its_digest_meanwhile,
+    digest_members::a_member_of_two_digests_is_open_until_both_came_to_something,
+    digest_members::a_digest_that_is_planned_too_late_ends_its_members,
+    digest_members::a_step_whose_digest_closes_early_has_its_successor_in_time,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,

@@ -116,3 +116,18 @@ pub(super) async fn what_is_sent_later_is_newer_whenever_it_was_accepted(f: Fixt
     assert_eq!(outside(&f, planned.id).await, ["pending"]);
     assert_eq!(f.inbox("ada").await[0].notification, planned.id);
 }
+
+pub(super) async fn a_clock_that_was_set_back_swallows_nothing(f: Fixture) {
+    let look = look(&["in_app", "push"]);
+    f.advance(3_600 * SECOND);
+    let ahead = f.collapsing(&["ada"], "job");
+    f.accept(std::slice::from_ref(&ahead)).await;
+    plan(&f, &look).await;
+    f.set_back(1_800 * SECOND);
+    let now = f.collapsing(&["ada"], "job");
+    f.accept(std::slice::from_ref(&now)).await;
+    plan(&f, &look).await;
+    assert_eq!(f.inbox("ada").await[0].notification, now.id);
+    assert_eq!(f.recipient(now.id, "ada").await.state, RecipientState::Open);
+    assert_eq!(outside(&f, now.id).await, ["pending"]);
+}
