@@ -211,7 +211,11 @@ mod tests {
         let pace = pace(100);
         assert_eq!(fill(&pace, at(0)), 400);
         answer(&pace, 100, at(0), at(1));
-        assert_eq!(pace.state.lock().most, 800, "they were quick, and there was no room");
+        assert_eq!(
+            pace.state.lock().most,
+            800,
+            "they were quick, and there was no room"
+        );
         let slow = fill(&pace, at(2));
         answer(&pace, 300, at(0), at(20));
         assert_eq!(pace.state.lock().most, 800, "of another measure");

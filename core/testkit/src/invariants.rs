@@ -1,5 +1,6 @@
 use std::{collections::HashSet, path::PathBuf, str::FromStr as _};
 
+use carillon_sql::{Database, PostgresTransaction, SqliteRead};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, SqliteConnection, postgres::PgConnectOptions,
     sqlite::SqliteConnectOptions,
@@ -93,11 +94,14 @@ impl std::fmt::Debug for StoreChecker {
 enum Place {
     Sqlite(PathBuf),
     Postgres(Box<PgConnectOptions>),
+    Open(Database),
 }
 
 enum Connection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
+    OpenSqlite(Box<SqliteRead>),
+    OpenPostgres(PostgresTransaction),
 }
 
 impl StoreChecker {
@@ -114,6 +118,11 @@ impl StoreChecker {
         let options = PgConnectOptions::from_str(url).expect("a PostgreSQL URL");
         let options = options.options([("search_path", "carillon_dispatcher")]);
         Self::at(Place::Postgres(Box::new(options)))
+    }
+
+    /// The dispatcher's schema where a test has it open.
+    pub fn open(database: Database) -> Self {
+        Self::at(Place::Open(database))
     }
 
     fn at(place: Place) -> Self {
@@ -167,6 +176,9 @@ impl StoreChecker {
         let done = match self.place.open().await.expect("a store") {
             Connection::Sqlite(mut store) => sqlx::query(statement).execute(&mut store).await.map(drop),
             Connection::Postgres(mut store) => sqlx::query(statement).execute(&mut store).await.map(drop),
+            Connection::OpenSqlite(_) | Connection::OpenPostgres(_) => {
+                panic!("a test that has it open breaks it itself")
+            }
         };
         done.expect("the store takes it");
     }
@@ -187,6 +199,14 @@ impl Place {
                 let store = PgConnection::connect_with(options).await;
                 Some(Connection::Postgres(store.expect("the server answers")))
             }
+            Self::Open(Database::Sqlite(sqlite)) => {
+                let read = sqlite.read_system("a test looks at all rows").await;
+                Some(Connection::OpenSqlite(Box::new(read.expect("the file answers"))))
+            }
+            Self::Open(Database::Postgres(postgres)) => {
+                let read = postgres.read_system("a test looks at all rows").await;
+                Some(Connection::OpenPostgres(read.expect("the server answers")))
+            }
         }
     }
 }
@@ -197,6 +217,8 @@ impl Connection {
         let rows = match self {
             Self::Sqlite(store) => sqlx::query_scalar(query).fetch_all(store).await,
             Self::Postgres(store) => sqlx::query_scalar(query).fetch_all(store).await,
+            Self::OpenSqlite(read) => sqlx::query_scalar(query).fetch_all(&mut ***read).await,
+            Self::OpenPostgres(read) => sqlx::query_scalar(query).fetch_all(&mut **read).await,
         };
         rows.expect("the store answers")
     }

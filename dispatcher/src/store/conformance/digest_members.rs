@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use carillon_domain::NotificationId;
+use carillon_testkit::StoreChecker;
 use serde_json::json;
 
 use super::{
     digests::{Look, MINUTE, close, closing, due, every_minute, gathering, outside, plan, tick},
     fixture::Fixture,
+    outside::run,
     steps::{ACCEPTED, hand_out, settle},
 };
 use crate::store::*;
@@ -105,4 +107,28 @@ pub(super) async fn a_step_whose_digest_closes_early_has_its_successor_in_time(f
     f.advance(DAY);
     tick(&f, &look).await;
     assert_eq!(outside(&f, id).await.len(), 2, "the second one begins");
+}
+
+pub(super) async fn who_is_left_open_by_a_digest_that_ended_is_found(f: Fixture) {
+    let look = every_minute();
+    let id = climbing(&f, &look, json!([{"channels": ["push"]}]), 2 * MINUTE).await;
+    f.advance(MINUTE);
+    let digest = close_all(&f).await[0].1;
+    plan(&f, &look).await;
+    f.advance(2 * MINUTE);
+    while f.store.close_late(f.now(), 100).await.expect("closes") {}
+    run(&f, "DELETE FROM climbs".to_owned()).await;
+    let mut checker = StoreChecker::open(f.database.clone());
+    let mut found = async || checker.violations(f.now().as_micros()).await;
+    assert_eq!(found().await, Vec::<String>::new(), "its digest may arrive");
+    for (table, column, change) in [
+        ("notifications", "id", "closed_at = expires_at"),
+        ("recipients", "notification", "state = 'dead'"),
+    ] {
+        let statement = format!("UPDATE {table} SET {change} WHERE {column} = '{digest}'");
+        run(&f, statement).await;
+    }
+    let found = found().await;
+    let left = format!("open, its notification is closed, and nothing will end it: default {id} ");
+    assert!(found.iter().any(|what| what.starts_with(&left)), "{found:?}");
 }

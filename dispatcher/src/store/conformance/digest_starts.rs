@@ -50,7 +50,10 @@ pub(super) async fn a_digest_whose_members_were_overtaken_ends_at_its_start(f: F
 
 /// How many wait for a lock.
 async fn waiting(postgres: &Postgres) -> i64 {
-    let mut read = postgres.read_system("a test looks who waits").await.expect("begins");
+    let mut read = postgres
+        .read_system("a test looks who waits")
+        .await
+        .expect("begins");
     let (count,): (i64,) = sqlx::query_as(
         "SELECT COUNT(*) FROM pg_locks WHERE NOT granted \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
@@ -71,7 +74,10 @@ async fn digest_of_many(f: &Fixture) -> (NotificationId, NotificationId) {
     f.accept(std::slice::from_ref(&member)).await;
     plan(f, &look).await;
     f.advance(MINUTE);
-    let own = due(f).await.into_iter().find(|digest| digest.lease.key.user != bob);
+    let own = due(f)
+        .await
+        .into_iter()
+        .find(|digest| digest.lease.key.user != bob);
     let closing = closing(f, &own.expect("ada has one"));
     assert!(close(f, &closing).await);
     plan(f, &look).await;

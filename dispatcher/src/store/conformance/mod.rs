@@ -179,6 +179,7 @@ on_both!(
     digest_members::a_member_of_two_digests_is_open_until_both_came_to_something,
     digest_members::a_digest_that_is_planned_too_late_ends_its_members,
     digest_members::a_step_whose_digest_closes_early_has_its_successor_in_time,
+    digest_members::who_is_left_open_by_a_digest_that_ended_is_found,
     planning_outside::a_newer_notification_overtakes_what_waits_and_replaces_what_arrived,
     planning_outside::news_of_a_message_is_not_that_of_what_waits_to_replace_it,
     planning_outside::what_is_suppressed_or_turned_off_is_skipped,

@@ -44,7 +44,8 @@ pub(crate) use records::*;
 pub(crate) use remote::*;
 pub(super) use rows::*;
 pub(super) use withdrawn::{
-    EMPTIED, Gate, LiveMember, WithdrawnColumns, behind_open, gate, gates, live_members, mark, starts, without,
+    EMPTIED, Gate, LiveMember, WithdrawnColumns, behind_open, gate, gates, live_members, mark, starts,
+    without,
 };
 
 /// The durable state of deliveries outside the inbox.

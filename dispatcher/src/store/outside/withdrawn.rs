@@ -113,10 +113,7 @@ pub(in crate::store) struct LiveMember {
 }
 
 /// The members that were found, by the places of their digests, of what is not withdrawn.
-pub(in crate::store) fn live_members(
-    candidates: &[Candidate],
-    found: Vec<(i64, String)>,
-) -> Vec<LiveMember> {
+pub(in crate::store) fn live_members(candidates: &[Candidate], found: Vec<(i64, String)>) -> Vec<LiveMember> {
     let starting: Vec<&Candidate> = candidates
         .iter()
         .filter(|candidate| starts(candidate).is_some())

@@ -10,7 +10,8 @@ use super::{
     lanes::{hold_with, lock_changes, not_held, refresh},
 };
 use crate::store::outside::{
-    self, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, LaneKey, NO_STRAGGLER, Unreadable, candidate_columns,
+    self, CANDIDATE_JOINS, Candidate, CandidateColumns, Ended, LaneKey, NO_STRAGGLER, Unreadable,
+    candidate_columns,
 };
 
 /// What waits for endpoints that are not enabled; what is being tried ends by itself.

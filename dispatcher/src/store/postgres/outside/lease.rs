@@ -13,8 +13,8 @@ use super::{
 };
 use crate::store::Fingerprints;
 use crate::store::outside::{
-    self, CANDIDATE_JOINS, Candidate, CandidateColumns, Effects, Ended, Handed, LaneKey, LanePick, NO_STRAGGLER,
-    STRAGGLER, Unreadable, candidate_columns,
+    self, CANDIDATE_JOINS, Candidate, CandidateColumns, Effects, Ended, Handed, LaneKey, LanePick,
+    NO_STRAGGLER, STRAGGLER, Unreadable, candidate_columns,
 };
 
 impl PostgresStore {

@@ -15,8 +15,8 @@ use crate::events::EventKind;
 use crate::store::{
     ledger::encode,
     outside::{
-        self, About, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
-        LeasedDelivery, NO_STRAGGLER, News, NewsNoted, Outcomes, RemoteChannelRow, RemoteStore, candidate_columns,
+        self, About, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey, LeasedDelivery,
+        NO_STRAGGLER, News, NewsNoted, Outcomes, RemoteChannelRow, RemoteStore, candidate_columns,
     },
     rows::word,
 };

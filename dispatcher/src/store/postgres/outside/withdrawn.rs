@@ -93,7 +93,9 @@ async fn unsure(
     .bind(column!(members, member => member.place as i64))
     .fetch_all(tx)
     .await?;
-    let over = over.into_iter().filter_map(|(place,)| usize::try_from(place).ok());
+    let over = over
+        .into_iter()
+        .filter_map(|(place,)| usize::try_from(place).ok());
     let shut = members.iter().filter(|member| !open.contains(&of(member)));
     Ok(over.chain(shut.map(|member| member.place)).collect())
 }

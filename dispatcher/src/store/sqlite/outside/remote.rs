@@ -14,8 +14,8 @@ use super::{
 use crate::store::{
     ledger::encode,
     outside::{
-        self, About, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey,
-        LeasedDelivery, NO_STRAGGLER, News, NewsNoted, RemoteChannelRow, RemoteStore, candidate_columns,
+        self, About, CANDIDATE_JOINS, CandidateColumns, DueLane, Effects, LaneKey, LeaseKey, LeasedDelivery,
+        NO_STRAGGLER, News, NewsNoted, RemoteChannelRow, RemoteStore, candidate_columns,
     },
     rows::word,
 };
