@@ -51,12 +51,13 @@ impl Weight {
     }
 }
 
-/// In an inbox the content stands in the entry and in the log. A way outside counts as a recipient of its own.
+/// In an inbox the content stands in the entry and in the log. Each way outside beside the first one counts as a recipient
+/// of its own: so a page of users with an address each is one transaction.
 fn addressee_of(job: &PlanJob, addressee: &Addressee) -> Weight {
     let content = addressee.content.as_ref().unwrap_or(&job.notification.content);
     let inbox = if addressee.in_app { 2 * content.len() } else { 0 };
     Weight {
-        recipients: 1 + addressee.outside.len(),
+        recipients: addressee.outside.len().max(1),
         bytes: inbox + RECIPIENT + addressee.outside.len() * OUTSIDE,
     }
 }
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
     use carillon_policy::Plan;
 
-    use crate::store::{FixedPlan, Lease, NotificationRow};
+    use crate::store::{FixedPlan, Lease, NotificationRow, Outgoing};
 
     fn in_app() -> Arc<FixedPlan> {
         let plan = Plan::of_channels(&[ChannelKind::in_app()], Duration::ZERO, Duration::ZERO);
@@ -210,6 +211,31 @@ mod tests {
         let (last, others) = parts.split_last().expect("parts");
         assert_eq!(last.part, PlanPart::Last);
         assert!(others.len() > 1 && others.iter().all(|part| part.part == PlanPart::More));
+    }
+
+    #[test]
+    fn a_first_way_outside_goes_with_its_recipient_and_each_further_one_counts() {
+        let config = PlannerConfig {
+            batch_recipients: 120,
+            ..PlannerConfig::default()
+        };
+        let way = Outgoing {
+            channel: ChannelKind::in_app(),
+            address: "-".parse().expect("an address"),
+            device: None,
+            lane: Arc::from(""),
+            strand: Arc::from(""),
+            skip: None,
+            replaces: false,
+            active_until: None,
+        };
+        for (ways, expected) in [(0, 1), (1, 1), (2, 2), (3, 3)] {
+            let mut job = job(100, 120, 0);
+            for addressee in &mut job.users {
+                addressee.outside = vec![way.clone(); ways];
+            }
+            assert_eq!(parts(job, &config).len(), expected, "{ways}");
+        }
     }
 
     #[test]

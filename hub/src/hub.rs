@@ -226,6 +226,11 @@ impl Incoming for Hub {
                 tenant: envelope.tenant.clone(),
                 subject: envelope.subject.clone(),
             };
+            // Few of those whom a broadcast goes to are connected: nothing is worked out for the others.
+            let goes_on = run.as_ref().is_some_and(|(same, _)| *same == key);
+            if !goes_on && hub.registry.get(&key).is_none() {
+                continue;
+            }
             let Some(message) = Message::from_envelope(envelope) else {
                 continue;
             };

@@ -93,8 +93,7 @@ impl Wishes {
     }
 }
 
-/// Since when alerts are read: as far back as the longest cap or the throttle looks; from `now` on where there is
-/// neither, which reads none but those that a clock ahead of this one wrote.
+/// Since when alerts are read: as far back as the longest cap or the throttle looks; from `now` on where there is neither.
 pub(crate) fn counted_since(tenant: &TenantPolicy, now: Timestamp) -> Timestamp {
     let caps = tenant.caps.iter().map(Cap::window);
     let throttle = tenant.throttle.iter().map(Throttle::window);

@@ -308,6 +308,13 @@ impl Ledger {
             }
             self.writes.mailboxes.push(row);
         }
+        // Rows that follow each other in a table cost less than rows in no order.
+        self.writes
+            .mailboxes
+            .sort_unstable_by(|one, other| (&one.tenant, one.user).cmp(&(&other.tenant, other.user)));
+        self.writes.entries.sort_unstable_by(|one, other| {
+            (&one.tenant, one.user, one.seq).cmp(&(&other.tenant, other.user, other.seq))
+        });
         for Numbered { mut row, touched } in self.topics.into_values() {
             if !touched {
                 continue;

@@ -21,6 +21,10 @@ use crate::{
 /// The longest reason that is kept of a retired address, in bytes.
 const MAX_REASON: usize = 500;
 
+/// Above so many at once nobody is remembered: a page of a broadcast, whose users are not asked for again soon, would take
+/// memory and the place of those who are.
+pub(crate) const MANY: usize = 256;
+
 /// At most this many batches per cleaning up, so that it ends.
 const MAX_BATCHES: usize = 100;
 
@@ -71,6 +75,15 @@ impl ProfileCache {
     }
 }
 
+#[cfg(test)]
+impl ProfileCache {
+    /// How many are remembered.
+    pub(crate) async fn remembered(&self) -> u64 {
+        self.known.run_pending_tasks().await;
+        self.known.entry_count()
+    }
+}
+
 impl Users {
     /// Changes a user, who exists by this at the latest.
     pub(crate) async fn put_profile(
@@ -114,6 +127,13 @@ impl Users {
         tenant: &TenantId,
         users: &[UserId],
     ) -> Result<Vec<Profile>, Unavailable> {
+        if users.len() > MANY {
+            let read = self.store.profiles(tenant, users).await?;
+            let profiles = users
+                .iter()
+                .map(|user| read.get(user).cloned().unwrap_or_default());
+            return Ok(profiles.collect());
+        }
         let mut known = HashMap::with_capacity(users.len());
         let mut absent = Vec::new();
         for user in users {

@@ -175,7 +175,7 @@ impl PolicyStore for PostgresStore {
     ) -> Result<Vec<policy::Choices>, StoreError> {
         let mut read = self.postgres.read(TenantScope::new(tenant)).await?;
         let keys: Vec<UserKey> = users.iter().map(|user| (tenant.clone(), *user)).collect();
-        let mut found = choices(&mut read, &keys, since).await?;
+        let mut found = choices(&mut read, &keys, Some(since)).await?;
         Ok(keys
             .iter()
             .map(|key| found.remove(key).unwrap_or_default())
@@ -192,7 +192,7 @@ impl PolicyStore for PostgresStore {
         let mut tx = self.postgres.begin(TenantScope::new(&alert.tenant)).await?;
         let key = (alert.tenant.clone(), alert.user);
         mailboxes(&mut tx, &self.epoch, &HashSet::from([key.clone()])).await?;
-        let mut found = choices(&mut tx, std::slice::from_ref(&key), since).await?;
+        let mut found = choices(&mut tx, std::slice::from_ref(&key), Some(since)).await?;
         let taken = found.remove(&key).unwrap_or_default().alerts;
         let room = carillon_policy::full(caps, &taken, alert.at).is_none();
         if room {
@@ -241,11 +241,11 @@ pub(super) async fn wake_held(
     Ok(())
 }
 
-/// What users chose, with their alerts since then, as this transaction finds it.
+/// What users chose, with their alerts since then, if those are asked for, as this transaction finds it.
 pub(super) async fn choices(
     tx: &mut PgConnection,
     users: &[UserKey],
-    since: Timestamp,
+    since: Option<Timestamp>,
 ) -> Result<ChoicesOf, StoreError> {
     if users.is_empty() {
         return Ok(ChoicesOf::new());
@@ -269,15 +269,18 @@ pub(super) async fn choices(
     .bind(&ids)
     .fetch_all(&mut *tx)
     .await?;
-    let alerts: Vec<policy::AlertOfColumns> = sqlx::query_as(
-        "SELECT a.tenant, a.user_id, a.at FROM UNNEST($1::text[], $2::text[]) AS j(tenant, user_id) \
-         JOIN alerts a ON a.tenant = j.tenant AND a.user_id = j.user_id AND a.at > $3",
-    )
-    .bind(&tenants)
-    .bind(&ids)
-    .bind(since.as_micros())
-    .fetch_all(&mut *tx)
-    .await?;
+    let mut alerts: Vec<policy::AlertOfColumns> = Vec::new();
+    if let Some(since) = since {
+        alerts = sqlx::query_as(
+            "SELECT a.tenant, a.user_id, a.at FROM UNNEST($1::text[], $2::text[]) AS j(tenant, user_id) \
+             JOIN alerts a ON a.tenant = j.tenant AND a.user_id = j.user_id AND a.at > $3",
+        )
+        .bind(&tenants)
+        .bind(&ids)
+        .bind(since.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+    }
     policy::choices(preferences, policies, alerts)
 }
 

@@ -2,7 +2,8 @@ use std::sync::OnceLock;
 
 use carillon_sql::StoreError;
 use sqlx::{
-    AssertSqlSafe, SqlSafeStr as _, SqlStr, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments,
+    Arguments as _, AssertSqlSafe, SqlSafeStr as _, SqlStr, Sqlite, SqliteConnection, query::Query,
+    sqlite::SqliteArguments,
 };
 
 /// A statement over many rows of bound values. Each statement is a hop to SQLite's thread, so rows go in groups; the
@@ -43,7 +44,10 @@ impl Bulk {
         for (size, text) in SIZES.into_iter().zip(texts) {
             while rest.len() >= size {
                 let (group, more) = rest.split_at(size);
-                let query = group.iter().fold(sqlx::query(text.clone()), &bind);
+                let mut values = SqliteArguments::default();
+                values.reserve(size * self.columns, 0);
+                let query = sqlx::query_with(text.clone(), values);
+                let query = group.iter().fold(query, &bind);
                 changed += query.execute(&mut *connection).await?.rows_affected();
                 rest = more;
             }

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
-    keys::{json_list, pairs},
+    keys::{USERS, json_list, users as user_list},
     outbox::write_accepted,
     outside,
     write::write,
@@ -336,11 +336,11 @@ pub(super) async fn open_digests(
     if users.is_empty() {
         return Ok(OpenDigests::new());
     }
-    let rows: Vec<digests::DigestColumns> = sqlx::query_as(
+    let rows: Vec<digests::DigestColumns> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT d.tenant, d.user_id, d.category, d.channel, d.name, d.key, d.opened_at, d.last_at, d.closes_at, d.closes_by \
-         FROM json_each($1) j CROSS JOIN digests d ON d.tenant = j.value ->> 0 AND d.user_id = j.value ->> 1",
-    )
-    .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
+         FROM {USERS} CROSS JOIN digests d ON d.tenant = t.key AND d.user_id = u.value",
+    )))
+    .bind(user_list(users.iter())?)
     .fetch_all(tx)
     .await?;
     digests::open_digests(rows)

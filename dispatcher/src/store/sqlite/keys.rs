@@ -1,8 +1,10 @@
-use carillon_domain::TenantId;
-use carillon_sql::StoreError;
-use serde::Serialize;
+use std::collections::BTreeMap;
 
-use crate::store::ledger::encode;
+use carillon_domain::{TenantId, UserId};
+use carillon_sql::StoreError;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::store::{ledger::encode, records::UserKey};
 
 /// A JSON list for `json_each`.
 pub(super) fn json_list<T: Serialize>(items: impl Iterator<Item = T>) -> Result<String, StoreError> {
@@ -14,4 +16,23 @@ pub(super) fn pairs<'a, I: Serialize>(
     keys: impl Iterator<Item = (&'a TenantId, I)>,
 ) -> Result<String, StoreError> {
     json_list(keys.map(|(tenant, id)| (tenant.as_str(), id)))
+}
+
+/// Users as JSON lists by tenant. [`USERS`] reads them: where many are asked for at once, a value that stands alone is read
+/// in a fraction of the time that one takes out of a pair.
+pub(super) fn users<'a>(keys: impl Iterator<Item = &'a UserKey>) -> Result<String, StoreError> {
+    let mut tenants: BTreeMap<&str, Vec<UserId>> = BTreeMap::new();
+    for (tenant, user) in keys {
+        tenants.entry(tenant.as_str()).or_default().push(*user);
+    }
+    encode(&tenants)
+}
+
+/// The users of `$1` as [`users`] writes them: the tenant is `t.key`, the user `u.value`.
+pub(super) const USERS: &str = "json_each($1) t CROSS JOIN json_each(t.value) u";
+
+/// The rows of a statement that makes them a `json_group_array` of `json_array`s: each row of an answer is a message
+/// between threads, and so all of them are one.
+pub(super) fn together<R: DeserializeOwned>((list,): (String,)) -> Result<Vec<R>, StoreError> {
+    serde_json::from_str(&list).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

@@ -35,6 +35,12 @@ static DECISIONS: Bulk = Bulk::new(
     8,
     ") AS v",
 );
+/// Of new recipients: there is none to count on from.
+static FIRST_DECISIONS: Bulk = Bulk::new(
+    "INSERT INTO decisions (tenant, notification, user_id, number, at, kind, step, body) VALUES ",
+    8,
+    "",
+);
 static CLIMBS: Bulk = Bulk::new(
     "INSERT INTO climbs (tenant, notification, user_id, due_at) VALUES ",
     4,
@@ -366,21 +372,32 @@ async fn end_late(
 
 /// Writes decisions and when something is due.
 pub(super) async fn write_climbs(tx: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
-    let decisions: Vec<_> = writes.decisions.iter().zip(1_i64..).collect();
-    DECISIONS
-        .run(tx, &decisions, |query, (row, number)| {
-            let (tenant, notification, user) = &row.key;
-            query
-                .bind(tenant.as_str())
-                .bind(notification.to_string())
-                .bind(user.to_string())
-                .bind(*number)
-                .bind(row.at.as_micros())
-                .bind(row.kind)
-                .bind(row.step.map(i64::from))
-                .bind(row.body.as_str())
-        })
-        .await?;
+    let new: HashSet<_> = writes
+        .recipients
+        .iter()
+        .map(|row| (&row.tenant, row.notification, row.user))
+        .collect();
+    let decisions = writes.decisions.iter().zip(1_i64..);
+    let (first, further): (Vec<_>, Vec<_>) = decisions.partition(|(row, _)| {
+        let (tenant, notification, user) = &row.key;
+        new.contains(&(tenant, *notification, *user))
+    });
+    for (statement, rows) in [(&FIRST_DECISIONS, first), (&DECISIONS, further)] {
+        statement
+            .run(tx, &rows, |query, (row, number)| {
+                let (tenant, notification, user) = &row.key;
+                query
+                    .bind(tenant.as_str())
+                    .bind(notification.to_string())
+                    .bind(user.to_string())
+                    .bind(*number)
+                    .bind(row.at.as_micros())
+                    .bind(row.kind)
+                    .bind(row.step.map(i64::from))
+                    .bind(row.body.as_str())
+            })
+            .await?;
+    }
     CLIMBS
         .run(tx, &ladder::new_climbs(writes), |query, row| {
             let (tenant, notification, user) = &row.key;

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use carillon_domain::{NotificationId, TenantId, Timestamp, UserId};
 use carillon_sql::StoreError;
@@ -6,12 +6,12 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
-    keys::{json_list, pairs},
+    keys::{USERS, json_list, pairs, together, users as user_list},
     outside::{self, listeners},
     write::write,
 };
 use crate::store::{
-    ledger::{Ledger, TopicKey},
+    ledger::{Ledger, TopicKey, encode},
     outside::{self as outside_rows, RivalColumns, collapse_keys},
     plan::{Before, Known, OpenKey, Rival, plan},
     records::{Committed, EntryRow, MailboxRow, PlanJob, PlanOutcome, TopicRow, UserKey},
@@ -67,7 +67,7 @@ async fn live(tx: &mut SqliteConnection, jobs: &[PlanJob]) -> Result<Vec<bool>, 
             .map(|job| (job.lease.tenant.as_str(), job.lease.notification, job.lease.token)),
     )?;
     // One row for all: each row of an answer is a message between threads.
-    let (found,): (String,) = sqlx::query_as(
+    let found = sqlx::query_as(
         "SELECT json_group_array(j.key) FROM json_each($1) j \
          CROSS JOIN outbox o ON o.tenant = j.value ->> 0 AND o.notification = j.value ->> 1 \
          CROSS JOIN notifications n ON n.tenant = o.tenant AND n.id = o.notification \
@@ -76,10 +76,8 @@ async fn live(tx: &mut SqliteConnection, jobs: &[PlanJob]) -> Result<Vec<bool>, 
     .bind(keys)
     .fetch_one(&mut *tx)
     .await?;
-    let found: Vec<usize> =
-        serde_json::from_str(&found).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let mut live = vec![false; jobs.len()];
-    for index in found {
+    for index in together::<usize>(found)? {
         if let Some(live) = live.get_mut(index) {
             *live = true;
         }
@@ -97,15 +95,15 @@ pub(super) async fn mailboxes(
         return Ok(Vec::new());
     }
     let statement = format!(
-        "SELECT {} FROM json_each($1) j CROSS JOIN mailboxes m \
-         ON m.tenant = j.value ->> 0 AND m.user_id = j.value ->> 1",
+        "SELECT json_group_array(json_array({})) FROM {USERS} \
+         CROSS JOIN mailboxes m ON m.tenant = t.key AND m.user_id = u.value",
         rows::MAILBOX
     );
-    let found: Vec<rows::MailboxColumns> = sqlx::query_as(AssertSqlSafe(statement))
-        .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
-        .fetch_all(&mut *tx)
+    let found = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(user_list(users.iter())?)
+        .fetch_one(&mut *tx)
         .await?;
-    let mut mailboxes = found
+    let mut mailboxes = together::<rows::MailboxColumns>(found)?
         .into_iter()
         .map(rows::mailbox)
         .collect::<Result<Vec<_>, _>>()?;
@@ -216,11 +214,10 @@ async fn rivals(
 }
 
 async fn erased(tx: &mut SqliteConnection, users: &HashSet<UserKey>) -> Result<HashSet<UserKey>, StoreError> {
-    let found: Vec<(String, String)> = sqlx::query_as(
-        "SELECT e.tenant, e.user_id FROM json_each($1) j CROSS JOIN erased e \
-         ON e.tenant = j.value ->> 0 AND e.user_id = j.value ->> 1",
-    )
-    .bind(pairs(users.iter().map(|(tenant, user)| (tenant, user)))?)
+    let found: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT e.tenant, e.user_id FROM {USERS} CROSS JOIN erased e ON e.tenant = t.key AND e.user_id = u.value",
+    )))
+    .bind(user_list(users.iter())?)
     .fetch_all(&mut *tx)
     .await?;
     found
@@ -269,16 +266,19 @@ async fn before(
         return Ok(HashMap::new());
     }
     let keys = pairs(keys.into_iter())?;
-    let wanted = json_list(jobs.iter().filter(|job| job.resumes()).flat_map(|job| {
-        job.users
-            .iter()
-            .map(|addressee| (job.lease.tenant.as_str(), job.lease.notification, addressee.user))
-    }))?;
+    // Read flat, as `USERS` are.
+    let mut wanted: BTreeMap<&str, BTreeMap<String, Vec<UserId>>> = BTreeMap::new();
+    for job in jobs.iter().filter(|job| job.resumes()) {
+        let of_tenant = wanted.entry(job.lease.tenant.as_str()).or_default();
+        let users = of_tenant.entry(job.lease.notification.to_string()).or_default();
+        users.extend(job.users.iter().map(|addressee| addressee.user));
+    }
     let recipients: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT r.tenant, r.notification, r.user_id FROM json_each($1) j CROSS JOIN recipients r \
-         ON r.tenant = j.value ->> 0 AND r.notification = j.value ->> 1 AND r.user_id = j.value ->> 2",
+        "SELECT r.tenant, r.notification, r.user_id FROM json_each($1) t CROSS JOIN json_each(t.value) n \
+         CROSS JOIN json_each(n.value) u CROSS JOIN recipients r \
+         ON r.tenant = t.key AND r.notification = n.key AND r.user_id = u.value",
     )
-    .bind(wanted)
+    .bind(encode(&wanted)?)
     .fetch_all(&mut *tx)
     .await?;
     let delivered: Vec<(String, String)> = sqlx::query_as(

@@ -1,11 +1,11 @@
 use async_trait::async_trait;
 use carillon_domain::{Category, ChannelKind, TenantId, Timestamp, UserId};
 use carillon_sql::{StoreError, TenantScope};
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
-    keys::{json_list, pairs},
+    keys::{USERS, json_list, together, users as user_list},
 };
 use crate::store::{
     policy::{self, AlertRow, ChoicesOf, PolicyStore, PreferenceChanges, PreferenceRow, PreferencesWritten},
@@ -176,7 +176,7 @@ impl PolicyStore for SqliteStore {
     ) -> Result<Vec<policy::Choices>, StoreError> {
         let mut read = self.sqlite.read(TenantScope::new(tenant)).await?;
         let keys: Vec<UserKey> = users.iter().map(|user| (tenant.clone(), *user)).collect();
-        let mut found = choices(&mut read, &keys, since).await?;
+        let mut found = choices(&mut read, &keys, Some(since)).await?;
         Ok(keys
             .iter()
             .map(|key| found.remove(key).unwrap_or_default())
@@ -192,7 +192,7 @@ impl PolicyStore for SqliteStore {
     ) -> Result<bool, StoreError> {
         let mut tx = self.sqlite.begin(TenantScope::new(&alert.tenant)).await?;
         let key = (alert.tenant.clone(), alert.user);
-        let mut found = choices(&mut tx, std::slice::from_ref(&key), since).await?;
+        let mut found = choices(&mut tx, std::slice::from_ref(&key), Some(since)).await?;
         let taken = found.remove(&key).unwrap_or_default().alerts;
         let room = carillon_policy::full(caps, &taken, alert.at).is_none();
         if room {
@@ -233,39 +233,42 @@ pub(super) async fn wake_held(
     Ok(())
 }
 
-/// What users chose, with their alerts since then, as this transaction finds it.
+/// What users chose, with their alerts since then, if those are asked for, as this transaction finds it.
 pub(super) async fn choices(
     tx: &mut SqliteConnection,
     users: &[UserKey],
-    since: Timestamp,
+    since: Option<Timestamp>,
 ) -> Result<ChoicesOf, StoreError> {
     if users.is_empty() {
         return Ok(ChoicesOf::new());
     }
-    let keys = pairs(users.iter().map(|(tenant, user)| (tenant, user)))?;
-    let preferences: Vec<policy::PreferenceOfColumns> = sqlx::query_as(
-        "SELECT p.tenant, p.user_id, p.category, p.channel, p.enabled, p.digest, p.at \
-         FROM json_each($1) j CROSS JOIN preferences p ON p.tenant = j.value ->> 0 AND p.user_id = j.value ->> 1",
-    )
+    let keys = user_list(users.iter())?;
+    let preferences = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT json_group_array(json_array(p.tenant, p.user_id, p.category, p.channel, p.enabled, p.digest, p.at)) FROM {USERS} \
+         CROSS JOIN preferences p ON p.tenant = t.key AND p.user_id = u.value",
+    )))
     .bind(&keys)
-    .fetch_all(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
-    let policies: Vec<policy::PolicyOfColumns> = sqlx::query_as(
-        "SELECT p.tenant, p.user_id, p.body FROM json_each($1) j CROSS JOIN user_policies p \
-         ON p.tenant = j.value ->> 0 AND p.user_id = j.value ->> 1",
-    )
+    let policies = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT json_group_array(json_array(p.tenant, p.user_id, p.body)) FROM {USERS} \
+         CROSS JOIN user_policies p ON p.tenant = t.key AND p.user_id = u.value",
+    )))
     .bind(&keys)
-    .fetch_all(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
-    let alerts: Vec<policy::AlertOfColumns> = sqlx::query_as(
-        "SELECT a.tenant, a.user_id, a.at FROM json_each($1) j CROSS JOIN alerts a \
-         ON a.tenant = j.value ->> 0 AND a.user_id = j.value ->> 1 AND a.at > $2",
-    )
-    .bind(&keys)
-    .bind(since.as_micros())
-    .fetch_all(&mut *tx)
-    .await?;
-    policy::choices(preferences, policies, alerts)
+    let mut alerts: Vec<policy::AlertOfColumns> = Vec::new();
+    if let Some(since) = since {
+        alerts = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT a.tenant, a.user_id, a.at FROM {USERS} \
+             CROSS JOIN alerts a ON a.tenant = t.key AND a.user_id = u.value AND a.at > $2",
+        )))
+        .bind(&keys)
+        .bind(since.as_micros())
+        .fetch_all(&mut *tx)
+        .await?;
+    }
+    policy::choices(together(preferences)?, together(policies)?, alerts)
 }
 
 /// Notes alerts that count against the caps.

@@ -5,10 +5,11 @@ CREATE TABLE users (
     external   TEXT    NOT NULL,
     id         TEXT    NOT NULL,
     created_at INTEGER NOT NULL,
-    PRIMARY KEY (tenant, external)
+    -- Many at once are asked for by id, in its order: so a page of a broadcast stands in a few pages of the file.
+    PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE UNIQUE INDEX users_id ON users (tenant, id);
+CREATE UNIQUE INDEX users_external ON users (tenant, external);
 
 -- Users who are being erased: the name leads nowhere any more, and goes with the row.
 CREATE TABLE erasures (

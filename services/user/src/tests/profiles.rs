@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{World, name, on_both, tenant};
+use crate::profiles::MANY;
 
 async fn put(world: &World, user: &str, body: Value) -> (u16, Value) {
     let (status, body) = world
@@ -220,6 +221,19 @@ on_both! {
             assert_eq!(addresses.len(), 20);
             assert!(addresses.iter().all(|address| address["address"].as_str().expect("text").starts_with(&first)), "{shown}");
         }
+    }
+
+    async fn a_page_of_many_is_read_anew_and_nobody_of_it_is_remembered(world: World) {
+        let names: Vec<_> = (0..=MANY).map(|n| name(&format!("u{n}"))).collect();
+        let ids = world.users.resolve(&tenant(), &names).await.expect("resolved");
+        put(&world, "u7", json!({"locale": "de"})).await;
+        let twice: Vec<_> = ids.iter().chain(&ids[7..8]).copied().collect();
+        let profiles = world.users.profiles(&tenant(), &twice).await.expect("read");
+        let german: Vec<usize> = (0..twice.len()).filter(|place| profiles[*place].locale.as_deref() == Some("de")).collect();
+        assert_eq!((profiles.len(), german), (twice.len(), vec![7, MANY + 1]));
+        assert_eq!(world.users.profiles.remembered().await, 0);
+        world.users.profiles(&tenant(), &ids[..MANY]).await.expect("read");
+        assert_eq!(world.users.profiles.remembered().await, MANY as u64);
     }
 
     async fn only_a_key_that_may_write_users_writes_them(world: World) {

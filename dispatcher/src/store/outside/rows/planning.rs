@@ -83,8 +83,8 @@ pub(in crate::store) fn scores(
     Ok(scores)
 }
 
-/// Whose choices count for jobs, each once; and since when their alerts do.
-pub(in crate::store) fn choosers(now: Timestamp, jobs: &[PlanJob]) -> (Vec<UserKey>, Timestamp) {
+/// Whose choices count for jobs, each once; and since when their alerts do, where there are caps or throttles at all.
+pub(in crate::store) fn choosers(now: Timestamp, jobs: &[PlanJob]) -> (Vec<UserKey>, Option<Timestamp>) {
     let users = jobs.iter().flat_map(|job| {
         let known = job.users.iter().filter(|addressee| addressee.plain.is_none());
         known.map(|addressee| (job.lease.tenant.clone(), addressee.user))
@@ -92,8 +92,9 @@ pub(in crate::store) fn choosers(now: Timestamp, jobs: &[PlanJob]) -> (Vec<UserK
     let mut users: Vec<UserKey> = users.collect();
     users.sort_unstable();
     users.dedup();
-    let since = jobs.iter().map(|job| counted_since(&job.policies.tenant, now));
-    (users, since.min().unwrap_or(now))
+    let counting = jobs.iter().filter(|job| job.policies.count());
+    let since = counting.map(|job| counted_since(&job.policies.tenant, now));
+    (users, since.min())
 }
 
 /// What the collapse keys of jobs name: tenant, user, name; each once.

@@ -6,15 +6,15 @@ use carillon_domain::{
 };
 use carillon_sql::{StoreError, TenantScope};
 
-use super::{SqliteStore, json};
+use super::{SqliteStore, json, together};
 use crate::{
     device::{self, Device, DeviceChange, DeviceError, Retired, Written, replace},
     profiles::Change,
     store::{
         UserRecord, UserRow,
         devices::{
-            DevicePut, DeviceRow, DeviceStore, MOVED, PURGE_BATCH, PersonRow, ProfileRow, SentRow,
-            device as stored, join, sent, to_json,
+            DevicePut, DeviceRow, DeviceStore, MOVED, PURGE_BATCH, SentRow, device as stored, join, sent,
+            to_json,
         },
         user_record,
     },
@@ -164,23 +164,25 @@ impl DeviceStore for SqliteStore {
     ) -> Result<HashMap<UserId, Profile>, StoreError> {
         let users = json(&users)?;
         let mut read = self.0.read(TenantScope::new(tenant)).await?;
-        let people: Vec<PersonRow> = sqlx::query_as(
-            "SELECT id, locale, timezone, attributes FROM users WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))",
+        let people = sqlx::query_as(
+            "SELECT json_group_array(json_array(u.id, u.locale, u.timezone, u.attributes)) FROM json_each($2) j \
+             CROSS JOIN users u ON u.tenant = $1 AND u.id = j.value",
         )
         .bind(tenant.as_str())
         .bind(&users)
-        .fetch_all(&mut *read)
+        .fetch_one(&mut *read)
         .await?;
-        let devices: Vec<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, id, channel, address, verified, kind, platform, locale FROM devices \
+        let devices = sqlx::query_as(
+            "SELECT json_group_array(json_array(user_id, id, channel, address, verified, kind, platform, locale) \
+             ORDER BY id) FROM devices \
              WHERE tenant = $1 AND user_id IN (SELECT value FROM json_each($2)) AND retired_at IS NULL \
-             AND address IS NOT NULL ORDER BY id",
+             AND address IS NOT NULL",
         )
         .bind(tenant.as_str())
         .bind(users)
-        .fetch_all(&mut *read)
+        .fetch_one(&mut *read)
         .await?;
-        join(people, devices)
+        join(together(people)?, together(devices)?)
     }
 
     async fn retire(

@@ -79,17 +79,17 @@ impl Store for SqliteStore {
     ) -> Result<Vec<(UserId, ExternalUserId)>, StoreError> {
         let users = json(&users)?;
         let mut read = self.0.read(TenantScope::new(tenant)).await?;
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT id, external FROM users \
-             WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2)) \
-             UNION ALL SELECT user_id, external FROM erasures \
-             WHERE tenant = $1 AND user_id IN (SELECT value FROM json_each($2))",
+        let rows = sqlx::query_as(
+            "SELECT json_group_array(json_array(id, external)) FROM (SELECT u.id, u.external FROM json_each($2) j \
+             CROSS JOIN users u ON u.tenant = $1 AND u.id = j.value \
+             UNION ALL SELECT e.user_id, e.external FROM erasures e \
+             WHERE e.tenant = $1 AND e.user_id IN (SELECT value FROM json_each($2)))",
         )
         .bind(tenant.as_str())
         .bind(users)
-        .fetch_all(&mut *read)
+        .fetch_one(&mut *read)
         .await?;
-        named(rows)
+        named(together(rows)?)
     }
 
     async fn user(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<Option<UserRecord>, StoreError> {
@@ -227,6 +227,12 @@ impl Store for SqliteStore {
             .await?;
         Ok(open)
     }
+}
+
+/// The rows of a statement that makes them a `json_group_array` of `json_array`s: each row of an answer is a message
+/// between threads, and so all of them are one.
+fn together<R: serde::de::DeserializeOwned>((list,): (String,)) -> Result<Vec<R>, StoreError> {
+    serde_json::from_str(&list).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use carillon_domain::{TenantId, Timestamp, TopicName, UserId};
 use carillon_sql::{StoreError, TenantScope};
 
-use super::{SqliteStore, json};
+use super::{SqliteStore, json, together};
 use crate::{
     store::{
         behind, pairs, rows,
@@ -111,17 +111,21 @@ impl SubscriptionStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<(UserId, Timestamp)>, StoreError> {
         let mut read = self.0.read(TenantScope::new(tenant)).await?;
-        let found: Vec<SubscriberRow> = sqlx::query_as(
-            "SELECT user_id, created_at FROM topic_subscriptions \
-             WHERE tenant = $1 AND topic = $2 AND user_id > $3 ORDER BY user_id LIMIT $4",
+        let found = sqlx::query_as(
+            "SELECT json_group_array(json_array(user_id, created_at) ORDER BY user_id) FROM (\
+             SELECT user_id, created_at FROM topic_subscriptions \
+             WHERE tenant = $1 AND topic = $2 AND user_id > $3 ORDER BY user_id LIMIT $4)",
         )
         .bind(tenant.as_str())
         .bind(topic.as_str())
         .bind(behind(after))
         .bind(rows(limit))
-        .fetch_all(&mut *read)
+        .fetch_one(&mut *read)
         .await?;
-        found.into_iter().map(subscriber).collect()
+        together::<SubscriberRow>(found)?
+            .into_iter()
+            .map(subscriber)
+            .collect()
     }
 
     async fn named_subscribers(
