@@ -94,6 +94,22 @@ async fn live(tx: &mut PgConnection, jobs: &[PlanJob]) -> Result<Vec<bool>, Stor
 /// A row that somebody removed while we waited for it is made again; more often than this it cannot happen by chance.
 const TURNS: usize = 8;
 
+/// Turns of making rows and locking them. Each begins with no lock of the one before: who makes a vanished row again while
+/// it holds later ones would wait for whoever made it first and waits for those.
+struct Turns;
+
+impl Turns {
+    async fn begin(tx: &mut PgConnection) -> Result<Self, StoreError> {
+        sqlx::raw_sql("SAVEPOINT turn").execute(tx).await?;
+        Ok(Self)
+    }
+
+    async fn again(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
+        sqlx::raw_sql("ROLLBACK TO SAVEPOINT turn").execute(tx).await?;
+        Ok(())
+    }
+}
+
 /// The mailboxes, made where they are new (a row that is not there cannot be locked), and locked by key.
 pub(super) async fn mailboxes(
     tx: &mut PgConnection,
@@ -115,6 +131,7 @@ pub(super) async fn mailboxes(
          ORDER BY m.tenant, m.user_id FOR UPDATE OF m",
         rows::MAILBOX
     );
+    let turns = Turns::begin(tx).await?;
     for _ in 0..TURNS {
         // In one order on every node, and new rows before old ones, so that no two wait for each other.
         sqlx::query(
@@ -137,6 +154,7 @@ pub(super) async fn mailboxes(
         if found.len() == users.len() {
             return found.into_iter().map(rows::mailbox).collect();
         }
+        turns.again(tx).await?;
     }
     Err(StoreError::Corrupt(
         "mailboxes vanish as soon as they are made".to_owned(),
@@ -164,6 +182,7 @@ pub(super) async fn topics(
          ORDER BY t.tenant, t.topic FOR UPDATE OF t",
         rows::TOPIC
     );
+    let turns = Turns::begin(tx).await?;
     for _ in 0..TURNS {
         sqlx::query(
             "INSERT INTO topics (tenant, topic, epoch, last_seq, floor_seq, used_at) \
@@ -186,6 +205,7 @@ pub(super) async fn topics(
         if found.len() == keys.len() {
             return found.into_iter().map(rows::topic).collect();
         }
+        turns.again(tx).await?;
     }
     Err(StoreError::Corrupt(
         "topics vanish as soon as they are made".to_owned(),
