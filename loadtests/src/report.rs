@@ -212,12 +212,28 @@ pub(crate) fn spread(mut ratios: Vec<f64>) -> String {
     match ratios.as_slice() {
         [] => String::new(),
         [only] => format!("{only:.2}"),
-        [first, .., last] => format!("{:.2} ({first:.2}-{last:.2})", ratios[ratios.len() / 2]),
+        [first, .., last] => format!("{:.2} ({first:.2}-{last:.2})", median(ratios.clone())),
     }
 }
 
-/// The median.
+/// The median; of an even number the mean of the two in the middle, so that two rounds do not show the better one alone.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let Some(last) = values.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    f64::midpoint(values[last / 2], values[values.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_of_two_is_neither_of_them() {
+        assert_eq!(spread(vec![0.6, 0.4]), "0.50 (0.40-0.60)");
+        assert_eq!(spread(vec![3.0, 1.0, 2.0]), "2.00 (1.00-3.00)");
+        assert_eq!(spread(vec![4.0, 1.0, 2.0, 3.0]), "2.50 (1.00-4.00)");
+        assert!(median(Vec::new()).is_nan());
+    }
 }
