@@ -10,6 +10,7 @@ mod plant;
 mod postgres;
 mod scope;
 mod sqlite;
+mod together;
 
 pub use database::Database;
 pub use error::{StoreError, is_unique_violation};
@@ -17,3 +18,4 @@ pub use migrate::{MigrationText, migrate};
 pub use postgres::{Postgres, PostgresOptions, PostgresTransaction};
 pub use scope::TenantScope;
 pub use sqlite::{MINIMUM_SQLITE, Sqlite, SqliteOptions, SqliteRead, SqliteTransaction};
+pub use together::together;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use carillon_domain::{TenantId, UserId};
 use carillon_sql::StoreError;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 use crate::store::{ledger::encode, records::UserKey};
 
@@ -30,9 +30,3 @@ pub(super) fn users<'a>(keys: impl Iterator<Item = &'a UserKey>) -> Result<Strin
 
 /// The users of `$1` as [`users`] writes them: the tenant is `t.key`, the user `u.value`.
 pub(super) const USERS: &str = "json_each($1) t CROSS JOIN json_each(t.value) u";
-
-/// The rows of a statement that makes them a `json_group_array` of `json_array`s: each row of an answer is a message
-/// between threads, and so all of them are one.
-pub(super) fn together<R: DeserializeOwned>((list,): (String,)) -> Result<Vec<R>, StoreError> {
-    serde_json::from_str(&list).map_err(|error| StoreError::Corrupt(error.to_string()))
-}

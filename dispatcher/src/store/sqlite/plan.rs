@@ -1,12 +1,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use carillon_domain::{NotificationId, TenantId, Timestamp, UserId};
-use carillon_sql::StoreError;
+use carillon_sql::{StoreError, together};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
-    keys::{USERS, json_list, pairs, together, users as user_list},
+    keys::{USERS, json_list, pairs, users as user_list},
     outside::{self, listeners},
     write::write,
 };

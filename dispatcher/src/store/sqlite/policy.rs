@@ -1,11 +1,11 @@
 use async_trait::async_trait;
 use carillon_domain::{Category, ChannelKind, TenantId, Timestamp, UserId};
-use carillon_sql::{StoreError, TenantScope};
+use carillon_sql::{StoreError, TenantScope, together};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     SqliteStore,
-    keys::{USERS, json_list, together, users as user_list},
+    keys::{USERS, json_list, users as user_list},
 };
 use crate::store::{
     policy::{self, AlertRow, ChoicesOf, PolicyStore, PreferenceChanges, PreferenceRow, PreferencesWritten},

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use carillon_domain::{
     Address, ChannelKind, DeviceId, ExternalUserId, TenantId, Timestamp, UserId, ports::Profile,
 };
-use carillon_sql::{StoreError, TenantScope};
+use carillon_sql::{StoreError, TenantScope, together};
 
-use super::{SqliteStore, json, together};
+use super::{SqliteStore, json};
 use crate::{
     device::{self, Device, DeviceChange, DeviceError, Retired, Written, replace},
     profiles::Change,

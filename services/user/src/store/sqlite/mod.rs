@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use carillon_domain::{ExternalUserId, TenantId, Timestamp, UserId};
-use carillon_sql::{Sqlite, StoreError, TenantScope};
+use carillon_sql::{Sqlite, StoreError, TenantScope, together};
 
 use super::{
     ERASURE_BATCH, Erasure, ErasureRow, Store, THEIRS, UserRecord, UserRow, erasure, named, pairs,
@@ -227,12 +227,6 @@ impl Store for SqliteStore {
             .await?;
         Ok(open)
     }
-}
-
-/// The rows of a statement that makes them a `json_group_array` of `json_array`s: each row of an answer is a message
-/// between threads, and so all of them are one.
-fn together<R: serde::de::DeserializeOwned>((list,): (String,)) -> Result<Vec<R>, StoreError> {
-    serde_json::from_str(&list).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

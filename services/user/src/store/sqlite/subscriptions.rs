@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 use carillon_domain::{TenantId, Timestamp, TopicName, UserId};
-use carillon_sql::{StoreError, TenantScope};
+use carillon_sql::{StoreError, TenantScope, together};
 
-use super::{SqliteStore, json, together};
+use super::{SqliteStore, json};
 use crate::{
     store::{
         behind, pairs, rows,
