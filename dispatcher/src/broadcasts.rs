@@ -1,8 +1,8 @@
 //! Broadcasts: notifications for topics' subscribers and segments, planned page by page.
 //!
 //! A page is as much as one transaction may hold, and nothing beside it is kept in memory: the cursor behind it is written
-//! with it. With each page the notification becomes due again, behind what waits meanwhile. Who is out for being too new
-//! is fixed with the first page; whom an audience holds is asked at each. What an audience holds that is small is planned
+//! with it. With each page the notification becomes due again, behind what waits meanwhile; while nothing does, its planner
+//! goes on by itself. Who is out for being too new is fixed with the first page; whom an audience holds is asked at each. What an audience holds that is small is planned
 //! at once, together with everything else.
 
 use std::{
@@ -28,7 +28,8 @@ use crate::{
 
 /// How many users of an audience are planned without pages of their own.
 const SMALL: usize = 100;
-/// How many pages are planned before everything else that waits gets its turn.
+/// How many pages are planned before everything else that waits gets its turn: of several broadcasts one each, of a single
+/// one several, as long as nothing else is known to wait.
 const TURN: usize = 8;
 /// How often an audience is asked for a page that holds nobody, before that is written down.
 const SCANS: usize = 32;
@@ -143,16 +144,23 @@ impl Planner {
             self.store.extend_outbox(&leases, until).await?;
         }
         let (now, later) = deal(waiting, TURN, |(_, (lease, _))| lease.tenant.clone());
+        let most = if now.len() + later.len() > 1 { 1 } else { TURN };
         for (_, (_, handle)) in later {
             answered(handle.retry_in(Duration::ZERO).await);
         }
         let mut pages = now.into_iter();
-        while let Some((progress, (lease, handle))) = pages.next() {
-            match self.page(&lease, progress).await {
+        while let Some((progress, (mut lease, handle))) = pages.next() {
+            let handed_out = lease.token;
+            match self.pages(&mut lease, progress, most).await {
                 Ok(()) => answered(handle.ack().await),
                 Err(error) if error.is_away() => {
-                    let rest = pages.map(|(_, handled)| handled);
-                    let rest = std::iter::once((lease, handle)).chain(rest).collect();
+                    let mut rest: Vec<Handled> = pages.map(|(_, handled)| handled).collect();
+                    if lease.token == handed_out {
+                        rest.insert(0, (lease, handle));
+                    } else {
+                        // The queue knows the lease that it handed out alone.
+                        self.postpone(&lease, handle, &error).await;
+                    }
                     return self.give_back(rest, error).await;
                 }
                 Err(error) => self.postpone(&lease, handle, &error).await,
@@ -161,66 +169,117 @@ impl Planner {
         Ok(())
     }
 
-    /// Plans the next page of a broadcast; the first one has what else the notification is for.
-    pub(crate) async fn page(&self, lease: &Lease, progress: Progress) -> Result<(), PlanError> {
+    /// Plans the next page of a broadcast; the first one has what else the notification is for. As long as nothing else
+    /// waits, those behind it follow, up to `most`, each read while the one before it is written: they are leased by the
+    /// commit before them, which `lease` follows.
+    pub(crate) async fn pages(
+        &self,
+        lease: &mut Lease,
+        mut progress: Progress,
+        most: usize,
+    ) -> Result<(), PlanError> {
         let key = (lease.tenant.clone(), lease.notification);
-        let most = self.config.batch_bytes.as_usize();
-        let loaded = self.store.load(std::slice::from_ref(&key), most).await?;
+        let bytes = self.config.batch_bytes.as_usize();
+        let loaded = self.store.load(std::slice::from_ref(&key), bytes).await?;
         let Some(row) = loaded.rows.into_iter().next() else {
             return Ok(());
         };
-        let found = self.next_page(&row, progress).await?;
+        let row = Arc::new(row);
+        let mut read = self.read_page(lease, &row, progress).await?;
+        let mut left = most;
+        while let Some(mut job) = read.take() {
+            left = left.saturating_sub(1);
+            let next = match job.broadcast.map(|step| step.page) {
+                Some(BroadcastPage::Through(user)) if left > 0 && self.handover.is_idle() => Some(user),
+                _ => None,
+            };
+            job.lease.token = lease.token;
+            if let Some(step) = &mut job.broadcast {
+                step.held = next.map(|_| self.clock.now().after(self.config.lease.duration()));
+            }
+            let follow = async {
+                match next {
+                    Some(_) => {
+                        progress.cursor = next;
+                        self.read_page(lease, &row, progress).await
+                    }
+                    None => Ok(None),
+                }
+            };
+            let (goes_on, following) = tokio::join!(self.write_page(job), follow);
+            if !goes_on? {
+                // It ended, or somebody else has it.
+                return Ok(());
+            }
+            metrics::counter!("carillon_dispatcher_broadcast_pages_total").increment(1);
+            if next.is_some() {
+                lease.token += 1;
+                read = following?;
+            }
+        }
+        self.handover.leave();
+        self.relay.wake();
+        Ok(())
+    }
+
+    /// Whether there is more of it to plan behind this page.
+    async fn write_page(&self, job: PlanJob) -> Result<bool, PlanError> {
+        for part in parts(job, &self.config) {
+            if self.write_together(&[part]).await? != [PlanOutcome::Partly] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Who gets the next page, and what.
+    async fn read_page(
+        &self,
+        lease: &Lease,
+        row: &Arc<NotificationRow>,
+        progress: Progress,
+    ) -> Result<Option<PlanJob>, PlanError> {
+        let found = self.next_page(row, progress).await?;
         let (mut users, mut plain, mut topics) = (Vec::new(), Vec::new(), Vec::new());
         if progress.cursor.is_none() {
-            let resolved = self.resolve(std::slice::from_ref(&row)).await?;
-            users = users_of(&row, &resolved);
-            plain = plain_of(&row);
-            topics = topics_of(&row, &self.live_only);
+            let resolved = self.resolve(std::slice::from_ref(&**row)).await?;
+            users = users_of(row, &resolved);
+            plain = plain_of(row);
+            topics = topics_of(row, &self.live_only);
         }
         let named: HashSet<UserId> = users.iter().copied().collect();
         users.extend(found.users.into_iter().filter(|user| !named.contains(user)));
-        let reached = [(&row, users)];
+        let reached = [(&**row, users)];
         let around = self.audience.around(&reached).await?;
         let [(_, users)] = reached;
         let goes_on = found.next.is_some();
-        let Some(plan) = around.plan(&row).cloned() else {
-            return Ok(());
+        let Some(plan) = around.plan(row).cloned() else {
+            return Ok(None);
         };
-        let (critical, policies) = (around.is_critical(&row), around.policies(&row));
-        let row = Arc::new(row);
+        let (critical, policies) = (around.is_critical(row), around.policies(row));
         let users = if row.template.is_some() {
             // Templates render on a thread of their own: nobody who answers requests waits for them.
-            let row = Arc::clone(&row);
+            let row = Arc::clone(row);
             let work = tokio::task::spawn_blocking(move || around.addressees(&row, &users, &plain));
             work.await.map_err(PlanError::Rendering)?
         } else {
-            around.addressees(&row, &users, &plain)
+            around.addressees(row, &users, &plain)
         };
-        let job = PlanJob {
+        Ok(Some(PlanJob {
             lease: lease.clone(),
             plan,
             critical,
             policies,
             users,
-            notification: row,
+            notification: Arc::clone(row),
             topics,
             part: if goes_on { PlanPart::More } else { PlanPart::Last },
             broadcast: Some(BroadcastStep {
                 started_at: progress.started_at,
                 page: found.next.map_or(BroadcastPage::Last, BroadcastPage::Through),
+                held: None,
             }),
-        };
-        for part in parts(job, &self.config) {
-            let outcomes = self.write_together(&[part]).await?;
-            if outcomes != [PlanOutcome::Partly] {
-                // It ended, or somebody else has it.
-                return Ok(());
-            }
-        }
-        metrics::counter!("carillon_dispatcher_broadcast_pages_total").increment(1);
-        self.handover.leave();
-        self.relay.wake();
-        Ok(())
+        }))
     }
 
     /// Nobody once its time to live is over: then this is the last page.

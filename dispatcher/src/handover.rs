@@ -86,6 +86,11 @@ impl Handover {
         self.left.load(Ordering::Acquire) != self.found.load(Ordering::Acquire)
     }
 
+    /// Whether the planner has a single job, and nothing is known to wait behind it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.held.lock().is_empty() && !self.is_behind() && self.pace.handed_out() <= 1
+    }
+
     /// Begins a look at the outbox.
     pub(crate) fn look(&self) -> u64 {
         self.left.load(Ordering::Acquire)

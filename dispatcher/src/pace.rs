@@ -112,6 +112,11 @@ impl Pace {
         takes
     }
 
+    /// How many are handed out and not answered.
+    pub(crate) fn handed_out(&self) -> usize {
+        self.state.lock().count
+    }
+
     /// A job is handed out.
     pub(crate) fn give(&self, until: Timestamp) {
         let mut state = self.state.lock();

@@ -339,10 +339,10 @@ impl Planner {
     /// One of them cannot be planned: it must not keep its neighbours from it.
     async fn one_by_one(&self, handles: Vec<Handled>) -> Result<(), PlanError> {
         let mut handles = handles.into_iter();
-        while let Some((lease, handle)) = handles.next() {
+        while let Some((mut lease, handle)) = handles.next() {
             let planned = match self.prepare(std::iter::once(&lease)).await {
                 Ok(prepared) => match prepared.pages(&lease) {
-                    Some(progress) => self.page(&lease, progress).await,
+                    Some(progress) => self.pages(&mut lease, progress, 1).await,
                     None => match prepared.worked_out(&lease, &self.live_only).await {
                         Ok(Some(job)) => self.write(vec![job]).await.map_err(PlanError::from),
                         Ok(None) => Ok(()),
@@ -473,6 +473,7 @@ impl Prepared {
             }) if !many.is_empty() || is_broadcast(row) => Some(BroadcastStep {
                 started_at: *started_at,
                 page: BroadcastPage::Last,
+                held: None,
             }),
             _ => None,
         };

@@ -3,7 +3,8 @@
 use std::io::Read as _;
 
 use carillon_domain::{
-    Category, ChannelKind, Clock as _, CollapseKey, ExternalUserId, Invalid, Priority, SystemClock, TopicName,
+    BundleKey, Category, ChannelKind, Clock as _, CollapseKey, ExternalUserId, Invalid, Priority,
+    SystemClock, TopicName,
 };
 use carillon_runtime::config::Span;
 use clap::{ArgGroup, Args};
@@ -76,6 +77,10 @@ pub(super) struct Arguments {
     /// Replaces an open notification with the same category and key
     #[arg(long, value_name = "KEY")]
     collapse_key: Option<CollapseKey>,
+
+    /// What its alerts are bundled by, where they wait for digests
+    #[arg(long, value_name = "KEY")]
+    digest_key: Option<BundleKey>,
 
     /// How long it matters, from then on: 10m, 3d
     #[arg(long, value_name = "TIME")]
@@ -205,6 +210,7 @@ fn request(arguments: &Arguments) -> Value {
         "collapse_key",
         arguments.collapse_key.as_ref().map(|key| json!(key)),
     );
+    put("digest_key", arguments.digest_key.as_ref().map(|key| json!(key)));
     put("ttl", arguments.ttl.map(|ttl| json!(ttl.duration().as_secs())));
     put("send_at", send_at(arguments).map(|at| json!(at.to_string())));
     body

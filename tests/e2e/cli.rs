@@ -107,13 +107,22 @@ async fn a_sent_notification_is_followed_by_tail() {
     assert!(line.contains("added"), "{line}");
 
     let sent = server
-        .command(&["send", "--user", &user, "--title", "again", "--json"])
+        .command(&[
+            "send",
+            "--user",
+            &user,
+            "--title",
+            "again",
+            "--digest-key",
+            "main",
+            "--json",
+        ])
         .await;
     let answer: Value = serde_json::from_str(sent.line()).expect("JSON");
-    assert!(
-        answer["id"].as_str().expect("an id").starts_with("ntf_"),
-        "{answer}"
-    );
+    let id = answer["id"].as_str().expect("an id");
+    assert!(id.starts_with("ntf_"), "{answer}");
+    let shown = server.api().await.get(&format!("/v1/notifications/{id}")).await;
+    assert_eq!(shown.expect(200)["digest_key"], "main");
 }
 
 #[tokio::test]

@@ -44,9 +44,19 @@ macro_rules! id {
             }
         }
 
+        impl $name {
+            /// Its text in a buffer: ids are written by the million, and so not piece by piece.
+            fn text<'b>(&self, buffer: &'b mut [u8; $prefix.len() + 33]) -> &'b str {
+                let (prefix, hex) = buffer.split_at_mut($prefix.len() + 1);
+                prefix.copy_from_slice(concat!($prefix, "_").as_bytes());
+                self.0.as_simple().encode_lower(hex);
+                str::from_utf8(buffer).unwrap_or_default()
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "_{}"), self.0.as_simple())
+                f.write_str(self.text(&mut [0; $prefix.len() + 33]))
             }
         }
 
@@ -71,7 +81,7 @@ macro_rules! id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(self.text(&mut [0; $prefix.len() + 33]))
             }
         }
 

@@ -219,6 +219,7 @@ fn page(job: &PlanJob, step: &BroadcastStep, expired: bool, planned: u64) -> Bro
         started_at: step.started_at,
         cursor,
         planned,
+        held: step.held,
     }
 }
 

@@ -8,6 +8,8 @@ pub(crate) struct BroadcastStep {
     /// Users and subscriptions from then on are out. The first one stays.
     pub(crate) started_at: Timestamp,
     pub(crate) page: BroadcastPage,
+    /// Until when whoever writes this page has the next one leased; none where it becomes due at once.
+    pub(crate) held: Option<Timestamp>,
 }
 
 /// How much of a broadcast is planned after a job.
@@ -15,7 +17,7 @@ pub(crate) struct BroadcastStep {
 pub(crate) enum BroadcastPage {
     /// More of the same page follows.
     Piece,
-    /// Everybody up to this user; the next page is due at once, behind what waits.
+    /// Everybody up to this user.
     Through(UserId),
     /// Everybody.
     Last,
@@ -68,6 +70,8 @@ pub(in crate::store) struct BroadcastWrite {
     pub(in crate::store) cursor: Option<UserId>,
     /// How many recipients are new.
     pub(in crate::store) planned: u64,
+    /// When the next page becomes due, should somebody have it; else at once, behind what waits.
+    pub(in crate::store) held: Option<Timestamp>,
 }
 
 impl BroadcastWrite {

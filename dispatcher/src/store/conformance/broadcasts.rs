@@ -31,6 +31,7 @@ impl Fixture {
             broadcast: Some(BroadcastStep {
                 started_at: self.now(),
                 page,
+                held: None,
             }),
             ..job
         }
@@ -96,6 +97,7 @@ pub(super) async fn a_page_moves_the_cursor_and_makes_the_next_one_due_behind_wh
         broadcast: Some(BroadcastStep {
             started_at: f.now(),
             page: BroadcastPage::Last,
+            held: None,
         }),
         ..last
     };
@@ -106,6 +108,41 @@ pub(super) async fn a_page_moves_the_cursor_and_makes_the_next_one_due_behind_wh
     assert_eq!(row.updated_at, f.now());
     assert_eq!(f.state(id).await, NotificationState::Planned);
     assert_eq!(f.everybody(id).await.len(), 3);
+}
+
+pub(super) async fn a_page_may_lease_the_next_one_for_its_planner(f: Fixture) {
+    let id = f.accept_one().await;
+    let mut first = f.page(&["a", "b"], f.through("b")).await;
+    let until = f.now().after(Duration::from_secs(30));
+    if let Some(step) = &mut first.broadcast {
+        step.held = Some(until);
+    }
+    assert_eq!(f.plan_page(&first).await, PlanOutcome::Partly);
+    assert!(f.lease().await.is_empty(), "nobody else gets it");
+    let lease = Lease {
+        token: first.lease.token + 1,
+        ..first.lease.clone()
+    };
+    let second = f.for_users(
+        PlanJob {
+            lease,
+            ..first.clone()
+        },
+        &["c"],
+        f.through("c"),
+    );
+    assert_eq!(f.plan_page(&first).await, PlanOutcome::Stale, "its lease is over");
+    assert_eq!(f.plan_page(&second).await, PlanOutcome::Partly);
+    let mut third = f.page(&["d"], f.through("d")).await;
+    if let Some(step) = &mut third.broadcast {
+        step.held = Some(f.now().after(Duration::from_secs(30)));
+    }
+    assert_eq!(f.plan_page(&third).await, PlanOutcome::Partly);
+    // Whoever held it ended.
+    f.advance(Duration::from_secs(31));
+    let last = f.page(&["e"], BroadcastPage::Last).await;
+    assert_eq!(f.plan_page(&last).await, PlanOutcome::Planned);
+    assert_eq!(f.broadcast(id).await.planned, 5);
 }
 
 pub(super) async fn whoever_comes_twice_is_planned_once(f: Fixture) {

@@ -190,6 +190,7 @@ on_both!(
     policy::choices_of_many_are_read_together,
     policy::a_click_is_a_preference,
     broadcasts::a_page_moves_the_cursor_and_makes_the_next_one_due_behind_what_waits,
+    broadcasts::a_page_may_lease_the_next_one_for_its_planner,
     broadcasts::whoever_comes_twice_is_planned_once,
     broadcasts::cancelling_and_the_time_to_live_end_a_broadcast,
     broadcasts::leases_that_hold_are_extended_and_no_others,

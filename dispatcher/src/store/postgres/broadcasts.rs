@@ -80,7 +80,7 @@ pub(super) async fn write_broadcasts(
             )
             .bind(row.tenant.as_str())
             .bind(row.notification.to_string())
-            .bind(now.as_micros())
+            .bind(row.held.unwrap_or(now).as_micros())
             .execute(&mut *connection)
             .await?;
         }

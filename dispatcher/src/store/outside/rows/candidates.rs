@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use carillon_domain::{DeliveryId, Timestamp, ports::Operation};
 use carillon_sql::StoreError;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{delivery_state, small};
@@ -128,6 +132,63 @@ where
             quiet: (row.try_get(27)?, row.try_get(28)?),
         })
     }
+}
+
+/// From a list of the columns, as SQLite answers with all rows together.
+impl<'de> Deserialize<'de> for CandidateColumns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Columns)
+    }
+}
+
+struct Columns;
+
+impl<'de> Visitor<'de> for Columns {
+    type Value = CandidateColumns;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the columns of a candidate")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut row: A) -> Result<CandidateColumns, A::Error> {
+        // The fields of a literal are evaluated in the order in which they are written.
+        Ok(CandidateColumns {
+            lane: [
+                next(&mut row)?,
+                next(&mut row)?,
+                next(&mut row)?,
+                next(&mut row)?,
+                next(&mut row)?,
+            ],
+            operation: next(&mut row)?,
+            numbers: [next(&mut row)?, next(&mut row)?, next(&mut row)?],
+            delivery: [
+                next(&mut row)?,
+                next(&mut row)?,
+                next(&mut row)?,
+                next(&mut row)?,
+                next(&mut row)?,
+                next(&mut row)?,
+            ],
+            created_at: next(&mut row)?,
+            reason: next(&mut row)?,
+            suppressed: next(&mut row)?,
+            endpoint: next(&mut row)?,
+            stands: next(&mut row)?,
+            turned_off: next(&mut row)?,
+            news: next(&mut row)?,
+            name: next(&mut row)?,
+            home: [next(&mut row)?, next(&mut row)?],
+            fifo: next(&mut row)?,
+            straggler: next(&mut row)?,
+            quiet: (next(&mut row)?, next(&mut row)?),
+        })
+    }
+}
+
+fn next<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(row: &mut A) -> Result<T, A::Error> {
+    row.next_element()?
+        .ok_or_else(|| A::Error::custom("a candidate with too few columns"))
 }
 
 /// Candidates, and what cannot be read: one of a thousand must not keep its neighbours from being handed out.

@@ -1,7 +1,7 @@
 use std::sync::OnceLock;
 
 use carillon_domain::{ChannelKind, Timestamp};
-use carillon_sql::StoreError;
+use carillon_sql::{StoreError, together};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr, SqliteConnection};
 
 use super::{
@@ -166,7 +166,10 @@ async fn select(
         SIZES.map(|size| {
             let all = vec![one; size].join(" UNION ALL ");
             let candidate = candidate_columns(STRAGGLER);
-            AssertSqlSafe(format!("SELECT {candidate} FROM ({all}) c {CANDIDATE_JOINS}")).into_sql_str()
+            AssertSqlSafe(format!(
+                "SELECT json_group_array(json_array({candidate})) FROM ({all}) c {CANDIDATE_JOINS}"
+            ))
+            .into_sql_str()
         })
     });
     let mut rest = picks;
@@ -185,8 +188,7 @@ async fn select(
                     query = query.bind(i64::from(pick.limit));
                 }
             }
-            let mut rows: Vec<CandidateColumns> = query.fetch_all(&mut *tx).await?;
-            found.append(&mut rows);
+            found.append(&mut together(query.fetch_one(&mut *tx).await?)?);
             rest = more;
         }
     }

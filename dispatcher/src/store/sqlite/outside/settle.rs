@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use carillon_domain::Timestamp;
-use carillon_sql::StoreError;
+use carillon_sql::{StoreError, together};
 use sqlx::SqliteConnection;
 
 use super::{
@@ -67,18 +67,19 @@ async fn found(
         let leased = &settlement.delivery;
         (leased.key.tenant.as_str(), leased.id, leased.number())
     }))?;
-    let rows: Vec<FoundRow> = sqlx::query_as(
-        "SELECT j.key, d.state, q.stands, d.news, e.state, e.failing_since, e.failed_at, q.lane, q.strand FROM json_each($1) j \
+    let rows = sqlx::query_as(
+        "SELECT json_group_array(json_array(j.key, d.state, q.stands, d.news, e.state, e.failing_since, e.failed_at, q.lane, \
+         q.strand)) FROM json_each($1) j \
          CROSS JOIN delivery_queue q ON q.tenant = j.value ->> 0 AND q.delivery = j.value ->> 1 \
          CROSS JOIN deliveries d ON d.tenant = q.tenant AND d.id = q.delivery AND d.channel <> 'in_app' \
          LEFT JOIN endpoints e ON d.channel = 'webhook' AND e.tenant = d.tenant AND e.id = d.address \
          WHERE q.earlier + q.lease = j.value ->> 2",
     )
     .bind(keys)
-    .fetch_all(tx)
+    .fetch_one(tx)
     .await?;
     let mut found = vec![None; settlements.len()];
-    for (index, state, stands, news, endpoint, failing, failed, lane, strand) in rows {
+    for (index, state, stands, news, endpoint, failing, failed, lane, strand) in together::<FoundRow>(rows)? {
         let state = outside::delivery_state(&state)?;
         let index = usize::try_from(index).ok();
         if let Some((place, settlement)) =
