@@ -1,4 +1,11 @@
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     Sqlite as Driver, SqlitePool, Transaction,
@@ -38,6 +45,8 @@ pub struct SqliteOptions {
 pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Transactions that have begun.
+    begun: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -88,7 +97,11 @@ impl Sqlite {
                     .pragma("cache_size", READERS_CACHE),
             )
             .await?;
-        Ok(Self { writer, readers })
+        Ok(Self {
+            writer,
+            readers,
+            begun: Arc::default(),
+        })
     }
 
     /// Opens a write transaction on `scope`'s rows.
@@ -97,7 +110,7 @@ impl Sqlite {
     /// When the writer stays busy for ten seconds, or the file fails.
     pub async fn begin(&self, scope: TenantScope<'_>) -> Result<SqliteTransaction, StoreError> {
         let _ = scope; // SQLite has no row-level security; the type is the guard.
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        self.begin_writing().await
     }
 
     /// Opens a write transaction across tenants; `reason` says why that is right, for the reader.
@@ -106,7 +119,22 @@ impl Sqlite {
     /// As [`Self::begin`].
     pub async fn begin_system(&self, reason: &'static str) -> Result<SqliteTransaction, StoreError> {
         tracing::trace!(reason, "system transaction");
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        self.begin_writing().await
+    }
+
+    async fn begin_writing(&self) -> Result<SqliteTransaction, StoreError> {
+        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // While the writer is taken, and before anything is written: see `settled`.
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Ok(tx)
+    }
+
+    /// A number that stays the same as long as nothing is written to the file; `None` while somebody may be writing. The
+    /// number is looked at before the writer: whoever takes the writer later counts later, and whoever gave it back has
+    /// committed.
+    pub(crate) fn settled(&self) -> Option<u64> {
+        let begun = self.begun.load(Ordering::SeqCst);
+        (self.writer.num_idle() == 1).then_some(begun)
     }
 
     /// A connection to read `scope`'s rows with.

@@ -15,6 +15,7 @@ mod device;
 mod directory;
 mod erasure;
 mod filter;
+mod ids;
 mod locale;
 mod profiles;
 mod routes;
