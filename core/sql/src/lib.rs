@@ -5,6 +5,7 @@
 
 mod database;
 mod error;
+mod giving_back;
 mod migrate;
 mod plant;
 mod postgres;

@@ -13,7 +13,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 
-use crate::{StoreError, TenantScope};
+use crate::{StoreError, TenantScope, giving_back::give_back};
 
 /// The first SQLite without the WAL-reset bug, by which two connections that write and checkpoint at once silently
 /// lose data (fixed upstream in 3.51.3, 2026-03-13).
@@ -47,6 +47,8 @@ pub struct Sqlite {
     readers: SqlitePool,
     /// Transactions that have begun.
     begun: Arc<AtomicU64>,
+    /// Transactions and readings.
+    used: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -97,10 +99,16 @@ impl Sqlite {
                     .pragma("cache_size", READERS_CACHE),
             )
             .await?;
+        let used = Arc::new(AtomicU64::new(0));
+        tokio::spawn(give_back(
+            Arc::downgrade(&used),
+            [readers.clone(), writer.clone()],
+        ));
         Ok(Self {
             writer,
             readers,
             begun: Arc::default(),
+            used,
         })
     }
 
@@ -126,6 +134,7 @@ impl Sqlite {
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         // While the writer is taken, and before anything is written: see `settled`.
         self.begun.fetch_add(1, Ordering::SeqCst);
+        self.used.fetch_add(1, Ordering::Relaxed);
         Ok(tx)
     }
 
@@ -143,6 +152,7 @@ impl Sqlite {
     /// When all readers stay busy for ten seconds, or the file fails.
     pub async fn read(&self, scope: TenantScope<'_>) -> Result<SqliteRead, StoreError> {
         let _ = scope; // As in `begin`.
+        self.used.fetch_add(1, Ordering::Relaxed);
         Ok(self.readers.acquire().await?)
     }
 
@@ -152,6 +162,7 @@ impl Sqlite {
     /// As [`Self::read`].
     pub async fn read_system(&self, reason: &'static str) -> Result<SqliteRead, StoreError> {
         tracing::trace!(reason, "system read");
+        self.used.fetch_add(1, Ordering::Relaxed);
         Ok(self.readers.acquire().await?)
     }
 

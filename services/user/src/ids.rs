@@ -9,11 +9,10 @@ use std::{
 };
 
 use carillon_domain::{Clock, ExternalUserId, TenantId, UserId, ports::Unavailable};
-use moka::future::Cache;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use crate::{UserConfig, store::Store};
+use crate::{UserConfig, recent::Recent, store::Store};
 
 /// How many wait for a look at the most.
 const MAX_WAITING: usize = 20_000;
@@ -29,7 +28,7 @@ pub(crate) struct Ids(Arc<Inner>);
 struct Inner {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    known: Cache<(TenantId, ExternalUserId), UserId>,
+    known: Recent<(TenantId, ExternalUserId), UserId>,
     line: Mutex<Line>,
 }
 
@@ -51,14 +50,10 @@ struct Waiter {
 
 impl Ids {
     pub(crate) fn new(config: &UserConfig, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        let known = Cache::builder()
-            .max_capacity(config.cached)
-            .time_to_live(config.cache_ttl.duration())
-            .build();
         Self(Arc::new(Inner {
             store,
             clock,
-            known,
+            known: Recent::new(config.cached, config.cache_ttl.duration()),
             line: Mutex::default(),
         }))
     }
@@ -70,7 +65,7 @@ impl Ids {
         users: &[ExternalUserId],
     ) -> Result<Vec<UserId>, Unavailable> {
         let mut known = HashMap::with_capacity(users.len());
-        let absent = self.0.remembered(tenant, users, &mut known).await;
+        let absent = self.0.remembered(tenant, users, &mut known);
         match absent.as_slice() {
             [] => {}
             [one] => {
@@ -91,20 +86,20 @@ impl Ids {
     ) -> Result<Option<UserId>, Unavailable> {
         let users = std::slice::from_ref(user);
         let mut known = HashMap::new();
-        if !self.0.remembered(tenant, users, &mut known).await.is_empty() {
+        if !self.0.remembered(tenant, users, &mut known).is_empty() {
             let found = self.0.store.find(tenant, users).await?;
-            self.0.remember(tenant, found, &mut known).await;
+            self.0.remember(tenant, found, &mut known);
         }
         Ok(known.remove(user))
     }
 
     /// Forgets a name; answers what it stood for, if that was remembered.
-    pub(crate) async fn forget(&self, tenant: &TenantId, user: &ExternalUserId) -> Option<UserId> {
-        self.0.known.remove(&(tenant.clone(), user.clone())).await
+    pub(crate) fn forget(&self, tenant: &TenantId, user: &ExternalUserId) -> Option<UserId> {
+        self.0.known.remove(&(tenant.clone(), user.clone()))
     }
 
-    pub(crate) async fn forget_stale(&self) {
-        self.0.known.run_pending_tasks().await;
+    pub(crate) fn forget_stale(&self) {
+        self.0.known.forget_stale(Instant::now());
     }
 
     /// One user by the next look, together with whoever else waits for it.
@@ -219,27 +214,28 @@ impl Inner {
         known: &mut HashMap<ExternalUserId, UserId>,
     ) -> Result<(), Unavailable> {
         let found = self.store.find(tenant, &absent).await?;
-        self.remember(tenant, found, known).await;
+        self.remember(tenant, found, known);
         absent.retain(|user| !known.contains_key(user));
         if !absent.is_empty() {
             let now = self.clock.now();
             let new: Vec<_> = absent.into_iter().map(|user| (user, UserId::at(now))).collect();
             let made = self.store.make(tenant, &new, now).await?;
-            self.remember(tenant, made, known).await;
+            self.remember(tenant, made, known);
         }
         Ok(())
     }
 
     /// Puts those that are remembered into `known`; answers the others, each once.
-    async fn remembered(
+    fn remembered(
         &self,
         tenant: &TenantId,
         users: &[ExternalUserId],
         known: &mut HashMap<ExternalUserId, UserId>,
     ) -> Vec<ExternalUserId> {
+        let keys = users.iter().map(|user| (tenant.clone(), user.clone()));
         let mut absent = Vec::new();
-        for user in users {
-            match self.known.get(&(tenant.clone(), user.clone())).await {
+        for (user, id) in users.iter().zip(self.known.get_all(Instant::now(), keys)) {
+            match id {
                 Some(id) => {
                     known.insert(user.clone(), id);
                 }
@@ -251,16 +247,19 @@ impl Inner {
         absent
     }
 
-    async fn remember(
+    fn remember(
         &self,
         tenant: &TenantId,
         pairs: Vec<(ExternalUserId, UserId)>,
         known: &mut HashMap<ExternalUserId, UserId>,
     ) {
-        for (user, id) in pairs {
-            self.known.insert((tenant.clone(), user.clone()), id).await;
-            known.insert(user, id);
-        }
+        self.known.insert_all(
+            Instant::now(),
+            pairs
+                .iter()
+                .map(|(user, id)| ((tenant.clone(), user.clone()), *id)),
+        );
+        known.extend(pairs);
     }
 }
 

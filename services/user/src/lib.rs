@@ -18,6 +18,7 @@ mod filter;
 mod ids;
 mod locale;
 mod profiles;
+mod recent;
 mod routes;
 mod rpc;
 mod segments;

@@ -120,7 +120,7 @@ impl Users {
     /// When the store is away.
     pub async fn erase(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<bool, Unavailable> {
         let began = self.store.begin_erasure(tenant, user, self.clock.now()).await?;
-        if let Some(id) = self.ids.forget(tenant, user).await {
+        if let Some(id) = self.ids.forget(tenant, user) {
             self.forget_profiles(tenant, &[id]).await;
         }
         self.wake.notify_one();
@@ -130,7 +130,7 @@ impl Users {
     /// Gives back what the caches hold beyond its time. They do so by themselves only while they are asked for something:
     /// a crowd that left would stay in memory.
     pub(crate) async fn forget_stale(&self) {
-        self.ids.forget_stale().await;
+        self.ids.forget_stale();
         self.profiles.forget_stale().await;
     }
 }
