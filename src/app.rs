@@ -4,22 +4,17 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use axum::Extension;
 use carillon_auth::{Auth, AuthPorts, MasterKey};
 use carillon_backends::{BackendUrls, Backends, StoreSettings};
 use carillon_dispatcher::{Dispatcher, DispatcherPorts};
 use carillon_domain::{Clock, SystemClock, ports::Bus};
 use carillon_hub::{Hub, HubPorts};
-use carillon_runtime::{
-    health::Health,
-    http::{AuthenticateHandle, SecureCookies},
-    lifecycle::Stop,
-};
+use carillon_runtime::{health::Health, http::SecureCookies, lifecycle::Stop};
 use carillon_sql::Database;
 use carillon_user::{UserPorts, Users};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{config::Config, guests::DevGuests, methods::Methods, serve::Run};
+use crate::{config::Config, entrance::Entrance, guests::DevGuests, methods::Methods, serve::Run};
 
 /// The stores and the rooms above them, joined; nothing runs yet.
 pub(crate) struct App {
@@ -138,12 +133,10 @@ impl App {
 
     /// Every route of the API with its description.
     pub(crate) fn routes(&self, hub: &Arc<Hub>, stop: &Stop) -> OpenApiRouter {
+        let entrance = Entrance::new(self.auth.clone(), self.secure_cookies, false);
         let mut routes = self
             .rooms()
-            .merge(hub.routes())
-            .merge(self.health(stop).routes())
-            .layer(Extension(AuthenticateHandle(self.auth.clone())))
-            .layer(Extension(self.secure_cookies));
+            .merge(hub.routes().merge(self.health(stop).routes()).layer(entrance));
         crate::openapi::complete(routes.get_openapi_mut());
         routes
     }
@@ -154,10 +147,7 @@ impl App {
             .merge(self.dispatcher.routes())
             .merge(self.auth.routes())
             .merge(self.users.routes())
-            .layer(axum::middleware::from_fn_with_state(
-                self.auth.clone(),
-                crate::known_tenant::require,
-            ))
+            .layer(Entrance::new(self.auth.clone(), self.secure_cookies, true))
     }
 
     /// Ready while the stores answer.

@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     HubConfig,
     connection::{Connection, Role, Table},
-    feed::{FeedKey, Message, Registry, Subscription},
+    feed::{FeedKey, Message, Readings, Registry, Subscription},
     protocol::Encoding,
     revoke::Revocations,
     session::{Session, Token},
@@ -44,6 +44,7 @@ pub struct Hub {
     pub(crate) ports: HubPorts,
     pub(crate) table: Table,
     pub(crate) registry: Registry,
+    pub(crate) readings: Readings,
     pub(crate) revocations: Revocations,
     /// Envelopes set tasks off that hold the hub.
     me: Weak<Self>,
@@ -58,6 +59,7 @@ impl Hub {
             ports,
             table: Table::new(),
             registry: Registry::new(),
+            readings: Readings::default(),
             revocations: Revocations::default(),
             me: Weak::clone(me),
         })

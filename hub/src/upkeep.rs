@@ -119,6 +119,7 @@ impl Hub {
                 () = sleep(SWEEP) => {}
             }
             self.registry.sweep(&self, linger).await;
+            self.readings.forget(self.shared.millis());
             self.shared.metrics.feeds.set(self.registry.len() as f64);
             if !check.is_zero() {
                 let due = self.registry.unchecked(self.shared.millis(), check);

@@ -5,9 +5,11 @@
 
 mod database;
 mod error;
+mod giving_back;
 mod migrate;
 mod plant;
 mod postgres;
+mod remembered;
 mod scope;
 mod sqlite;
 mod together;
@@ -16,6 +18,7 @@ pub use database::Database;
 pub use error::{StoreError, is_unique_violation};
 pub use migrate::{MigrationText, migrate};
 pub use postgres::{Postgres, PostgresOptions, PostgresTransaction};
+pub use remembered::Remembered;
 pub use scope::TenantScope;
 pub use sqlite::{MINIMUM_SQLITE, Sqlite, SqliteOptions, SqliteRead, SqliteTransaction};
 pub use together::together;

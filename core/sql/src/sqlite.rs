@@ -1,4 +1,11 @@
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     Sqlite as Driver, SqlitePool, Transaction,
@@ -6,7 +13,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 
-use crate::{StoreError, TenantScope};
+use crate::{StoreError, TenantScope, giving_back::give_back};
 
 /// The first SQLite without the WAL-reset bug, by which two connections that write and checkpoint at once silently
 /// lose data (fixed upstream in 3.51.3, 2026-03-13).
@@ -38,6 +45,10 @@ pub struct SqliteOptions {
 pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Transactions that have begun.
+    begun: Arc<AtomicU64>,
+    /// Transactions and readings.
+    used: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -88,7 +99,17 @@ impl Sqlite {
                     .pragma("cache_size", READERS_CACHE),
             )
             .await?;
-        Ok(Self { writer, readers })
+        let used = Arc::new(AtomicU64::new(0));
+        tokio::spawn(give_back(
+            Arc::downgrade(&used),
+            [readers.clone(), writer.clone()],
+        ));
+        Ok(Self {
+            writer,
+            readers,
+            begun: Arc::default(),
+            used,
+        })
     }
 
     /// Opens a write transaction on `scope`'s rows.
@@ -97,7 +118,7 @@ impl Sqlite {
     /// When the writer stays busy for ten seconds, or the file fails.
     pub async fn begin(&self, scope: TenantScope<'_>) -> Result<SqliteTransaction, StoreError> {
         let _ = scope; // SQLite has no row-level security; the type is the guard.
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        self.begin_writing().await
     }
 
     /// Opens a write transaction across tenants; `reason` says why that is right, for the reader.
@@ -106,7 +127,23 @@ impl Sqlite {
     /// As [`Self::begin`].
     pub async fn begin_system(&self, reason: &'static str) -> Result<SqliteTransaction, StoreError> {
         tracing::trace!(reason, "system transaction");
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        self.begin_writing().await
+    }
+
+    async fn begin_writing(&self) -> Result<SqliteTransaction, StoreError> {
+        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // While the writer is taken, and before anything is written: see `settled`.
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.used.fetch_add(1, Ordering::Relaxed);
+        Ok(tx)
+    }
+
+    /// A number that stays the same as long as nothing is written to the file; `None` while somebody may be writing. The
+    /// number is looked at before the writer: whoever takes the writer later counts later, and whoever gave it back has
+    /// committed.
+    pub(crate) fn settled(&self) -> Option<u64> {
+        let begun = self.begun.load(Ordering::SeqCst);
+        (self.writer.num_idle() == 1).then_some(begun)
     }
 
     /// A connection to read `scope`'s rows with.
@@ -115,6 +152,7 @@ impl Sqlite {
     /// When all readers stay busy for ten seconds, or the file fails.
     pub async fn read(&self, scope: TenantScope<'_>) -> Result<SqliteRead, StoreError> {
         let _ = scope; // As in `begin`.
+        self.used.fetch_add(1, Ordering::Relaxed);
         Ok(self.readers.acquire().await?)
     }
 
@@ -124,6 +162,7 @@ impl Sqlite {
     /// As [`Self::read`].
     pub async fn read_system(&self, reason: &'static str) -> Result<SqliteRead, StoreError> {
         tracing::trace!(reason, "system read");
+        self.used.fetch_add(1, Ordering::Relaxed);
         Ok(self.readers.acquire().await?)
     }
 

@@ -7,19 +7,22 @@
 mod catch_up;
 mod message;
 mod open;
+mod readings;
 mod registry;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use carillon_domain::{Position, Subject, TenantId, ports::Gap};
 use parking_lot::Mutex;
 use slab::Slab;
+use tokio::time::Instant;
 
 use self::message::concat;
 pub(crate) use self::{
     message::{Batch, Message, portions, sent_at},
     open::{Opening, Resume},
+    readings::Readings,
     registry::Registry,
 };
 use crate::{connection::Connection, protocol::Encoding, sse};
@@ -33,6 +36,9 @@ const BATCH_MESSAGES: usize = 64;
 const BATCH_BYTES: usize = 48 * 1024;
 /// Subscribers served under one hold of the feed's lock, so that nobody who comes or goes waits long.
 const STRIDE: usize = 128;
+/// How long a fan-out goes on before others have their turn. By the time and not by subscribers: each turn waits behind
+/// everything else that can run, which is a crowd while many connect, so a few hundred are served in one.
+const TURN: Duration = Duration::from_millis(2);
 
 /// Which mailbox or topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -294,11 +300,15 @@ impl Feed {
     /// The same for many subscribers: lets others run in between.
     pub(crate) async fn fan_out_in_turns(self: Arc<Self>) -> u64 {
         let mut sent = 0;
+        let mut began = Instant::now();
         while let Some(batch) = self.next_batch() {
             let mut from = Some(0);
             while let Some(slot) = from {
                 from = self.send_stride(&batch, slot, &mut sent);
-                tokio::task::yield_now().await;
+                if began.elapsed() >= TURN {
+                    tokio::task::yield_now().await;
+                    began = Instant::now();
+                }
             }
         }
         sent

@@ -147,6 +147,16 @@ impl Hub {
     }
 
     async fn read(self: &Arc<Self>, feed: &Arc<Feed>, position: Position) -> Result<Begin, Unavailable> {
+        if let Some(page) = self.readings.find(feed, &position) {
+            let behind = page.position.seq.saturating_sub(position.seq);
+            return Ok(Begin {
+                start: Some(position),
+                gap: None,
+                messages: page.items,
+                more: false,
+                behind,
+            });
+        }
         let Some(page) = self.since(&feed.key, &position).await? else {
             // Without a history there is nothing to resume.
             self.settle(feed, None);
@@ -160,6 +170,7 @@ impl Hub {
             self.newest(feed).await?.unwrap_or_else(|| page.position.clone())
         } else {
             self.settle(feed, Some(page.position.clone()));
+            self.readings.keep(feed, &position, &page, self.shared.millis());
             page.position
         };
         let behind = newest.seq.saturating_sub(position.seq);

@@ -150,3 +150,47 @@ async fn a_lost_place_makes_the_client_subscribe_or_connect_again() {
         .await;
     assert_eq!(again["subscribe"]["offset"], 1);
 }
+
+#[tokio::test]
+async fn one_reading_serves_all_who_come_back_to_one_place() {
+    let server = Server::start();
+    let token = server.world.token("ada");
+    let start = server.world.publish("room.1", "0").unwrap();
+    for number in 1..=10 {
+        server.world.publish("room.1", &number.to_string());
+    }
+    let reads = || server.world.reads.swap(0, std::sync::atomic::Ordering::Relaxed);
+    let behind = |offset: u64| json!({"channel": "room.1", "recover": true, "epoch": start.epoch.as_str(), "offset": offset});
+    let data = |reply: &serde_json::Value| -> Vec<u64> {
+        let publications = reply["subscribe"]["publications"].as_array().unwrap();
+        publications
+            .iter()
+            .map(|one| one["data"].as_u64().unwrap())
+            .collect()
+    };
+    let mut clients = Vec::new();
+    for number in 0..5 {
+        let (mut ws, _) = Ws::connect(server.address, &token).await;
+        reads();
+        let reply = ws.command("subscribe", behind(3)).await;
+        assert_eq!(reply["subscribe"]["recovered"], true);
+        assert_eq!(data(&reply), (3..=10).collect::<Vec<_>>());
+        assert_eq!(reads(), usize::from(number == 0), "client {number}");
+        clients.push(ws);
+    }
+    // What comes afterwards comes once to each, and a reading that ends before it serves nobody any more.
+    server.world.publish("room.1", "11");
+    for ws in &mut clients {
+        assert_eq!(ws.push().await["pub"]["data"], 11);
+    }
+    let (mut ws, _) = Ws::connect(server.address, &token).await;
+    reads();
+    let reply = ws.command("subscribe", behind(3)).await;
+    assert_eq!(data(&reply), (3..=11).collect::<Vec<_>>());
+    assert_eq!(reads(), 1);
+    // Another place is another reading.
+    let (mut ws, _) = Ws::connect(server.address, &token).await;
+    reads();
+    assert_eq!(data(&ws.command("subscribe", behind(9)).await), [9, 10, 11]);
+    assert_eq!(reads(), 1);
+}

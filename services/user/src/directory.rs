@@ -11,31 +11,11 @@ use crate::{Users, store::Active};
 #[async_trait]
 impl Directory for Users {
     async fn resolve(&self, tenant: &TenantId, users: &[ExternalUserId]) -> Result<Vec<UserId>, Unavailable> {
-        let mut known = HashMap::with_capacity(users.len());
-        let mut absent = self.remembered(tenant, users, &mut known).await;
-        if !absent.is_empty() {
-            let found = self.store.find(tenant, &absent).await?;
-            self.remember(tenant, found, &mut known).await;
-            absent.retain(|user| !known.contains_key(user));
-        }
-        if !absent.is_empty() {
-            let now = self.clock.now();
-            let new: Vec<_> = absent.into_iter().map(|user| (user, UserId::at(now))).collect();
-            let made = self.store.make(tenant, &new, now).await?;
-            self.remember(tenant, made, &mut known).await;
-        }
-        let ids: Option<Vec<UserId>> = users.iter().map(|user| known.get(user).copied()).collect();
-        ids.ok_or_else(|| Unavailable::new("resolving users", "the store lost one that it just made"))
+        self.ids.resolve(tenant, users).await
     }
 
     async fn find(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<Option<UserId>, Unavailable> {
-        let users = std::slice::from_ref(user);
-        let mut known = HashMap::new();
-        if !self.remembered(tenant, users, &mut known).await.is_empty() {
-            let found = self.store.find(tenant, users).await?;
-            self.remember(tenant, found, &mut known).await;
-        }
-        Ok(known.remove(user))
+        self.ids.find(tenant, user).await
     }
 
     async fn names(
@@ -84,41 +64,6 @@ impl Directory for Users {
         reason: &str,
     ) -> Result<(), Unavailable> {
         self.retire_address(tenant, channel, address, reason).await
-    }
-}
-
-impl Users {
-    /// Puts those that are remembered into `known`; answers the others, each once.
-    async fn remembered(
-        &self,
-        tenant: &TenantId,
-        users: &[ExternalUserId],
-        known: &mut HashMap<ExternalUserId, UserId>,
-    ) -> Vec<ExternalUserId> {
-        let mut absent = Vec::new();
-        for user in users {
-            match self.ids.get(&(tenant.clone(), user.clone())).await {
-                Some(id) => {
-                    known.insert(user.clone(), id);
-                }
-                None => absent.push(user.clone()),
-            }
-        }
-        absent.sort_unstable();
-        absent.dedup();
-        absent
-    }
-
-    async fn remember(
-        &self,
-        tenant: &TenantId,
-        pairs: Vec<(ExternalUserId, UserId)>,
-        known: &mut HashMap<ExternalUserId, UserId>,
-    ) {
-        for (user, id) in pairs {
-            self.ids.insert((tenant.clone(), user.clone()), id).await;
-            known.insert(user, id);
-        }
     }
 }
 

@@ -1,17 +1,17 @@
 use std::{fmt, sync::Arc};
 
 use carillon_domain::{
-    Clock, ExternalUserId, TenantId, UserId,
+    Clock, ExternalUserId, TenantId,
     ports::{Channel, Erase, Rpc, Seal, Suppressed, Unavailable, Verifier},
 };
 use carillon_sql::{Database, StoreError};
-use moka::future::Cache;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::{
     UserConfig,
     activity::Activity,
+    ids::Ids,
     profiles::ProfileCache,
     rpc::ActivityRpc,
     store::{self, Store},
@@ -33,7 +33,7 @@ pub struct Users {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: UserConfig,
-    pub(crate) ids: Cache<(TenantId, ExternalUserId), UserId>,
+    pub(crate) ids: Ids,
     pub(crate) profiles: ProfileCache,
     pub(crate) activity: Activity,
     pub(crate) channels: Vec<Arc<dyn Channel>>,
@@ -78,8 +78,10 @@ impl Users {
             .validate()
             .map_err(|(key, reason)| OpenError::Config { key, reason })?;
         crate::migrate(&database).await?;
+        let store = store::on(database);
         Ok(Arc::new(Self {
-            store: store::on(database),
+            ids: Ids::new(&config, Arc::clone(&store), Arc::clone(&ports.clock)),
+            store,
             clock: ports.clock,
             channels: ports.channels,
             seal: ports.seal,
@@ -87,10 +89,6 @@ impl Users {
             suppressed: RwLock::default(),
             profiles: ProfileCache::new(&config),
             activity: Activity::new(&config),
-            ids: Cache::builder()
-                .max_capacity(config.cached)
-                .time_to_live(config.cache_ttl.duration())
-                .build(),
             config,
             rooms: RwLock::default(),
             wake: Notify::new(),
@@ -122,7 +120,7 @@ impl Users {
     /// When the store is away.
     pub async fn erase(&self, tenant: &TenantId, user: &ExternalUserId) -> Result<bool, Unavailable> {
         let began = self.store.begin_erasure(tenant, user, self.clock.now()).await?;
-        if let Some(id) = self.ids.remove(&(tenant.clone(), user.clone())).await {
+        if let Some(id) = self.ids.forget(tenant, user) {
             self.forget_profiles(tenant, &[id]).await;
         }
         self.wake.notify_one();
@@ -132,7 +130,7 @@ impl Users {
     /// Gives back what the caches hold beyond its time. They do so by themselves only while they are asked for something:
     /// a crowd that left would stay in memory.
     pub(crate) async fn forget_stale(&self) {
-        self.ids.run_pending_tasks().await;
+        self.ids.forget_stale();
         self.profiles.forget_stale().await;
     }
 }

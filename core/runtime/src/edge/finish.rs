@@ -1,9 +1,9 @@
 //! What becomes of every answer on its way back.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use axum::{body::Body, extract::MatchedPath, response::Response};
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use http_body::Body as _;
 
 use super::{
@@ -32,7 +32,7 @@ pub(super) fn finish(shared: &Shared, asked: &Asked, response: Response) -> Resp
     if spoilt && asked.version <= Version::HTTP_11 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    record(asked, &response);
+    record(shared, asked, &response);
     response
 }
 
@@ -96,28 +96,13 @@ fn standard_problem(status: StatusCode) -> Problem {
     }
 }
 
-fn record(asked: &Asked, response: &Response) {
+fn record(shared: &Shared, asked: &Asked, response: &Response) {
     let status = response.status();
     let took = asked.began.elapsed();
     // Unknown paths share one label, or anybody could make series.
     let route = response.extensions().get::<MatchedPath>();
-    let route: Cow<'static, str> =
-        route.map_or(Cow::Borrowed("none"), |path| path.as_str().to_owned().into());
-    let method = match asked.method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    };
-    let code = status.as_str().to_owned();
-    metrics::histogram!("carillon_http_request_duration_seconds", "method" => method, "route" => route.clone())
-        .record(took);
-    metrics::counter!("carillon_http_requests_total", "method" => method, "route" => route, "status" => code)
-        .increment(1);
+    let route = route.map_or("none", MatchedPath::as_str);
+    shared.series.record(route, &asked.method, status, took);
     let (status, micros) = (status.as_u16(), took.as_micros());
     if status >= 500 {
         tracing::warn!(target: "carillon::access", status, micros, "answered");

@@ -13,6 +13,7 @@ const NAME: usize = "transfer-encoding:".len();
 pub(super) struct HeadScan {
     /// The beginning of the current line in lower case.
     line: [u8; NAME],
+    /// Bytes of it, as far as they are kept.
     length: usize,
     after_cr: bool,
     lengths: u8,
@@ -26,29 +27,38 @@ pub(super) struct HeadScan {
 
 impl HeadScan {
     /// Takes the next bytes.
-    pub(super) fn read(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if self.done {
+    pub(super) fn read(&mut self, mut bytes: &[u8]) {
+        // Line by line: behind its name a line is not looked at, and every request passes here.
+        while !self.done && !bytes.is_empty() {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            self.go_on(line);
+            if end.is_none() {
                 return;
             }
-            if byte == b'\n' {
-                self.end_line();
-                continue;
+            self.end_line();
+            bytes = &rest[1..];
+        }
+    }
+
+    /// More of the current line.
+    fn go_on(&mut self, piece: &[u8]) {
+        // A carriage return that is not a line's end is hyper's to refuse.
+        if let Some(last) = piece.last() {
+            self.after_cr = *last == b'\r';
+        }
+        for byte in piece.iter().filter(|byte| **byte != b'\r') {
+            if self.length >= NAME {
+                break;
             }
-            // A carriage return that is not a line's end is hyper's to refuse.
-            self.after_cr = byte == b'\r';
-            if !self.after_cr {
-                if self.length < NAME {
-                    self.line[self.length] = byte.to_ascii_lowercase();
-                }
-                self.length += 1;
-            }
+            self.line[self.length] = byte.to_ascii_lowercase();
+            self.length += 1;
         }
     }
 
     fn end_line(&mut self) {
         self.bare_line_end |= !self.after_cr;
-        let line = &self.line[..self.length.min(NAME)];
+        let line = &self.line[..self.length];
         // Empty lines before a request are allowed (RFC 9112, 2.2): they are no head yet.
         self.done = line.is_empty() && self.began;
         self.began |= !line.is_empty();

@@ -15,6 +15,7 @@ mod http2;
 mod listener;
 mod pass;
 mod route_label;
+mod series;
 mod serve;
 mod stamp;
 mod stream;

@@ -25,6 +25,7 @@ use super::{
     Access, Cors, LimitsConfig, Peer, TakeOver, TraceId,
     checks::{ambiguous, check_host, check_query, check_sizes, is_operator},
     finish::finish,
+    series::Series,
     stamp::Stamp,
     stream::{InProgress, Watch},
     take_over::Claims,
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) cors: Cors,
     pub(super) access: Access,
     pub(super) tls: bool,
+    pub(super) series: Series,
 }
 
 /// One connection's side of it.

@@ -16,6 +16,7 @@ use super::{
     listener::{Listener, concerns_one_connection},
     pass::{Pass, Shared},
     route_label::RouteLabel,
+    series::Series,
     stream::{Phase, Stream, Watch},
     tls::Tls,
 };
@@ -95,6 +96,7 @@ impl Edge {
                 cors: self.cors.clone(),
                 access: self.access,
                 tls,
+                series: Series::default(),
             })
         };
         for listener in self.listeners {

@@ -81,11 +81,14 @@ impl LadderStore for SqliteStore {
     }
 
     async fn next_climb(&self) -> Result<Option<Timestamp>, StoreError> {
-        let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
-        let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM climbs")
-            .fetch_one(&mut *read)
-            .await?;
-        Ok(due.map(Timestamp::from_micros))
+        let next = async {
+            let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
+            let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM climbs")
+                .fetch_one(&mut *read)
+                .await?;
+            Ok(due.map(Timestamp::from_micros))
+        };
+        self.next_climb.read(&self.sqlite, next).await
     }
 
     async fn postpone_climb(&self, lease: &ClimbLease, until: Timestamp) -> Result<(), StoreError> {
@@ -211,15 +214,17 @@ impl LadderStore for SqliteStore {
 
     async fn close_late(&self, now: Timestamp, limit: usize) -> Result<bool, StoreError> {
         // Mostly there is none, and then nobody else's write has to wait.
-        let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
-        let any: Option<(i64,)> = sqlx::query_as(
-            "SELECT 1 FROM notifications WHERE state = 'planned' AND closed_at IS NULL AND expires_at <= $1 LIMIT 1",
-        )
-        .bind(now.as_micros())
-        .fetch_optional(&mut *read)
-        .await?;
-        drop(read);
-        if any.is_none() {
+        let next = async {
+            let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
+            let (end,): (Option<i64>,) = sqlx::query_as(
+                "SELECT MIN(expires_at) FROM notifications WHERE state = 'planned' AND closed_at IS NULL",
+            )
+            .fetch_one(&mut *read)
+            .await?;
+            Ok(end.map(Timestamp::from_micros))
+        };
+        let end = self.next_end.read(&self.sqlite, next).await?;
+        if end.is_none_or(|end| end > now) {
             return Ok(false);
         }
         let mut tx = self.sqlite.begin_system("the ladder serves all tenants").await?;

@@ -34,7 +34,7 @@ use carillon_domain::{
     ChannelKind, Counts, DeviceName, EntryId, Epoch, LoggedChange, NotificationId, NotificationState,
     Position, Publication, TenantId, Timestamp, TopicName, UserId, ports::Since,
 };
-use carillon_sql::{Sqlite, StoreError};
+use carillon_sql::{Remembered, Sqlite, StoreError};
 
 use super::{Fingerprints, Store, records::*, withdrawals::Recallable};
 
@@ -45,6 +45,10 @@ pub(super) struct SqliteStore {
     prints: Fingerprints,
     /// The life of this store; mailboxes' epochs come from it.
     epoch: String,
+    /// When the next climb and digest are due, and the next notification is over: these are looked at all the time.
+    next_climb: Remembered<Option<Timestamp>>,
+    next_digest: Remembered<Option<Timestamp>>,
+    next_end: Remembered<Option<Timestamp>>,
 }
 
 impl SqliteStore {
@@ -70,6 +74,9 @@ impl SqliteStore {
             limits,
             prints,
             epoch,
+            next_climb: Remembered::default(),
+            next_digest: Remembered::default(),
+            next_end: Remembered::default(),
         })
     }
 }

@@ -118,7 +118,7 @@ pub(crate) trait Store: DeviceStore + ActivityStore + SubscriptionStore + Segmen
 /// The store on an opened and migrated database.
 pub(crate) fn on(database: Database) -> Arc<dyn Store> {
     match database {
-        Database::Sqlite(sqlite) => Arc::new(sqlite::SqliteStore(sqlite)),
+        Database::Sqlite(sqlite) => Arc::new(sqlite::SqliteStore::new(sqlite)),
         Database::Postgres(postgres) => Arc::new(postgres::PostgresStore(postgres)),
     }
 }

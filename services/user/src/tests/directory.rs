@@ -84,4 +84,25 @@ on_both! {
         let names = world.users.names(&tenant(), &ids).await.expect("named");
         assert_eq!(names.into_iter().flatten().collect::<Vec<_>>(), users);
     }
+
+    async fn a_crowd_that_comes_at_once_is_looked_up_together(world: World) {
+        let acme: carillon_domain::TenantId = "acme".parse().expect("a tenant");
+        let coming = (0..500).map(|n| {
+            let (users, tenant) = (Arc::clone(&world.users), if n % 5 == 0 { acme.clone() } else { tenant() });
+            // Some come twice.
+            tokio::spawn(async move {
+                let user = name(&format!("user-{}", n / 2 * 2));
+                (tenant.clone(), user.clone(), users.resolve(&tenant, &[user]).await.expect("resolved"))
+            })
+        });
+        let mut ids = HashSet::new();
+        for one in coming.collect::<Vec<_>>() {
+            let (tenant, user, id) = one.await.expect("no panic");
+            assert_eq!(world.users.find(&tenant, &user).await.expect("asked"), id.first().copied());
+            ids.insert(id);
+        }
+        assert_eq!(ids.len(), 350, "one of each name in each tenant");
+        let looks = world.users.ids.looks();
+        assert!(looks < 50, "{looks} looks for 500 who came at once");
+    }
 }

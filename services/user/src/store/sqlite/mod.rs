@@ -7,14 +7,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use carillon_domain::{ExternalUserId, TenantId, Timestamp, UserId};
-use carillon_sql::{Sqlite, StoreError, TenantScope, together};
+use carillon_sql::{Remembered, Sqlite, StoreError, TenantScope, together};
 
 use super::{
     ERASURE_BATCH, Erasure, ErasureRow, Store, THEIRS, UserRecord, UserRow, erasure, named, pairs,
     user_record,
 };
 
-pub(super) struct SqliteStore(pub(super) Sqlite);
+/// The file, and when the next erasure is due, which is looked at all the time.
+pub(super) struct SqliteStore(Sqlite, Remembered<Option<i64>>);
+
+impl SqliteStore {
+    pub(super) fn new(sqlite: Sqlite) -> Self {
+        Self(sqlite, Remembered::default())
+    }
+}
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -153,16 +160,18 @@ impl Store for SqliteStore {
 
     async fn take_erasures(&self, now: Timestamp, lease: Duration) -> Result<Vec<Erasure>, StoreError> {
         // Asked first: mostly there is nothing, and a write would cost a sync.
-        let mut read = self
-            .0
-            .read_system("erasures of all tenants are carried out")
-            .await?;
-        let due: Option<(i64,)> = sqlx::query_as("SELECT due_at FROM erasures WHERE due_at <= $1 LIMIT 1")
-            .bind(now.as_micros())
-            .fetch_optional(&mut *read)
-            .await?;
-        drop(read);
-        if due.is_none() {
+        let next = async {
+            let mut read = self
+                .0
+                .read_system("erasures of all tenants are carried out")
+                .await?;
+            let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM erasures")
+                .fetch_one(&mut *read)
+                .await?;
+            Ok(due)
+        };
+        let due = self.1.read(&self.0, next).await?;
+        if due.is_none_or(|due| due > now.as_micros()) {
             return Ok(Vec::new());
         }
         let mut tx = self
