@@ -13,16 +13,19 @@ endif
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-# The load generator pins the servers to core 0 and itself stays away from it, where there is another.
-APART := $(if $(filter-out 1,$(shell nproc)),taskset -c 1)
+# The load generator pins the servers to one core and itself stays away from it, where there is another. SERVER_CORE=1 swaps
+# them, which shows whether the two differ.
+SERVER_CORE ?= 0
+APART := $(if $(filter-out 1,$(shell nproc)),taskset -c $(if $(filter 0,$(SERVER_CORE)),1,0))
+MEASURE = ulimit -n "$$(ulimit -Hn)"; $(APART) $(TARGET)/bench-ci/carillon-loadtests --server-core $(SERVER_CORE)
 
 DATA ?= data
 LISTEN ?= 127.0.0.1:8080
 
-.PHONY: help run build test lint fmt bench soak reference
+.PHONY: help run build test lint fmt bench bench-soak soak reference
 
 help: ## List the commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 # The dev profile, because the wait before the first notification is compile time: on two cores an optimised build
 # of the dependencies takes about twice as long. SQLite is optimised in both.
@@ -47,7 +50,11 @@ fmt: ## Format the code
 bench: ## Measure; prints a table beside a floor measured in the same run, and beside peers (BENCH=options)
 	loadtests/peers/install.sh
 	cargo build --profile bench-ci -p carillon -p carillon-loadtests
-	ulimit -n "$$(ulimit -Hn)"; $(APART) $(TARGET)/bench-ci/carillon-loadtests bench --server $(TARGET)/bench-ci/carillon $(BENCH)
+	$(MEASURE) bench --server $(TARGET)/bench-ci/carillon $(BENCH)
+
+bench-soak: ## Hold 10,000 connections that come and go for ten minutes; fails when anything is lost or rises (BENCH=options)
+	cargo build --profile bench-ci -p carillon -p carillon-loadtests
+	$(MEASURE) soak --server $(TARGET)/bench-ci/carillon --report docs/benchmarks.md $(BENCH)
 
 reference: ## Write docs/configuration.md anew from the configuration's types
 	cargo build

@@ -22,7 +22,26 @@ if [ ${#packages[@]} -gt 0 ]; then
     echo "only root can install: ${packages[*]}"
   fi
 fi
-if ! cmp -s package-lock.json node_modules/.installed; then
-  npm ci --omit=optional --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed || echo "peer not installed: socket.io"
+# npm's packages, each folder by itself: NAME FOLDER
+modules() {
+  (
+    cd "$2" || exit 1
+    if ! cmp -s package-lock.json node_modules/.installed; then
+      npm ci --omit=optional --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed
+    fi
+  ) || echo "peer not installed: $1"
+}
+modules socket.io .
+modules soketi soketi
+# It has to be compiled, which takes 10 to 19 minutes on two cores: only when it is asked for.
+if ! command -v sockudo >/dev/null; then
+  if [ "${SOCKUDO:-}" = 1 ]; then
+    if [ "$(id -u)" = 0 ]; then
+      apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends protobuf-compiler libprotobuf-dev >/dev/null
+    fi
+    cargo install sockudo --version 5.2.0 --locked --no-default-features --features local || echo "peer not installed: sockudo"
+  else
+    echo "peer not installed: sockudo (SOCKUDO=1 $0 compiles it)"
+  fi
 fi
 exit 0

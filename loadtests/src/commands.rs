@@ -24,7 +24,7 @@ impl Kind {
 }
 
 /// How a connection is opened. `{n}` stands for its number, `{group}` for its number divided by the group's size, `{token}`
-/// for its line of the tokens' file.
+/// for its line of the tokens' file, `{epoch}` for its group's line of the epochs, `{offset}` for the last number that it got.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) port: u16,
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     /// A message that is answered by `pong` and does not count.
     pub(crate) ping: String,
     pub(crate) pong: String,
+    /// Of each group's topic.
+    pub(crate) epochs: Vec<String>,
 }
 
 /// Requests that publish. Each has one blank mark per publication.
@@ -54,6 +56,22 @@ pub(crate) struct Publishing {
     pub(crate) per_second: f64,
     /// The first number in each topic.
     pub(crate) first: u64,
+}
+
+/// Connections that leave and come back all the while.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Churn {
+    pub(crate) publishing: Option<Publishing>,
+    /// How many leave per second.
+    pub(crate) leaving: f64,
+    /// How long each stays away.
+    pub(crate) away_ms: u64,
+    /// For how long they leave.
+    pub(crate) for_ms: u64,
+    /// What each connection must expect next in the end.
+    pub(crate) until: u64,
+    /// How long it may take beyond that until all are back and have everything.
+    pub(crate) limit_ms: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +97,8 @@ pub(crate) enum Command {
         until: Option<u64>,
         limit_ms: u64,
     },
+    /// Lets connections leave and come back while something is published, sleeping when nothing is to be done.
+    Churn(Churn),
     /// Does not read any more from each connection whose number divides by `every`.
     Stall { every: usize },
     /// Closes each connection whose number divides by `every`.
@@ -99,17 +119,25 @@ pub(crate) struct Connected {
 pub(crate) struct Measured {
     pub(crate) received: u64,
     pub(crate) faults: Faults,
-    /// From when a publication should have left until it was read, in nanoseconds.
+    /// From when a publication should have left until it was read, in nanoseconds, where the connection was there by then.
     pub(crate) latency: Recorded,
     /// How much later than it should a request left, in nanoseconds.
     pub(crate) lateness: Recorded,
     pub(crate) took_ns: u64,
 }
 
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Churned {
+    pub(crate) measured: Measured,
+    /// How often a connection came back.
+    pub(crate) returns: u64,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Connected(Connected),
     Measured(Measured),
+    Churned(Churned),
     Done,
     Failed(String),
 }

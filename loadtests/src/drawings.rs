@@ -2,7 +2,10 @@
 
 use hdrhistogram::Histogram;
 
-use crate::svg::{Axes, Series, bars, lines};
+use crate::{
+    commands::Kind,
+    svg::{Axes, Series, bars, lines},
+};
 
 /// One line or bar.
 pub(crate) enum Drawing {
@@ -16,6 +19,11 @@ pub(crate) enum Drawing {
         scenario: String,
         each: f64,
     },
+}
+
+/// The column of a figure like "1 to 1,000" in the drawing of CPU per delivery.
+pub(crate) fn scenario(place: &str, kind: Kind) -> String {
+    format!("{} {}", place.trim_start_matches("1 to "), kind.name())
 }
 
 /// Shares at which a distribution is drawn.
@@ -96,9 +104,14 @@ pub(crate) fn draw(drawings: &[Drawing]) -> Vec<(&'static str, &'static str, Str
     }
     if !scenarios.is_empty() {
         drawn.push((
-            "bench-peers.svg",
-            "CPU per delivery beside peers",
-            bars("CPU per delivery beside peers", "us", &scenarios, &who),
+            "bench-cpu.svg",
+            "CPU per delivery",
+            bars(
+                "CPU per delivery by connections, servers in turns on one core",
+                "us",
+                &scenarios,
+                &who,
+            ),
         ));
     }
     drawn
@@ -141,7 +154,7 @@ mod tests {
         ];
         let drawn = draw(&drawings);
         let names: Vec<_> = drawn.iter().map(|(name, ..)| *name).collect();
-        assert_eq!(names, ["bench-memory.svg", "bench-peers.svg"]);
+        assert_eq!(names, ["bench-memory.svg", "bench-cpu.svg"]);
         // Ground, three bars, two signs.
         assert_eq!(drawn[1].2.matches("<rect").count(), 6);
     }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
 
 use crate::{
-    commands::{Answer, Command, Measured, Plan, Publishing, merge},
+    commands::{Answer, Churn, Churned, Command, Measured, Plan, Publishing, merge},
     process::beside,
     sequence::Faults,
     subjects::Subject,
@@ -118,7 +118,56 @@ pub(crate) struct Measurement {
     pub(crate) cpu: Duration,
 }
 
+impl Load {
+    /// The same for a worker; the first publication of each topic has this number.
+    fn publishing(&self, first: u64) -> Publishing {
+        Publishing {
+            port: self.port,
+            requests: self.requests.clone(),
+            connections: self.connections,
+            count: self.count,
+            per_second: self.per_second,
+            first,
+        }
+    }
+}
+
 impl Measurement {
+    /// Nothing yet.
+    ///
+    /// # Errors
+    /// Never, with three digits.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            received: 0,
+            faults: Faults::default(),
+            latency: Histogram::new(3)?,
+            lateness: Histogram::new(3)?,
+            took: Duration::ZERO,
+            cpu: Duration::ZERO,
+        })
+    }
+
+    /// Adds what a worker measured.
+    fn add(&mut self, measured: &Measured) -> Result<()> {
+        self.received += measured.received;
+        self.faults.add(&measured.faults);
+        merge(&mut self.latency, &measured.latency)?;
+        merge(&mut self.lateness, &measured.lateness)?;
+        self.took = self.took.max(Duration::from_nanos(measured.took_ns));
+        Ok(())
+    }
+
+    /// Adds what another fleet measured meanwhile.
+    pub(crate) fn join(&mut self, other: &Self) -> Result<()> {
+        self.received += other.received;
+        self.faults.add(&other.faults);
+        self.latency.add(&other.latency)?;
+        self.lateness.add(&other.lateness)?;
+        self.took = self.took.max(other.took);
+        Ok(())
+    }
+
     /// Microseconds of the subject's CPU for each of so many.
     pub(crate) fn each(&self, count: u64) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / count.max(1) as f64
@@ -216,6 +265,45 @@ impl Fleet {
         Ok(measurement)
     }
 
+    /// Lets `leaving` connections per second leave for `away` while the load lasts, and come back behind what they had; whether
+    /// the load is published from here or by another fleet. [`Fleet::end_churn`] ends it.
+    pub(crate) fn begin_churn(
+        &mut self,
+        load: &Load,
+        publishes: bool,
+        leaving: f64,
+        away: Duration,
+    ) -> Result<()> {
+        let first = self.next;
+        self.next += load.count / load.requests.len().max(1) as u64 * load.batch;
+        let open = self.len().max(1) as f64;
+        for (at, worker) in self.workers.iter_mut().enumerate() {
+            worker.tell(&Command::Churn(Churn {
+                publishing: (publishes && at == 0).then(|| load.publishing(first)),
+                leaving: leaving * worker.open as f64 / open,
+                away_ms: away.as_millis() as u64,
+                for_ms: (load.count as f64 / load.per_second * 1e3) as u64,
+                until: self.next,
+                limit_ms: PATIENCE.as_millis() as u64,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// What came of it, and how often a connection came back.
+    pub(crate) fn end_churn(&mut self) -> Result<(Measurement, u64)> {
+        let (mut all, mut all_returns) = (Measurement::new()?, 0);
+        for worker in &mut self.workers {
+            let Churned { measured, returns } = match worker.answer()? {
+                Answer::Churned(churned) => churned,
+                other => bail!("unexpected: {other:?}"),
+            };
+            all.add(&measured)?;
+            all_returns += returns;
+        }
+        Ok((all, all_returns))
+    }
+
     /// Begins a measurement, which [`Fleet::end`] ends.
     pub(crate) fn begin(&mut self, load: &Load) -> Result<()> {
         let first = self.next;
@@ -230,16 +318,8 @@ impl Fleet {
         };
         let (all, open) = (load.count * load.batch * load.receivers, self.len().max(1) as u64);
         for (at, worker) in self.workers.iter_mut().enumerate() {
-            let publishing = Publishing {
-                port: load.port,
-                requests: load.requests.clone(),
-                connections: load.connections,
-                count: load.count,
-                per_second: load.per_second,
-                first,
-            };
             worker.tell(&Command::Measure {
-                publishing: (at == 0).then_some(publishing),
+                publishing: (at == 0).then(|| load.publishing(first)),
                 deliveries: all * worker.open as u64 / open,
                 until: (load.receivers > 0).then_some(self.next),
                 limit_ms: (schedule + PATIENCE).as_millis() as u64,
@@ -270,30 +350,12 @@ impl Fleet {
 
     /// The end of a measurement that was begun; without the subject's CPU.
     pub(crate) fn end(&mut self) -> Result<Measurement> {
-        let mut all = Measurement {
-            received: 0,
-            faults: Faults::default(),
-            latency: Histogram::new(3)?,
-            lateness: Histogram::new(3)?,
-            took: Duration::ZERO,
-            cpu: Duration::ZERO,
-        };
+        let mut all = Measurement::new()?;
         for worker in &mut self.workers {
-            let Measured {
-                received,
-                faults,
-                latency,
-                lateness,
-                took_ns,
-            } = match worker.answer()? {
-                Answer::Measured(measured) => measured,
+            match worker.answer()? {
+                Answer::Measured(measured) => all.add(&measured)?,
                 other => bail!("unexpected: {other:?}"),
-            };
-            all.received += received;
-            all.faults.add(&faults);
-            merge(&mut all.latency, &latency)?;
-            merge(&mut all.lateness, &lateness)?;
-            all.took = all.took.max(Duration::from_nanos(took_ns));
+            }
         }
         Ok(all)
     }

@@ -3,12 +3,13 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     commands::Kind,
     drawings::Drawing,
     fleet::{Fleet, Openings},
+    http::Client,
     kernel,
     pairs::alone,
     report::{Figure, Outcome, spread},
@@ -22,6 +23,8 @@ const LARGE: usize = 12_000;
 const SETTLING: Duration = Duration::from_secs(5);
 /// Two heartbeats.
 const HELD: Duration = Duration::from_secs(50);
+/// One, which the floor is told to send.
+const BEAT: Duration = Duration::from_secs(25);
 /// By then memory should be back.
 const AFTER: Duration = Duration::from_secs(10);
 
@@ -80,8 +83,19 @@ pub(crate) fn measure(program: &Path, kind: Kind, scale: Scale) -> Result<Outcom
         Kind::WebSocket => WEBSOCKET,
         Kind::Sse => SSE,
     };
-    let floor = of(&Own::floor()?, kind, scale, Duration::ZERO)?;
-    let ours = of(&Carillon::start(program)?, kind, scale, HELD)?;
+    let floor = {
+        let floor = Own::floor()?;
+        of(&floor, kind, scale, BEAT, &|| beat(&floor))?
+    };
+    let ours = of(&Carillon::start(program)?, kind, scale, HELD, &|| Ok(()))?;
+    let held = |ours: f64, floor: f64| {
+        (
+            format!("{ours:.1} % of the peak"),
+            format!("{floor:.1} %, bare epoll"),
+        )
+    };
+    let half = held(ours.held(ours.half), floor.held(floor.half));
+    let none = held(ours.held(ours.none), floor.held(floor.none));
     let drawing = |name: &str, idle: &Idle| Drawing::Memory {
         name: format!("{name}, {}", kind.name()),
         points: idle
@@ -104,17 +118,14 @@ pub(crate) fn measure(program: &Path, kind: Kind, scale: Scale) -> Result<Outcom
                 format!("{:.0} B", ours.kernel),
                 format!("{:.0} B, bare epoll", floor.kernel),
             ),
-            alone(
-                names.half,
-                format!("{:.1} % of the peak", ours.held(ours.half)),
-                "-",
-            ),
-            alone(
-                names.none,
-                format!("{:.1} % of the peak", ours.held(ours.none)),
-                "-",
-            ),
-            alone(names.cpu, format!("{:.2} % of a core", ours.cpu), "-"),
+            alone(names.half, half.0, half.1),
+            alone(names.none, none.0, none.1),
+            Figure {
+                name: names.cpu,
+                carillon: format!("{:.2} % of a core", ours.cpu),
+                floor: format!("{:.2} %, one write and its answer each per 25 s", floor.cpu),
+                ratio: spread(vec![ours.cpu / floor.cpu]),
+            },
         ],
         ..Outcome::default()
     })
@@ -132,7 +143,36 @@ pub(crate) fn grow(subject: &dyn Subject, kind: Kind, size: usize, fleet: &mut F
     Ok(())
 }
 
-fn of(subject: &dyn Subject, kind: Kind, scale: Scale, held: Duration) -> Result<Idle> {
+/// The floor's heartbeat: what a client answers, or a few bytes on a stream.
+fn beat(floor: &dyn Subject) -> Result<()> {
+    let (port, request) = floor.publish(TOPIC, &["{}".to_owned()]);
+    let (status, _) = Client::connect(port, "")?.exchange(request.as_bytes())?;
+    ensure!(status == 200, "the floor's heartbeat: {status}");
+    Ok(())
+}
+
+/// Percent of a core that 10,000 connections cost while nothing is published, from what `count` cost in this time.
+pub(crate) fn idle_cpu(
+    subject: &dyn Subject,
+    count: usize,
+    held: Duration,
+    begin: &dyn Fn() -> Result<()>,
+) -> Result<f64> {
+    let before = subject.cpu()?;
+    begin()?;
+    std::thread::sleep(held);
+    let spent = subject.cpu()?.saturating_sub(before);
+    Ok(spent.as_secs_f64() / held.as_secs_f64() * 1e6 / count as f64)
+}
+
+/// `begin` is called before idle CPU is taken.
+fn of(
+    subject: &dyn Subject,
+    kind: Kind,
+    scale: Scale,
+    held: Duration,
+    begin: &dyn Fn() -> Result<()>,
+) -> Result<Idle> {
     let settling = scale.time(SETTLING);
     std::thread::sleep(settling);
     let baseline = subject.memory()?;
@@ -146,14 +186,7 @@ fn of(subject: &dyn Subject, kind: Kind, scale: Scale, held: Duration) -> Result
         *point = (size, subject.memory()?);
     }
     let kernel = (kernel::sockets()? as f64 - kernel_before as f64) / sizes[1] as f64;
-    let (before, held) = (subject.cpu()?, scale.time(held));
-    std::thread::sleep(held);
-    let spent = subject.cpu()?.saturating_sub(before);
-    let cpu = if held.is_zero() {
-        0.0
-    } else {
-        spent.as_secs_f64() / held.as_secs_f64() * 1e6 / sizes[1] as f64
-    };
+    let cpu = idle_cpu(subject, sizes[1], scale.time(held), begin)?;
     fleet.close(2)?;
     std::thread::sleep(scale.time(AFTER));
     let half = subject.memory()?;

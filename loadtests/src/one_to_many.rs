@@ -8,11 +8,11 @@ use hdrhistogram::Histogram;
 
 use crate::{
     commands::Kind,
-    drawings::Drawing,
+    drawings::{Drawing, scenario},
     fleet::{Fleet, Load, Openings},
     marks,
     pairs::Pairs,
-    report::Outcome,
+    report::{Outcome, median},
     scale::Scale,
     subjects::{Carillon, DATA, Own, Subject},
 };
@@ -174,16 +174,28 @@ pub(crate) fn measure(program: &Path, rounds: usize, shape: Shape, scale: Scale)
     }
     let [of_cpu, of_p50, of_p99] = shape.names;
     let place = of_p50.trim_end_matches(", p50");
+    // The same names as beside peers, so that the floor stands in the same drawing.
+    let drawn = |who: &str, values: &[f64]| Drawing::Cpu {
+        who: who.to_owned(),
+        scenario: scenario(place, Kind::WebSocket),
+        each: median(values.to_vec()),
+    };
+    let mut drawings = vec![
+        Drawing::latency(format!("Carillon, {place}"), &all_ours),
+        Drawing::latency(format!("floor, {place}"), &all_floor),
+    ];
+    // One to one and many topics are of another size.
+    if shape.topics == 1 && of_cpu.ends_with("per delivery") {
+        drawings.push(drawn("Carillon", &cpu.carillon));
+        drawings.push(drawn(floor.name(), &cpu.floor));
+    }
     Ok(Outcome {
         figures: vec![
             cpu.figure(of_cpu, "us", 2, floor.name()),
             p50.figure(of_p50, "ms", 2, floor.name()),
             p99.figure(of_p99, "ms", 2, floor.name()),
         ],
-        drawings: vec![
-            Drawing::latency(format!("Carillon, {place}"), &all_ours),
-            Drawing::latency(format!("floor, {place}"), &all_floor),
-        ],
+        drawings,
         ..Outcome::default()
     })
 }

@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -12,23 +13,42 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::http;
 
-/// The core that servers run on; the Makefile keeps the client on another.
-const SERVER_CORE: &str = "0";
-/// The core that workers run on, where there is one.
-const CLIENT_CORE: &str = "1";
+/// The core that servers run on, by default the first; the Makefile keeps the client on another.
+static SERVER_CORE: OnceLock<usize> = OnceLock::new();
 
 /// A server process; killed when dropped.
 pub(crate) struct Server {
     child: Child,
     /// Where it listens on 127.0.0.1.
     pub(crate) port: u16,
-    /// Where its metrics are; 0 for the floor.
+    /// Where its metrics are; 0 for others than Carillon.
     metrics: u16,
-    /// An API key with every ordinary scope; empty for the floor.
+    /// An API key with every ordinary scope; empty for others than Carillon.
     pub(crate) key: String,
     /// From `exec` until it answered.
     pub(crate) started_in: Duration,
     folder: tempfile::TempDir,
+}
+
+/// Chooses the core that servers run on, before any is started: one core of a machine may be slower than another, which shows
+/// when they are swapped.
+///
+/// # Errors
+/// When the machine has no such core.
+pub(crate) fn choose_server_core(core: usize) -> Result<()> {
+    ensure!(core < cores()?, "there is no core {core}");
+    SERVER_CORE.get_or_init(|| core);
+    Ok(())
+}
+
+/// The core that servers run on.
+pub(crate) fn server_core() -> usize {
+    SERVER_CORE.get().copied().unwrap_or(0)
+}
+
+/// The core that workers run on, where there is another than the servers'.
+fn client_core() -> usize {
+    usize::from(server_core() == 0)
 }
 
 /// A port that nobody listens on now.
@@ -51,7 +71,8 @@ pub(crate) fn folder_in_memory() -> Result<(tempfile::TempDir, &'static str)> {
 pub(crate) fn pinned(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command
-        .args(["--pdeathsig", "KILL", "taskset", "-c", SERVER_CORE])
+        .args(["--pdeathsig", "KILL", "taskset", "-c"])
+        .arg(server_core().to_string())
         .arg(program);
     command
 }
@@ -61,7 +82,7 @@ pub(crate) fn beside() -> Result<Command> {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     if cores()? > 1 {
-        command.args(["taskset", "-c", CLIENT_CORE]);
+        command.args(["taskset", "-c", &client_core().to_string()]);
     }
     command.arg(std::env::current_exe()?);
     Ok(command)
@@ -160,11 +181,6 @@ impl Server {
             http::get(port, "/health/ready").is_ok_and(|(status, _)| status == 200)
         })?;
         Ok(server)
-    }
-
-    /// Starts the floor: this very program.
-    pub(crate) fn floor() -> Result<Self> {
-        Self::own("floor")
     }
 
     /// Starts this program with another subcommand, which gets a port to listen on.

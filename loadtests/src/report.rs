@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     drawings::{self, Drawing},
-    goals,
+    goals, machine, sections, soak,
 };
 
 /// How long a scenario may take: several times what each needs. One that hangs ends the run and names itself.
@@ -72,36 +72,11 @@ impl Report {
     /// Notes where and with what it is measured. Scenarios are those whose names have a word of `only`; all when it is
     /// empty.
     pub(crate) fn new(server: &Path, rounds: usize, only: &[String]) -> Result<Self> {
-        let version = std::process::Command::new(server).arg("--version").output()?;
-        let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?
-            .trim()
-            .to_owned();
-        let status = fs::read_to_string("/proc/self/status")?;
-        let client = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
-        let online = fs::read_to_string("/proc/cpuinfo")?
-            .matches("processor\t")
-            .count();
-        let memory = fs::read_to_string("/proc/meminfo")?
-            .lines()
-            .next()
-            .and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
-            .unwrap_or(0)
-            / (1024 * 1024);
-        let machine = format!(
-            "{version}; {online} cores (server on core 0, client on core {client}), {memory} GiB, Linux {kernel}; rounds: \
-             {rounds}"
-        );
         Ok(Self {
             server: server.to_owned(),
             rounds,
             only: only.to_vec(),
-            machine,
+            machine: format!("{}; rounds: {rounds}", machine::describe(server)?),
             all: Outcome::default(),
         })
     }
@@ -187,7 +162,7 @@ impl Report {
         table
     }
 
-    /// Writes the report, and its drawings beside it.
+    /// Writes the report, and its drawings beside it. What the soak wrote on the page stays.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let images = path.with_file_name("images");
         fs::create_dir_all(&images)?;
@@ -202,6 +177,13 @@ impl Report {
             self.table(),
             include_str!("method.md")
         );
+        let text = match fs::read_to_string(path) {
+            Ok(old) => match sections::of(&old, soak::HEADING) {
+                Some(soaked) => sections::put(&text, soak::HEADING, soaked, "## How it is measured"),
+                None => text,
+            },
+            Err(_) => text,
+        };
         Ok(fs::write(path, text)?)
     }
 }

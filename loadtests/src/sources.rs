@@ -1,5 +1,6 @@
 //! Where connections come from: an address and a port of our own choosing, so that the kernel neither runs out of ports
-//! nor searches for a free one (what `IP_BIND_ADDRESS_NO_PORT` is for, which needs `unsafe` or another crate).
+//! nor searches for a free one. `IP_BIND_ADDRESS_NO_PORT` is for that too, but no safe function sets it: neither socket2 0.6
+//! nor rustix 1.1 has it, and setting it by number needs `unsafe`. What it would save is this file.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

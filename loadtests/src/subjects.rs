@@ -89,6 +89,7 @@ pub(crate) fn plan(port: u16, kind: Kind, path: &str) -> Plan {
         ready: String::new(),
         ping: String::new(),
         pong: String::new(),
+        epochs: Vec::new(),
     }
 }
 
@@ -133,7 +134,12 @@ impl Subject for Own {
             Kind::WebSocket => "ws",
             Kind::Sse => "sse",
         };
-        Some(plan(self.server.port, kind, &format!("/{way}/{topic}")))
+        // The floor's heartbeat is Carillon's.
+        Some(Plan {
+            ping: "{}".to_owned(),
+            pong: "{}".to_owned(),
+            ..plan(self.server.port, kind, &format!("/{way}/{topic}"))
+        })
     }
 
     fn publish(&self, topic: &str, data: &[String]) -> (u16, String) {

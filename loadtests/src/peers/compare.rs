@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result};
 use super::{Peer, all};
 use crate::{
     commands::Kind,
-    drawings::Drawing,
+    drawings::{Drawing, scenario},
     fleet::{Fleet, Measurement},
-    idle::grow,
+    idle::{grow, idle_cpu},
     report::{Comparison, Outcome, median, spread},
     scale::Scale,
     subjects::{Carillon, Subject, steadily},
@@ -21,6 +21,9 @@ const SIZES: [usize; 2] = [1_000, 10_000];
 /// Publications and how many of them per second, for each size: what the slowest of them can do in time.
 const LOADS: [(usize, f64); 2] = [(60, 20.0), (8, 1.0)];
 const SETTLING: Duration = Duration::from_secs(2);
+/// Idle CPU is taken over so long, a little more than Carillon's heartbeat, in one pair alone: in all three it would take
+/// more time than a scenario has.
+const HELD: Duration = Duration::from_secs(26);
 
 /// What one turn of one server says.
 struct Turn {
@@ -28,6 +31,8 @@ struct Turn {
     cpu: [f64; 2],
     /// Bytes per connection between the sizes.
     memory: f64,
+    /// Percent of a core for 10,000 that are idle; only where it was asked for.
+    idle: Option<f64>,
 }
 
 /// All kinds of connections that the peer has.
@@ -45,9 +50,10 @@ pub(crate) fn measure(program: &Path, name: &str, kind: Kind, scale: Scale) -> R
         if subject.plan(kind, "any").is_none() {
             return Ok(Outcome::default());
         }
-        theirs.push(turn(subject.as_ref(), kind, scale).with_context(|| version.clone())?);
+        let held = (pair == PAIRS).then_some(HELD);
+        theirs.push(turn(subject.as_ref(), kind, scale, held).with_context(|| version.clone())?);
         drop(subject);
-        ours.push(turn(&Carillon::start(program)?, kind, scale).context("Carillon")?);
+        ours.push(turn(&Carillon::start(program)?, kind, scale, held).context("Carillon")?);
         eprintln!("  pair {pair} of {PAIRS} is done");
     }
     let mut outcome = Outcome::default();
@@ -57,7 +63,7 @@ pub(crate) fn measure(program: &Path, name: &str, kind: Kind, scale: Scale) -> R
         for (who, values) in [("Carillon", &us), (name, &them)] {
             outcome.drawings.push(Drawing::Cpu {
                 who: who.to_owned(),
-                scenario: format!("{place}, {}", kind.name()),
+                scenario: scenario(place, kind),
                 each: median(values.clone()),
             });
         }
@@ -75,6 +81,14 @@ pub(crate) fn measure(program: &Path, name: &str, kind: Kind, scale: Scale) -> R
         them,
         |value| format!("{:.1} KiB", value / 1024.0),
     ));
+    let [us, them] =
+        [&ours, &theirs].map(|turns| turns.iter().filter_map(|turn| turn.idle).collect::<Vec<_>>());
+    outcome.comparisons.push(comparison(
+        format!("{version}, {}, idle CPU of 10,000 (one pair)", kind.name()),
+        us,
+        them,
+        |value| format!("{value:.2} % of a core"),
+    ));
     Ok(outcome)
 }
 
@@ -83,7 +97,7 @@ fn absent(peer: &dyn Peer) -> Outcome {
         comparisons: vec![Comparison {
             what: peer.name().to_owned(),
             carillon: "-".to_owned(),
-            peer: "not installed (loadtests/peers/install.sh)".to_owned(),
+            peer: format!("not installed ({})", peer.how()),
             ratio: "-".to_owned(),
         }],
         ..Outcome::default()
@@ -100,7 +114,7 @@ fn comparison(what: String, ours: Vec<f64>, theirs: Vec<f64>, say: impl Fn(f64) 
     }
 }
 
-fn turn(subject: &dyn Subject, kind: Kind, scale: Scale) -> Result<Turn> {
+fn turn(subject: &dyn Subject, kind: Kind, scale: Scale, held: Option<Duration>) -> Result<Turn> {
     let sizes = SIZES.map(|size| scale.count(size));
     let mut fleet = Fleet::default();
     let mut cpu = [0.0; 2];
@@ -119,8 +133,13 @@ fn turn(subject: &dyn Subject, kind: Kind, scale: Scale) -> Result<Turn> {
         std::thread::sleep(scale.time(SETTLING));
         memory[at] = subject.memory()?;
     }
+    let idle = match held {
+        Some(held) => Some(idle_cpu(subject, sizes[1], scale.time(held), &|| Ok(()))?),
+        None => None,
+    };
     Ok(Turn {
         cpu,
+        idle,
         memory: (memory[1] as f64 - memory[0] as f64) / (sizes[1] - sizes[0]) as f64,
     })
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 mod nchan;
+mod pusher;
 mod pushpin;
 mod socketio;
 pub(crate) mod stock_axum;
@@ -14,7 +15,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{subjects::Subject, tree};
+use crate::{process::server_core, subjects::Subject, tree};
 
 /// A server that may be installed.
 pub(crate) trait Peer {
@@ -22,6 +23,11 @@ pub(crate) trait Peer {
 
     /// Its version; `None`: it is not installed.
     fn version(&self) -> Option<String>;
+
+    /// How it is installed.
+    fn how(&self) -> &'static str {
+        "loadtests/peers/install.sh"
+    }
 
     /// Starts it on the servers' core.
     ///
@@ -37,6 +43,8 @@ pub(crate) fn all() -> Vec<Box<dyn Peer + Send>> {
         Box::new(nchan::Nchan),
         Box::new(socketio::SocketIo),
         Box::new(pushpin::Pushpin),
+        Box::new(pusher::Soketi),
+        Box::new(pusher::Sockudo),
     ]
 }
 
@@ -114,6 +122,9 @@ impl Drop for Processes {
 /// On the servers' core; told to end, not killed, when the thread that starts it ends.
 fn pinned(program: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "taskset", "-c", "0", program]);
+    command
+        .args(["--pdeathsig", "TERM", "taskset", "-c"])
+        .arg(server_core().to_string())
+        .arg(program);
     command
 }

@@ -225,8 +225,11 @@ impl Worker {
                     let connection = &mut self.connections[number];
                     connection.sequence.arrive(sent, &mut self.tally.faults);
                     self.tally.received += 1;
-                    // A histogram that grows takes every value.
-                    let _ = self.tally.latency.record(at.saturating_sub(time));
+                    // What it missed while it was away is not late.
+                    if time >= connection.begun {
+                        // A histogram that grows takes every value.
+                        let _ = self.tally.latency.record(at.saturating_sub(time));
+                    }
                     from = end;
                 }
                 Found::Partial(place) => return place,

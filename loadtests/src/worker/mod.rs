@@ -1,6 +1,7 @@
 //! A process that holds many connections on one thread. Between measurements it sleeps and answers pings; while it
 //! measures it never sleeps, because a client that sleeps makes the server pay for waking it.
 
+mod churn;
 mod connection;
 mod open;
 mod publisher;
@@ -160,6 +161,15 @@ impl Worker {
                 self.publisher = None;
                 outcome.map(Answer::Measured)
             }
+            Command::Churn(churn) => {
+                self.publisher = match &churn.publishing {
+                    Some(publishing) => Some(Publisher::connect(publishing, &self.poll)?),
+                    None => None,
+                };
+                let outcome = self.churn(&churn);
+                self.publisher = None;
+                outcome.map(Answer::Churned)
+            }
             Command::Stall { every } => {
                 for connection in self.connections.iter_mut().step_by(every.max(1)) {
                     connection.stall(&self.poll)?;
@@ -200,14 +210,17 @@ impl Worker {
         while deliveries > 0 && begin.elapsed() < took + SURPLUS {
             self.turn(Some(Duration::ZERO))?;
         }
+        let behind = until.map_or(0, |until| {
+            let short = |connection: &&Connection| connection.counts() && connection.sequence.next != until;
+            self.connections.iter().filter(short).count()
+        });
+        self.measured(took, behind as u64)
+    }
+
+    /// What was counted, with so many connections that did not come as far as they should; counting begins anew.
+    fn measured(&mut self, took: Duration, behind: u64) -> Result<Measured> {
         let mut tally = std::mem::replace(&mut self.tally, Tally::new()?);
-        if let Some(until) = until {
-            let short = self
-                .connections
-                .iter()
-                .filter(|connection| connection.counts() && connection.sequence.next != until);
-            tally.faults.behind += short.count() as u64;
-        }
+        tally.faults.behind += behind;
         Ok(Measured {
             received: tally.received,
             faults: tally.faults,

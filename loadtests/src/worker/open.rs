@@ -32,7 +32,7 @@ pub(super) struct Opening {
     in_flight: usize,
     /// What new connections expect.
     first: u64,
-    opened: usize,
+    pub(super) opened: usize,
     times: Histogram<u64>,
     failure: Option<String>,
 }
@@ -67,6 +67,11 @@ impl Opening {
         Ok(())
     }
 
+    /// What went wrong since it was begun.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
     pub(super) fn fail(&mut self, why: String) {
         self.failure.get_or_insert(why);
     }
@@ -94,7 +99,7 @@ impl Worker {
                 begun += 1;
             }
             self.turn(Some(Duration::ZERO))?;
-            if let Some(failure) = &self.opening.failure {
+            if let Some(failure) = self.opening.failure() {
                 bail!("{failure}");
             }
             if self.opening.opened > progress.0 {
@@ -112,7 +117,7 @@ impl Worker {
         })
     }
 
-    fn begin(&mut self, number: usize) -> Result<()> {
+    pub(super) fn begin(&mut self, number: usize) -> Result<()> {
         if number == self.connections.len() {
             self.connections.push(Connection::new(self.opening.first));
         }
@@ -199,8 +204,17 @@ impl Worker {
             [] => "",
             tokens => &tokens[number % tokens.len()],
         };
+        let group = number / self.opening.group;
+        let epoch = self
+            .plan
+            .as_ref()
+            .and_then(|plan| plan.epochs.get(group))
+            .map_or("", String::as_str);
+        let last = self.connections[number].sequence.next.saturating_sub(1);
         text.replace("{token}", token)
             .replace("{n}", &number.to_string())
-            .replace("{group}", &(number / self.opening.group).to_string())
+            .replace("{group}", &group.to_string())
+            .replace("{epoch}", epoch)
+            .replace("{offset}", &last.to_string())
     }
 }
