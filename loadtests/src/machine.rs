@@ -46,6 +46,45 @@ pub(crate) fn describe(server: &Path) -> Result<String> {
     ))
 }
 
+/// The processors' time so far, in the kernel's ticks: all of it, and what the host gave to others while somebody here wanted
+/// to run (proc_stat(5), `steal`). A latency measured meanwhile says little.
+#[derive(Clone, Copy)]
+pub(crate) struct Ticks {
+    all: u64,
+    stolen: u64,
+}
+
+impl Ticks {
+    /// # Errors
+    /// When /proc cannot be read.
+    pub(crate) fn now() -> Result<Self> {
+        let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        Ok(Self::of(&text))
+    }
+
+    fn of(text: &str) -> Self {
+        let fields: Vec<u64> = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        Self {
+            // What follows is the guests', and counted as the users' already.
+            all: fields.iter().take(8).sum(),
+            stolen: fields.get(7).copied().unwrap_or(0),
+        }
+    }
+
+    /// What was taken away since `before`, in percent.
+    pub(crate) fn stolen_since(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        100.0 * self.stolen.saturating_sub(before.stolen) as f64 / all as f64
+    }
+}
+
 /// A file's words, one space between each two.
 fn read(path: &str) -> Result<String> {
     let text = fs::read_to_string(path).with_context(|| path.to_owned())?;
@@ -63,6 +102,14 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_host_took_is_a_part_of_all_time() {
+        let before = Ticks::of("cpu  10 0 10 60 0 0 0 20 5 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n");
+        let after = Ticks::of("cpu  20 0 20 120 0 5 5 30 9 0\n");
+        assert!((after.stolen_since(before) - 10.0).abs() < 1e-9);
+        assert!(before.stolen_since(after).abs() < 1e-9);
+    }
 
     #[test]
     fn a_field_is_found_whatever_stands_before_its_colon() {

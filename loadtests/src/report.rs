@@ -12,7 +12,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     drawings::{self, Drawing},
-    goals, machine, sections, soak,
+    goals,
+    machine::{self, Ticks},
+    sections, soak,
 };
 
 /// How long a scenario may take: several times what each needs. One that hangs ends the run and names itself.
@@ -66,6 +68,8 @@ pub(crate) struct Report {
     only: Vec<String>,
     machine: String,
     all: Outcome,
+    /// By scenario, in percent of the cores' time.
+    stolen: Vec<(&'static str, f64)>,
 }
 
 impl Report {
@@ -78,6 +82,7 @@ impl Report {
             only: only.to_vec(),
             machine: format!("{}; rounds: {rounds}", machine::describe(server)?),
             all: Outcome::default(),
+            stolen: Vec::new(),
         })
     }
 
@@ -94,7 +99,7 @@ impl Report {
             return Ok(());
         }
         eprintln!("{name}");
-        let begin = Instant::now();
+        let (begin, ticks) = (Instant::now(), Ticks::now()?);
         let (server, rounds) = (self.server.clone(), self.rounds);
         let (sender, done) = mpsc::channel();
         let scenario = std::thread::spawn(move || {
@@ -120,7 +125,12 @@ impl Report {
                 comparison.what, comparison.carillon, comparison.peer, comparison.ratio
             );
         }
-        eprintln!("  took {:.0} s", begin.elapsed().as_secs_f64());
+        let stolen = Ticks::now()?.stolen_since(ticks);
+        eprintln!(
+            "  took {:.0} s; the host took away {stolen:.1} % of the cores' time",
+            begin.elapsed().as_secs_f64()
+        );
+        self.stolen.push((name, stolen));
         self.all.figures.extend(outcome.figures);
         self.all.comparisons.extend(outcome.comparisons);
         self.all.drawings.extend(outcome.drawings);
@@ -162,6 +172,12 @@ impl Report {
         table
     }
 
+    /// Where the host gave so much to others, latencies say little.
+    fn taken_away(&self) -> String {
+        let share = |(name, share): &(&str, f64)| format!("{name} {share:.1} %");
+        self.stolen.iter().map(share).collect::<Vec<_>>().join(", ")
+    }
+
     /// Writes the report, and its drawings beside it. What the soak wrote on the page stays.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let images = path.with_file_name("images");
@@ -172,8 +188,9 @@ impl Report {
             let _ = writeln!(shown, "![{alt}](images/{name})\n");
         }
         let text = format!(
-            "# Benchmarks\n\nMade by `make bench`: {}.\n\n{}\n{shown}{}",
+            "# Benchmarks\n\nMade by `make bench`: {}.\n\nTime that the host took away from the cores, by scenario: {}.\n\n{}\n{shown}{}",
             self.machine,
+            self.taken_away(),
             self.table(),
             include_str!("method.md")
         );
