@@ -1,5 +1,6 @@
 // What the scripts share: where the server is, a user's token, publishing.
 import http from 'k6/http';
+import { sleep } from 'k6';
 
 export const base = __ENV.BASE || 'http://127.0.0.1:8080';
 export const headers = { Authorization: `Bearer ${__ENV.KEY}`, 'Content-Type': 'application/json' };
@@ -12,16 +13,25 @@ export function post(path, body) {
 
 export const token = (user) => post('/v1/tokens', { user, ttl: 3600, topics: { subscribe: ['*'] } }).token;
 
-/** Publishes to a topic what carries its number and the time at which it leaves. */
-export const publish = (topic, number) =>
-  post(`/v1/topics/${topic}/publish`, { publications: [{ data: { number, sent: Date.now() } }] });
+/**
+ * Calls `publish(number, due)` by the clock, one after the other: a stall delays what follows, which then counts from when
+ * it should have left, and nothing is left out.
+ */
+export function byTheClock(perSecond, count, publish) {
+  const begin = Date.now();
+  for (let number = 0; number < count; number += 1) {
+    const due = begin + (number * 1000) / perSecond;
+    sleep(Math.max(0, due - Date.now()) / 1000);
+    publish(number, due);
+  }
+}
 
-/** Checks numbers that should rise by one; the first may be any. */
+/** Checks numbers that should rise by one from 0. */
 export function sequence() {
-  let last;
+  let next = 0;
   return (number) => {
-    const right = last === undefined || number === last + 1;
-    last = number;
+    const right = number === next;
+    next = number + 1;
     return right;
   };
 }

@@ -48,6 +48,7 @@ impl Peer for Soketi {
             .arg("start")
             .env("SOKETI_HOST", "127.0.0.1")
             .env("SOKETI_PORT", port.to_string())
+            .env("SOKETI_METRICS_HOST", "127.0.0.1")
             .env("SOKETI_METRICS_SERVER_PORT", free_port()?.to_string())
             .env("SOKETI_DEFAULT_APP_ID", APP)
             .env("SOKETI_DEFAULT_APP_KEY", KEY)
@@ -182,7 +183,6 @@ fn signer(server: u16) -> Result<u16> {
 /// Answers each request once the server has answered the signed one.
 fn pass_on(mut stream: TcpStream, server: u16) -> Result<()> {
     impatient(&stream)?;
-    let mut client = Client::connect(server, "")?;
     loop {
         let head = read_head(&mut stream)?;
         let topic = head
@@ -200,7 +200,8 @@ fn pass_on(mut stream: TcpStream, server: u16) -> Result<()> {
         let now = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
         let path = signed(&body, now);
         let request = post(server, &path, "Content-Type: application/json\r\n", &body);
-        let (status, answer) = client.exchange(request.as_bytes())?;
+        // soketi closes the connection behind each answer.
+        let (status, answer) = Client::connect(server, "")?.exchange(request.as_bytes())?;
         ensure!(
             status == 200,
             "publish: {status} {}",
