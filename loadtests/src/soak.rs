@@ -193,11 +193,11 @@ fn watch(carillon: &Carillon, begin: Instant, time: Duration, running: &[Running
         bound,
     };
     let mut all = vec![
-        watched("memory of the server, user space", mebibytes, MEMORY),
-        watched("memory of sockets in the kernel, both ends", mebibytes, MEMORY),
-        watched("open files of the server", (1.0, ""), COUNTED),
-        watched("connections by its own count", (1.0, ""), COUNTED),
-        watched("threads of the server", (1.0, ""), THREADS),
+        watched("memory, user space", mebibytes, MEMORY),
+        watched("memory of sockets, kernel", mebibytes, MEMORY),
+        watched("open files", (1.0, ""), COUNTED),
+        watched("connections, own count", (1.0, ""), COUNTED),
+        watched("threads", (1.0, ""), THREADS),
     ];
     let process = carillon.server.process();
     let count =
@@ -248,7 +248,7 @@ fn said(
          {} connections, half of them WebSockets and half event streams, of {} users; {:.0} % of them leave each second and come back after {} s \
          behind what they had: {returns} returns. {} deliveries of {PER_SECOND} publication per second and topic: none lost, none doubled, none out of \
          order; to who was there p50 {:.2} ms, p99 {:.2} ms, max {:.0} ms from when it should have left. The rise is that of the straight line through all \
-         samples from {from:.0} s to {lasted:.0} s.\n\n| | median | rise | allowed |\n|---|---|---|---|\n",
+         samples from {from:.0} s to {lasted:.0} s. The kernel's memory is of both ends.\n\n| of the server | median | rise | allowed |\n|---|---|---|---|\n",
         arguments.minutes,
         arguments.connections,
         machine::describe(&arguments.server)?,
