@@ -197,6 +197,7 @@ fn watch(carillon: &Carillon, begin: Instant, time: Duration, running: &[Running
         watched("memory of sockets, kernel", mebibytes, MEMORY),
         watched("open files", (1.0, ""), COUNTED),
         watched("connections, own count", (1.0, ""), COUNTED),
+        watched("tasks", (1.0, ""), COUNTED),
         watched("threads", (1.0, ""), THREADS),
     ];
     let process = carillon.server.process();
@@ -212,6 +213,7 @@ fn watch(carillon: &Carillon, begin: Instant, time: Duration, running: &[Running
             kernel::sockets_alone()? as f64,
             count("fd")?,
             carillon.server.counter("carillon_hub_connections", &[])?,
+            carillon.server.counter("carillon_tasks", &[])?,
             count("task")?,
         ];
         for (watched, value) in all.iter_mut().zip(values) {
@@ -219,14 +221,15 @@ fn watch(carillon: &Carillon, begin: Instant, time: Duration, running: &[Running
         }
         if number % SAID_EVERY == 0 {
             eprintln!(
-                "{:>4.0} s of {}: {:.1} MiB, kernel {:.1} MiB, {} files, {} connections, {} threads",
+                "{:>4.0} s of {}: {:.1} MiB, kernel {:.1} MiB, {} files, {} connections, {} tasks, {} threads",
                 at.as_secs_f64(),
                 time.as_secs(),
                 values[0] / mebibytes.0,
                 values[1] / mebibytes.0,
                 values[2],
                 values[3],
-                values[4]
+                values[4],
+                values[5]
             );
         }
         std::thread::sleep((EVERY * (number as u32 + 1)).saturating_sub(begin.elapsed()));

@@ -131,6 +131,7 @@ fn describe() {
         "Times that a worker ended unasked"
     );
     describe_gauge!("carillon_connections_open", "Open connections by listener");
+    describe_gauge!("carillon_tasks", "Tasks of the runtime that have not ended");
     describe_gauge!("process_resident_memory_bytes", "Resident memory");
     describe_gauge!("process_open_fds", "Open file descriptors");
     describe_gauge!("process_max_fds", "File descriptors that may be open");

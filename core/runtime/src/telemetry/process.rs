@@ -15,6 +15,13 @@ pub(super) fn record() {
             metrics::gauge!("process_threads").set(threads);
         }
     }
+    if let Some(tasks) = tasks() {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a gauge is a float; counts stay far below 2^52"
+        )]
+        metrics::gauge!("carillon_tasks").set(tasks as f64);
+    }
     if let Ok(folder) = fs::read_dir("/proc/self/fd") {
         // The folder itself is open while it is counted.
         #[expect(
@@ -39,6 +46,12 @@ pub(super) fn record() {
     }
 }
 
+/// Tasks of the runtime that have not ended; none outside a runtime.
+fn tasks() -> Option<usize> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    Some(runtime.metrics().num_alive_tasks())
+}
+
 /// The first number behind a line's name.
 fn field(text: &str, name: &str) -> Option<f64> {
     text.lines()
@@ -59,7 +72,17 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Metrics;
+    use super::{super::Metrics, tasks};
+
+    #[tokio::test]
+    async fn tasks_are_counted_as_long_as_they_live() {
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let task = tokio::spawn(ended);
+        assert_eq!(tasks(), Some(1));
+        drop(end);
+        assert!(task.await.expect("ends").is_err());
+        assert_eq!(tasks(), Some(0));
+    }
 
     #[test]
     fn two_servers_in_one_process_share_their_metrics() {
