@@ -28,6 +28,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long accepting pauses when the process has no file or memory for a connection.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
+/// How many connections are let in before others have their turn: when thousands come at once, as many as are let in
+/// together also run together, and whoever is connected waits behind them.
+const AT_ONCE: u32 = 16;
+
 /// Sockets that listen, not yet serving.
 pub struct Edge {
     listeners: Vec<Listener>,
@@ -130,13 +134,21 @@ struct Door {
 
 impl Door {
     async fn accept(self, listener: Listener) {
+        let mut in_a_row = 0;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = self.stop.finishing() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.let_in(stream, peer),
+                Ok((stream, peer)) => {
+                    self.let_in(stream, peer);
+                    in_a_row += 1;
+                    if in_a_row == AT_ONCE {
+                        in_a_row = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     // Files or memory are used up: only time, or connections that end, give some back.
