@@ -30,14 +30,8 @@ use crate::store::{
 #[async_trait]
 impl DigestStore for SqliteStore {
     async fn next_digest(&self) -> Result<Option<Timestamp>, StoreError> {
-        let next = async {
-            let mut read = self.sqlite.read_system("digests are of all tenants").await?;
-            let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM digests")
-                .fetch_one(&mut *read)
-                .await?;
-            Ok(due.map(Timestamp::from_micros))
-        };
-        self.next_digest.read(&self.sqlite, next).await
+        self.first(&self.next_digest, "SELECT MIN(due_at) FROM digests")
+            .await
     }
 
     async fn lease_digests(

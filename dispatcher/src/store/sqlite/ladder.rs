@@ -81,14 +81,8 @@ impl LadderStore for SqliteStore {
     }
 
     async fn next_climb(&self) -> Result<Option<Timestamp>, StoreError> {
-        let next = async {
-            let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
-            let (due,): (Option<i64>,) = sqlx::query_as("SELECT MIN(due_at) FROM climbs")
-                .fetch_one(&mut *read)
-                .await?;
-            Ok(due.map(Timestamp::from_micros))
-        };
-        self.next_climb.read(&self.sqlite, next).await
+        self.first(&self.next_climb, "SELECT MIN(due_at) FROM climbs")
+            .await
     }
 
     async fn postpone_climb(&self, lease: &ClimbLease, until: Timestamp) -> Result<(), StoreError> {
@@ -214,16 +208,8 @@ impl LadderStore for SqliteStore {
 
     async fn close_late(&self, now: Timestamp, limit: usize) -> Result<bool, StoreError> {
         // Mostly there is none, and then nobody else's write has to wait.
-        let next = async {
-            let mut read = self.sqlite.read_system("the ladder serves all tenants").await?;
-            let (end,): (Option<i64>,) = sqlx::query_as(
-                "SELECT MIN(expires_at) FROM notifications WHERE state = 'planned' AND closed_at IS NULL",
-            )
-            .fetch_one(&mut *read)
-            .await?;
-            Ok(end.map(Timestamp::from_micros))
-        };
-        let end = self.next_end.read(&self.sqlite, next).await?;
+        let open = "SELECT MIN(expires_at) FROM notifications WHERE state = 'planned' AND closed_at IS NULL";
+        let end = self.first(&self.next_end, open).await?;
         if end.is_none_or(|end| end > now) {
             return Ok(false);
         }

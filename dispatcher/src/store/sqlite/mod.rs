@@ -79,6 +79,23 @@ impl SqliteStore {
             next_end: Remembered::default(),
         })
     }
+
+    /// The earliest of some times, which a statement without values reads; asked once for each change of the file.
+    async fn first(
+        &self,
+        known: &Remembered<Option<Timestamp>>,
+        statement: &'static str,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let read = async {
+            let mut read = self
+                .sqlite
+                .read_system("the dispatcher serves all tenants")
+                .await?;
+            let (first,): (Option<i64>,) = sqlx::query_as(statement).fetch_one(&mut *read).await?;
+            Ok(first.map(Timestamp::from_micros))
+        };
+        known.read(&self.sqlite, read).await
+    }
 }
 
 #[async_trait]
