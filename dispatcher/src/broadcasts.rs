@@ -1,9 +1,9 @@
 //! Broadcasts: notifications for topics' subscribers and segments, planned page by page.
 //!
-//! A page is as much as one transaction may hold, and nothing beside it is kept in memory: the cursor behind it is written
-//! with it. With each page the notification becomes due again, behind what waits meanwhile; while nothing does, its planner
-//! goes on by itself. Who is out for being too new is fixed with the first page; whom an audience holds is asked at each. What an audience holds that is small is planned
-//! at once, together with everything else.
+//! A page is as much as one transaction may hold. One that is written, and the next one that is read meanwhile, are all that
+//! is kept in memory: the cursor behind a page is written with it. With each page the notification becomes due again, behind
+//! what waits meanwhile; while nothing does, its planner goes on by itself. Who is out for being too new is fixed with the first page; whom an audience holds is asked at each.
+//! What an audience holds that is small is planned at once, together with everything else.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
