@@ -28,7 +28,7 @@ STAGES=(install tools lint build postgres unit mail e2e-sqlite e2e-postgres sour
 # shellcheck source=tests/stages/stages.sh
 . tests/stages/stages.sh
 
-PASSED=0 FAILED=0 TABLE=()
+PASSED=0 FAILED=0 TABLE=() BROKEN=()
 STARTED=$(date +%s)
 
 report() {
@@ -38,6 +38,7 @@ report() {
   printf '\n%-16s %8s %8s %8s  %s\n' stage seconds passed failed result
   [ ${#TABLE[@]} -eq 0 ] || printf '%s\n' "${TABLE[@]}"
   printf '%-16s %8s\n\n' total "$(($(date +%s) - STARTED))"
+  for stage in "${BROKEN[@]}"; do failures "$stage"; done
   if [ $status -ne 0 ] && [ $FAILED -eq 0 ]; then FAILED=1; fi
   echo "$PASSED passed, $FAILED failed"
   exit $((status != 0 || FAILED != 0))
@@ -52,6 +53,17 @@ count() {
     /^test result: / { passed += $4; failed += $6 }                     # libtest
     /^# pass [0-9]+$/ { passed += $3 } /^# fail [0-9]+$/ { failed += $3 } # node --test, TAP
     END { print passed + 0, failed + 0 }' "$1"
+}
+
+# What failed in a stage, by name and with the first lines that it said: a stage runs many executables, and the one that
+# failed is seldom the last.
+failures() {
+  awk -v stage="$1" '
+    /^---- .* stdout ----$/ { said = 15; print "failed in " stage ": " $2; next } # libtest
+    /^ *not ok [0-9]+ - / { said = 15; sub(/^ */, ""); print "failed in " stage ": " $0; next } # node --test, TAP
+    /^failures:$/ { said = 0 }
+    said > 0 && NF { print "  " substr($0, 1, 400); said-- }' "$OUTPUT/$1.log"
+  echo
 }
 
 run_stage() {
@@ -71,6 +83,7 @@ run_stage() {
   echo "${TABLE[-1]}"
   grep -h '^report: ' "$log" || true
   if [ $status -ne 0 ]; then
+    BROKEN+=("$name")
     echo "-- $name failed; the last lines of tests/output/$name.log:"
     tail -n 60 "$log" | cut -c -400
     case $name in install | tools | build | postgres) exit 1 ;; esac # nothing after it can run

@@ -51,11 +51,11 @@ impl Hub {
     fn tick(self: &Arc<Self>, connection: &Arc<Connection>) {
         if connection.is_over() {
             let patience = self.shared.config.close_timeout.duration();
-            if connection.give_up_after(patience) {
+            match connection.give_up_after(patience) {
+                // The wheel may be a moment early: then it is not the whole time again.
+                Some(left) => connection.wake_after(left),
                 // hyper may keep the body of a peer that takes nothing for as long as its HTTP/2 connection lives.
-                self.forget(connection);
-            } else {
-                connection.wake_after(patience);
+                None => self.forget(connection),
             }
             return;
         }

@@ -283,15 +283,16 @@ impl Connection {
         self.out.lock().phase != Phase::Open
     }
 
-    /// Drops the peer when everything is said and it has had `patience` to answer. True when there is nothing more
-    /// to wait for.
-    pub(crate) fn give_up_after(self: &Arc<Self>, patience: Duration) -> bool {
+    /// Drops the peer when everything is said and it has had `patience` to answer. Answers how much of that is left, when
+    /// there is something to wait for.
+    pub(crate) fn give_up_after(self: &Arc<Self>, patience: Duration) -> Option<Duration> {
         let mut out = self.out.lock();
-        let waited = self.shared.millis().saturating_sub(out.moved_at);
-        if out.phase == Phase::Ending && waited >= patience.as_millis() as u64 {
+        let waited = Duration::from_millis(self.shared.millis().saturating_sub(out.moved_at));
+        let left = patience.saturating_sub(waited);
+        if out.phase == Phase::Ending && left.is_zero() {
             self.broken(&mut out);
         }
-        out.phase == Phase::Ended
+        (out.phase != Phase::Ended).then_some(left)
     }
 
     /// How long nothing has moved, and whether something waits to.

@@ -1,6 +1,6 @@
 //! What waits for a peer that does not read: never more than the bound, and whole frames only.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use carillon_domain::{Caller, Principal, TenantId};
@@ -16,7 +16,7 @@ use crate::{
     protocol::{Encoding, codes::Close},
     session::Session,
     shared::Shared,
-    sse::Stream,
+    sse::{self, Stream},
     ws::frame,
 };
 
@@ -44,6 +44,21 @@ async fn narrow(encoding: Encoding) -> (Arc<Connection>, TcpStream) {
     let connection = Table::new().insert(|id| Connection::new(id, shared, pipe, None, role));
     assert_eq!(connection.bound(), BOUND);
     (connection, peer)
+}
+
+/// The wheel may look a moment too early: what is left then is that moment.
+#[tokio::test]
+async fn who_does_not_answer_has_the_rest_of_the_time_and_not_all_of_it_again() {
+    let (patience, passed) = (Duration::from_secs(60), Duration::from_millis(30));
+    let (connection, _peer) = narrow(Encoding::EventStream).await;
+    connection.end(sse::event::bye("revoked", 1_000));
+    tokio::time::sleep(passed).await;
+    connection.shared.turned();
+    let left = connection
+        .give_up_after(patience)
+        .expect("the peer may still answer");
+    assert!(left <= patience - passed, "{left:?}");
+    assert!(connection.give_up_after(passed).is_none());
 }
 
 fn queued(connection: &Connection) -> usize {
