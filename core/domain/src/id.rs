@@ -22,6 +22,8 @@ macro_rules! id {
         impl $name {
             /// The prefix before the underscore.
             pub const PREFIX: &'static str = $prefix;
+            /// The bytes of its text.
+            pub const LENGTH: usize = $prefix.len() + 33;
 
             /// A new id, ordered by `now`; the random half comes from the operating system.
             pub fn at(now: Timestamp) -> Self {
@@ -46,7 +48,7 @@ macro_rules! id {
 
         impl $name {
             /// Its text in a buffer: ids are written by the million, and so not piece by piece.
-            fn text<'b>(&self, buffer: &'b mut [u8; $prefix.len() + 33]) -> &'b str {
+            pub fn text<'b>(&self, buffer: &'b mut [u8; Self::LENGTH]) -> &'b str {
                 let (prefix, hex) = buffer.split_at_mut($prefix.len() + 1);
                 prefix.copy_from_slice(concat!($prefix, "_").as_bytes());
                 self.0.as_simple().encode_lower(hex);
@@ -56,7 +58,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.text(&mut [0; $prefix.len() + 33]))
+                f.write_str(self.text(&mut [0; Self::LENGTH]))
             }
         }
 
@@ -81,7 +83,7 @@ macro_rules! id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.text(&mut [0; $prefix.len() + 33]))
+                serializer.serialize_str(self.text(&mut [0; Self::LENGTH]))
             }
         }
 

@@ -174,6 +174,19 @@ async fn nothing_waits_behind_a_broadcast() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broadcast_goes_on_by_itself_while_nothing_waits_behind_it() {
+    let (node, users) = crowd(20 * PAGE).await;
+    let handover = &node.dispatcher.handover;
+    let before = handover.look();
+    let id = accepted(&node, to_berlin()).await;
+    node.until_state(&id, "planned").await;
+    assert_eq!(reached(&node, &id).await.len(), users.len());
+    // Each turn leaves the rest to the relay, which looks for it on disk; a turn for each page would be twenty.
+    let turns = handover.look() - before;
+    assert!(turns <= 10, "{turns}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelling_in_the_middle_stops_the_pages() {
     let (node, _) = crowd(10 * PAGE).await;
     node.names.pages(Some(3));

@@ -45,7 +45,7 @@ pub(crate) struct ParkedLane {
 }
 
 /// What a delivery brings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Brings {
     /// A notification to a person.
     Notification(NotificationId),

@@ -47,16 +47,16 @@ impl DomainEventStore for SqliteStore {
             .begin_system("accepts what several tenants handed in in one commit")
             .await?;
         EVENTS
-            .run(&mut tx, events, |query, event| {
-                query
+            .run(&mut tx, events, |columns, event| {
+                columns
                     .bind(event.tenant.as_str())
-                    .bind(event.id.to_string())
-                    .bind(event.source.clone())
-                    .bind(event.event_id.clone())
-                    .bind(event.kind.clone())
-                    .bind(event.body.clone())
+                    .bind(event.id)
+                    .bind(&*event.source)
+                    .bind(&*event.event_id)
+                    .bind(&*event.kind)
+                    .bind(&*event.body)
                     .bind("waiting")
-                    .bind(event.received_at.as_micros())
+                    .bind(event.received_at)
             })
             .await?;
         let names = events
@@ -77,11 +77,11 @@ impl DomainEventStore for SqliteStore {
             .filter_map(|(event, reply)| (*reply == EventReply::Accepted).then_some(event))
             .collect();
         OUTBOX
-            .run(&mut tx, &accepted, |query, event| {
-                query
+            .run(&mut tx, &accepted, |columns, event| {
+                columns
                     .bind(event.tenant.as_str())
-                    .bind(event.id.to_string())
-                    .bind(event.received_at.as_micros())
+                    .bind(event.id)
+                    .bind(event.received_at)
             })
             .await?;
         tx.commit().await?;
@@ -182,24 +182,24 @@ impl DomainEventStore for SqliteStore {
         MADE.run(
             &mut tx,
             &domain_events::made(&ended),
-            |query, (lease, notification)| {
-                query
+            |columns, (lease, notification)| {
+                columns
                     .bind(lease.tenant.as_str())
-                    .bind(notification.to_string())
-                    .bind(lease.event.to_string())
+                    .bind(*notification)
+                    .bind(lease.event)
             },
         )
         .await?;
         let failed = domain_events::failed(&ended);
         ERRORS
-            .run(&mut tx, &failed, |query, (lease, result)| {
-                query
+            .run(&mut tx, &failed, |columns, (lease, result)| {
+                columns
                     .bind(lease.tenant.as_str())
                     .bind(result.rule.as_str())
-                    .bind(lease.event.to_string())
+                    .bind(lease.event)
                     .bind(stored(result.version))
                     .bind(result.reason.as_deref().unwrap_or_default())
-                    .bind(now.as_micros())
+                    .bind(now)
             })
             .await?;
         for (tenant, rule) in domain_events::with_more_errors(&failed) {

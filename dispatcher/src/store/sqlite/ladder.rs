@@ -375,14 +375,14 @@ pub(super) async fn write_climbs(tx: &mut SqliteConnection, writes: &Writes) -> 
     });
     for (statement, rows) in [(&FIRST_DECISIONS, first), (&DECISIONS, further)] {
         statement
-            .run(tx, &rows, |query, (row, number)| {
+            .run(tx, &rows, |columns, (row, number)| {
                 let (tenant, notification, user) = &row.key;
-                query
+                columns
                     .bind(tenant.as_str())
-                    .bind(notification.to_string())
-                    .bind(user.to_string())
+                    .bind(*notification)
+                    .bind(*user)
                     .bind(*number)
-                    .bind(row.at.as_micros())
+                    .bind(row.at)
                     .bind(row.kind)
                     .bind(row.step.map(i64::from))
                     .bind(row.body.as_str())
@@ -390,13 +390,13 @@ pub(super) async fn write_climbs(tx: &mut SqliteConnection, writes: &Writes) -> 
             .await?;
     }
     CLIMBS
-        .run(tx, &ladder::new_climbs(writes), |query, row| {
+        .run(tx, &ladder::new_climbs(writes), |columns, row| {
             let (tenant, notification, user) = &row.key;
-            query
+            columns
                 .bind(tenant.as_str())
-                .bind(notification.to_string())
-                .bind(user.to_string())
-                .bind(row.due_at.as_micros())
+                .bind(*notification)
+                .bind(*user)
+                .bind(row.due_at)
         })
         .await?;
     end_climbs(tx, &ladder::over(writes)).await?;

@@ -166,36 +166,32 @@ pub(super) async fn write_accepted(
     leased: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     NOTIFICATIONS
-        .run(tx, accepted, |query, (tenant, row)| {
-            query
+        .run(tx, accepted, |columns, (tenant, row)| {
+            columns
                 .bind(tenant.as_str())
-                .bind(row.id.to_string())
+                .bind(row.id)
                 .bind("accepted")
                 .bind(row.category.as_str())
                 .bind(row.priority.as_str())
                 .bind(row.collapse_key.as_ref().map(|key| key.as_str()))
-                .bind(row.content.clone())
-                .bind(row.targets.clone())
-                .bind(row.created_at.as_micros())
-                .bind(row.send_at.as_micros())
-                .bind(row.expires_at.as_micros())
-                .bind(row.channels.clone())
+                .bind(&row.content)
+                .bind(&row.targets)
+                .bind(row.created_at)
+                .bind(row.send_at)
+                .bind(row.expires_at)
+                .bind(row.channels.as_ref())
                 .bind(row.template.as_ref().map(|template| template.name.as_str()))
                 .bind(row.template.as_ref().map(|template| stored(template.version)))
-                .bind(row.template.as_ref().map(|template| template.data.clone()))
-                .bind(row.plan.clone())
+                .bind(row.template.as_ref().map(|template| &template.data))
+                .bind(row.plan.as_ref())
                 .bind(i64::from(row.critical))
                 .bind(row.digest_key.as_ref().map(|key| key.as_str()))
         })
         .await?;
     OUTBOX
-        .run(tx, accepted, |query, (tenant, row)| {
+        .run(tx, accepted, |columns, (tenant, row)| {
             let (due, lease) = row.first_due(now, leased);
-            query
-                .bind(tenant.as_str())
-                .bind(row.id.to_string())
-                .bind(due.as_micros())
-                .bind(lease)
+            columns.bind(tenant.as_str()).bind(row.id).bind(due).bind(lease)
         })
         .await?;
     Ok(())
@@ -246,15 +242,15 @@ async fn claim(
         }
     }
     CLAIMS
-        .run(tx, &free, |query, (tenant, claim)| {
-            query
+        .run(tx, &free, |columns, (tenant, claim)| {
+            columns
                 .bind(tenant.as_str())
                 .bind(claim.route)
-                .bind(claim.key.clone())
+                .bind(&*claim.key)
                 .bind(claim.fingerprint.as_str())
                 .bind(i64::from(claim.status))
-                .bind(claim.body.clone())
-                .bind(claim.expires_at.as_micros())
+                .bind(&*claim.body)
+                .bind(claim.expires_at)
         })
         .await?;
     Ok(replies)

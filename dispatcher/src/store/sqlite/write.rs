@@ -8,7 +8,7 @@ use super::{
     digests::write_digests,
     keys::{json_list, pairs},
     ladder::write_climbs,
-    outside::{write_events, write_new, write_overtaken},
+    outside::{write_deliveries, write_events, write_overtaken, write_work},
     policy::write_alerts,
 };
 use crate::store::{
@@ -65,11 +65,6 @@ static RECIPIENT_MOVES: Bulk = Bulk::new(
     ") AS v WHERE recipients.tenant = v.column1 AND recipients.notification = v.column2 \
      AND recipients.user_id = v.column3 AND recipients.state = 'open'",
 );
-static DELIVERIES: Bulk = Bulk::new(
-    "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, created_at) VALUES ",
-    9,
-    "",
-);
 static RECEIPTS: Bulk = Bulk::new(
     "INSERT INTO receipts (tenant, notification, user_id, kind, at, device, channel) VALUES ",
     7,
@@ -124,14 +119,14 @@ pub(super) async fn write(
     }
     let ended = &writes.ended;
     ENDED
-        .run(connection, ended, |query, row| {
-            query
+        .run(connection, ended, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.id.to_string())
+                .bind(row.id)
                 .bind(row.state.as_str())
-                .bind(now.as_micros())
+                .bind(now)
                 .bind(row.topics.as_deref())
-                .bind(row.plan.clone())
+                .bind(row.plan.as_ref())
         })
         .await?;
     if !ended.is_empty() {
@@ -146,7 +141,7 @@ pub(super) async fn write(
     }
     write_broadcasts(connection, now, &writes.broadcasts).await?;
     write_events(connection, &writes.events).await?;
-    write_new(connection, &writes.outside, &writes.work).await?;
+    write_work(connection, &writes.work).await?;
     write_overtaken(connection, now, &writes.overtaken).await?;
     write_alerts(connection, &writes.alerts).await?;
     write_climbs(connection, writes).await?;
@@ -155,30 +150,30 @@ pub(super) async fn write(
 
 async fn mailboxes(connection: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
     MAILBOXES
-        .run(connection, &writes.mailboxes, |query, row| {
-            query
+        .run(connection, &writes.mailboxes, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.user.to_string())
+                .bind(row.user)
                 .bind(row.epoch.as_str())
                 .bind(stored(row.last_seq))
                 .bind(stored(row.floor_seq))
                 .bind(stored(row.counts.total))
                 .bind(stored(row.counts.unread))
                 .bind(stored(row.counts.unseen))
-                .bind(row.oldest_at.map(Timestamp::as_micros))
+                .bind(row.oldest_at)
         })
         .await?;
     for row in &writes.log {
         text(&row.body)?;
     }
-    LOG.run(connection, &writes.log, |query, row| {
-        query
+    LOG.run(connection, &writes.log, |columns, row| {
+        columns
             .bind(row.tenant.as_str())
-            .bind(row.user.to_string())
+            .bind(row.user)
             .bind(stored(row.seq))
             .bind(row.kind.as_str())
             .bind(text(&row.body).unwrap_or_default())
-            .bind(row.at.as_micros())
+            .bind(row.at)
     })
     .await?;
     if !writes.log_cuts.is_empty() {
@@ -202,19 +197,19 @@ async fn mailboxes(connection: &mut SqliteConnection, writes: &Writes) -> Result
 
 async fn entries(connection: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
     ENTRIES
-        .run(connection, &writes.entries, |query, row| {
-            query
+        .run(connection, &writes.entries, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.user.to_string())
-                .bind(row.id.to_string())
-                .bind(row.notification.to_string())
+                .bind(row.user)
+                .bind(row.id)
+                .bind(row.notification)
                 .bind(row.category.as_str())
                 .bind(row.collapse_key.as_ref().map(|key| key.as_str()))
                 .bind(row.priority.as_str())
-                .bind(row.content.clone())
-                .bind(row.created_at.as_micros())
-                .bind(row.updated_at.as_micros())
-                .bind(row.arrived_at.as_micros())
+                .bind(&row.content)
+                .bind(row.created_at)
+                .bind(row.updated_at)
+                .bind(row.arrived_at)
                 .bind(stored(row.seq))
                 .bind(i64::from(row.silent))
         })
@@ -225,18 +220,18 @@ async fn entries(connection: &mut SqliteConnection, writes: &Writes) -> Result<(
         .map(|row| Ok((row, row.acknowledgement.as_ref().map(encode).transpose()?)))
         .collect::<Result<_, StoreError>>()?;
     ENTRY_STATES
-        .run(connection, &states, |query, (row, acknowledgement)| {
-            query
+        .run(connection, &states, |columns, (row, acknowledgement)| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.user.to_string())
-                .bind(row.id.to_string())
-                .bind(row.updated_at.as_micros())
-                .bind(row.seen_at.map(Timestamp::as_micros))
-                .bind(row.read_at.map(Timestamp::as_micros))
-                .bind(row.archived_at.map(Timestamp::as_micros))
-                .bind(row.snoozed_until.map(Timestamp::as_micros))
+                .bind(row.user)
+                .bind(row.id)
+                .bind(row.updated_at)
+                .bind(row.seen_at)
+                .bind(row.read_at)
+                .bind(row.archived_at)
+                .bind(row.snoozed_until)
                 .bind(acknowledgement.as_deref())
-                .bind(row.gone_at.map(Timestamp::as_micros))
+                .bind(row.gone_at)
         })
         .await?;
     Ok(())
@@ -244,20 +239,20 @@ async fn entries(connection: &mut SqliteConnection, writes: &Writes) -> Result<(
 
 async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
     RECIPIENTS
-        .run(connection, &writes.recipients, |query, row| {
-            query
+        .run(connection, &writes.recipients, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
+                .bind(row.notification)
+                .bind(row.user)
                 .bind(row.state.as_str())
                 .bind(row.reason)
-                .bind(row.entry.map(|id| id.to_string()))
+                .bind(row.entry)
                 .bind(row.seq.map(stored))
                 .bind(row.plain.as_ref().map(|plain| plain.channel.as_str()))
                 .bind(row.plain.as_ref().map(|plain| plain.to.as_str()))
                 .bind(row.phase.map(RecipientPhase::as_str))
                 .bind(row.step.map(i64::from))
-                .bind(row.step_at.map(Timestamp::as_micros))
+                .bind(row.step_at)
                 .bind(i64::from(row.counted))
         })
         .await?;
@@ -267,45 +262,32 @@ async fn recipients(connection: &mut SqliteConnection, writes: &Writes) -> Resul
         .map(|row| Ok((row, row.acknowledgement.as_ref().map(encode).transpose()?)))
         .collect::<Result<_, StoreError>>()?;
     RECIPIENT_ENDS
-        .run(connection, &ends, |query, (row, acknowledgement)| {
-            query
+        .run(connection, &ends, |columns, (row, acknowledgement)| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
+                .bind(row.notification)
+                .bind(row.user)
                 .bind(row.state.as_str())
                 .bind(row.reason)
                 .bind(acknowledgement.as_deref())
         })
         .await?;
     RECIPIENT_MOVES
-        .run(connection, &writes.moves, |query, row| {
+        .run(connection, &writes.moves, |columns, row| {
             let (tenant, notification, user) = &row.key;
-            query
+            columns
                 .bind(tenant.as_str())
-                .bind(notification.to_string())
-                .bind(user.to_string())
+                .bind(*notification)
+                .bind(*user)
                 .bind(row.phase.as_str())
                 .bind(row.step.map(|(step, _)| i64::from(step)))
-                .bind(row.step.map(|(_, at)| at.as_micros()))
+                .bind(row.step.map(|(_, at)| at))
                 .bind(i64::from(row.counted))
-                .bind(row.entry.map(|(entry, _)| entry.to_string()))
+                .bind(row.entry.map(|(entry, _)| entry))
                 .bind(row.entry.map(|(_, seq)| stored(seq)))
         })
         .await?;
-    DELIVERIES
-        .run(connection, &writes.deliveries, |query, row| {
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
-                .bind(i64::from(row.step))
-                .bind("in_app")
-                .bind("inbox")
-                .bind(row.id.to_string())
-                .bind("accepted")
-                .bind(row.created_at.as_micros())
-        })
-        .await?;
+    write_deliveries(connection, &writes.deliveries, &writes.outside).await?;
     write_receipts(connection, &writes.receipts).await
 }
 
@@ -315,13 +297,13 @@ pub(super) async fn write_receipts(
     rows: &[ReceiptRow],
 ) -> Result<(), StoreError> {
     RECEIPTS
-        .run(connection, rows, |query, row| {
-            query
+        .run(connection, rows, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.notification.to_string())
-                .bind(row.user.to_string())
+                .bind(row.notification)
+                .bind(row.user)
                 .bind(row.kind)
-                .bind(row.at.as_micros())
+                .bind(row.at)
                 .bind(row.device.as_ref().map_or("", |device| device.as_str()))
                 .bind(row.channel())
         })
@@ -335,13 +317,13 @@ async fn confirmations(
     writes: &Writes,
 ) -> Result<(), StoreError> {
     CONFIRMATIONS
-        .run(connection, &writes.confirmations, |query, row| {
-            query
+        .run(connection, &writes.confirmations, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.user.to_string())
+                .bind(row.user)
                 .bind(row.device.as_str())
                 .bind(stored(row.seq))
-                .bind(row.at.as_micros())
+                .bind(row.at)
         })
         .await?;
     // A user's devices are bounded: the ones that were silent the longest go.
@@ -362,15 +344,15 @@ async fn confirmations(
 
 async fn topics(connection: &mut SqliteConnection, writes: &Writes) -> Result<(), StoreError> {
     TOPICS
-        .run(connection, &writes.topics, |query, row| {
-            query
+        .run(connection, &writes.topics, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
                 .bind(row.topic.as_str())
                 .bind(row.epoch.as_str())
                 .bind(stored(row.last_seq))
                 .bind(stored(row.floor_seq))
-                .bind(row.oldest_at.map(Timestamp::as_micros))
-                .bind(row.used_at.as_micros())
+                .bind(row.oldest_at)
+                .bind(row.used_at)
         })
         .await?;
     let publications: Vec<_> = writes
@@ -385,14 +367,14 @@ async fn topics(connection: &mut SqliteConnection, writes: &Writes) -> Result<()
         })
         .collect::<Result<_, StoreError>>()?;
     TOPIC_LOG
-        .run(connection, &publications, |query, (row, data, publisher)| {
-            query
+        .run(connection, &publications, |columns, (row, data, publisher)| {
+            columns
                 .bind(row.tenant.as_str())
                 .bind(row.topic.as_str())
                 .bind(stored(row.seq))
                 .bind(*data)
                 .bind(publisher.as_deref())
-                .bind(row.at.as_micros())
+                .bind(row.at)
         })
         .await?;
     if !writes.topic_cuts.is_empty() {

@@ -1,17 +1,29 @@
-use carillon_domain::Timestamp;
+use carillon_domain::{ChannelKind, TenantId, Timestamp, UserId};
 use carillon_sql::StoreError;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{SqliteStore, bulk::Bulk, keys::json_list, ladder::climb_on, write::write_receipts},
+    super::{
+        SqliteStore,
+        bulk::{Bulk, Row},
+        keys::json_list,
+        ladder::climb_on,
+        write::write_receipts,
+    },
     lanes::lanes_of_new_work,
     lease::queue_keys,
 };
 use crate::store::endpoints::EventRow;
 use crate::store::outside::{
-    self, Effects, Outcomes, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
+    self, Brings, Effects, Outcomes, OutsideRow, SuppressionRow, UNREADABLE, Unreadable, WorkRow,
 };
+use crate::store::records::DeliveryRow;
 
+static INBOX: Bulk = Bulk::new(
+    "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, created_at) VALUES ",
+    9,
+    "",
+);
 static OUTSIDE: Bulk = Bulk::new(
     "INSERT INTO deliveries (tenant, notification, user_id, step, channel, address, id, state, reason, created_at, \
      device, lane, locale, expires_at, provider_id, ended_at, collapse, name) VALUES ",
@@ -78,41 +90,122 @@ pub(in crate::store::sqlite) async fn write_new(
     outside: &[OutsideRow],
     work: &[WorkRow],
 ) -> Result<(), StoreError> {
-    OUTSIDE
-        .run(tx, outside, |query, row| {
-            let ended = (!row.state.waits()).then_some(row.created_at);
-            query
-                .bind(row.tenant.as_str())
-                .bind(row.brings.to_string())
-                .bind(row.user.map_or_else(String::new, |user| user.to_string()))
-                .bind(i64::from(row.step))
-                .bind(row.channel.as_str())
-                .bind(row.address.as_str())
-                .bind(row.id.to_string())
-                .bind(row.state.as_str())
-                .bind(row.reason.as_deref())
-                .bind(row.created_at.as_micros())
-                .bind(row.device.map(|device| device.to_string()))
-                .bind(&*row.lane)
-                .bind(row.locale.as_deref())
-                .bind(row.expires_at.as_micros())
-                .bind(row.provider_id.as_deref())
-                .bind(ended.map(Timestamp::as_micros))
-                .bind(row.collapse.as_deref())
-                .bind(row.name.as_ref().map(|name| name.as_str()))
-        })
-        .await?;
-    WORK.run(tx, work, |query, row| {
-        query
+    write_deliveries(tx, &[], outside).await?;
+    write_work(tx, work).await
+}
+
+/// Writes new deliveries; where inboxes and other addresses are among them, in the order of their key, which they share:
+/// those of one kind between those of the other would split the table's pages again.
+pub(in crate::store::sqlite) async fn write_deliveries(
+    tx: &mut SqliteConnection,
+    inbox: &[DeliveryRow],
+    outside: &[OutsideRow],
+) -> Result<(), StoreError> {
+    if outside.is_empty() {
+        INBOX
+            .run(tx, inbox, |columns, row| {
+                of_inbox(columns, row).bind(row.created_at)
+            })
+            .await?;
+    } else if inbox.is_empty() {
+        OUTSIDE.run(tx, outside, of_outside).await?;
+    } else {
+        let mut rows: Vec<NewDelivery<'_>> = outside.iter().map(NewDelivery::Outside).collect();
+        rows.extend(inbox.iter().map(NewDelivery::Inbox));
+        rows.sort_by(|one, other| one.key().cmp(&other.key()));
+        OUTSIDE
+            .run(tx, &rows, |columns, row| match row {
+                NewDelivery::Outside(row) => of_outside(columns, row),
+                NewDelivery::Inbox(row) => {
+                    of_inbox(columns, row).bind(NOTHING).bind(row.created_at);
+                    (0..8).fold(columns, |columns, _| columns.bind(NOTHING))
+                }
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+const NOTHING: Option<&str> = None;
+
+enum NewDelivery<'a> {
+    Inbox(&'a DeliveryRow),
+    Outside(&'a OutsideRow),
+}
+
+impl NewDelivery<'_> {
+    /// The order of the table's key, as far as it matters.
+    fn key(&self) -> (&TenantId, Brings, Option<UserId>, u32, &str) {
+        match self {
+            Self::Inbox(row) => (
+                &row.tenant,
+                Brings::Notification(row.notification),
+                Some(row.user),
+                row.step,
+                ChannelKind::IN_APP,
+            ),
+            Self::Outside(row) => (&row.tenant, row.brings, row.user, row.step, row.channel.as_str()),
+        }
+    }
+}
+
+fn of_inbox<'r>(columns: &'r mut Row, row: &DeliveryRow) -> &'r mut Row {
+    columns
+        .bind(row.tenant.as_str())
+        .bind(row.notification)
+        .bind(row.user)
+        .bind(i64::from(row.step))
+        .bind(ChannelKind::IN_APP)
+        .bind("inbox")
+        .bind(row.id)
+        .bind("accepted")
+}
+
+fn of_outside<'r>(columns: &'r mut Row, row: &OutsideRow) -> &'r mut Row {
+    let ended = (!row.state.waits()).then_some(row.created_at);
+    columns.bind(row.tenant.as_str());
+    match row.brings {
+        Brings::Notification(id) => columns.bind(id),
+        Brings::Event(id) => columns.bind(id),
+    };
+    match row.user {
+        Some(user) => columns.bind(user),
+        None => columns.bind(""),
+    };
+    columns
+        .bind(i64::from(row.step))
+        .bind(row.channel.as_str())
+        .bind(row.address.as_str())
+        .bind(row.id)
+        .bind(row.state.as_str())
+        .bind(row.reason.as_deref())
+        .bind(row.created_at)
+        .bind(row.device)
+        .bind(&*row.lane)
+        .bind(row.locale.as_deref())
+        .bind(row.expires_at)
+        .bind(row.provider_id.as_deref())
+        .bind(ended)
+        .bind(row.collapse.as_deref())
+        .bind(row.name.as_ref().map(|name| name.as_str()))
+}
+
+/// Writes open work with its lanes.
+pub(in crate::store::sqlite) async fn write_work(
+    tx: &mut SqliteConnection,
+    work: &[WorkRow],
+) -> Result<(), StoreError> {
+    WORK.run(tx, work, |columns, row| {
+        columns
             .bind(row.key.tenant.as_str())
-            .bind(row.delivery.to_string())
+            .bind(row.delivery)
             .bind(row.key.channel.as_str())
             .bind(&*row.key.lane)
             .bind(&*row.key.strand)
             .bind(row.ord)
             .bind(row.operation.as_str())
-            .bind(row.due_at.as_micros())
-            .bind(row.expires_at.as_micros())
+            .bind(row.due_at)
+            .bind(row.expires_at)
             .bind(i64::from(row.earlier))
             .bind(row.zone.as_deref())
     })
@@ -126,13 +219,13 @@ pub(in crate::store::sqlite) async fn write_events(
     rows: &[EventRow],
 ) -> Result<(), StoreError> {
     EVENTS
-        .run(tx, rows, |query, row| {
-            query
+        .run(tx, rows, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
-                .bind(row.id.to_string())
+                .bind(row.id)
                 .bind(row.kind)
                 .bind(row.body.as_str())
-                .bind(row.at.as_micros())
+                .bind(row.at)
         })
         .await?;
     Ok(())
@@ -144,15 +237,15 @@ pub(super) async fn write_suppressions(
     rows: &[SuppressionRow],
 ) -> Result<(), StoreError> {
     SUPPRESSIONS
-        .run(tx, rows, |query, row| {
-            query
+        .run(tx, rows, |columns, row| {
+            columns
                 .bind(row.tenant.as_str())
                 .bind(row.channel.as_str())
                 .bind(row.address.as_str())
                 .bind(&*row.reason)
                 .bind(row.detail.as_deref())
-                .bind(row.delivery.map(|id| id.to_string()))
-                .bind(row.at.as_micros())
+                .bind(row.delivery)
+                .bind(row.at)
         })
         .await?;
     Ok(())
@@ -183,30 +276,30 @@ pub(super) async fn apply(
         .await?;
     }
     ATTEMPT_ENDS
-        .run(tx, &effects.attempt_ends, |query, row| {
-            query
+        .run(tx, &effects.attempt_ends, |columns, row| {
+            columns
                 .bind(row.key.0.as_str())
-                .bind(row.key.1.to_string())
+                .bind(row.key.1)
                 .bind(i64::from(row.number))
-                .bind(row.ended_at.as_micros())
+                .bind(row.ended_at)
                 .bind(row.outcome)
                 .bind(row.status.map(i64::from))
                 .bind(row.reason.as_deref())
                 .bind(row.excerpt.as_deref())
-                .bind(row.next_at.map(Timestamp::as_micros))
+                .bind(row.next_at)
         })
         .await?;
     CHANGES
-        .run(tx, &effects.changes, |query, row| {
-            query
+        .run(tx, &effects.changes, |columns, row| {
+            columns
                 .bind(row.key.0.as_str())
-                .bind(row.key.1.to_string())
+                .bind(row.key.1)
                 .bind(row.state.map(|state| state.as_str()))
                 .bind(row.reason.as_deref())
                 .bind(row.outcome)
                 .bind(row.attempts.map(i64::from))
                 .bind(row.provider_id.as_deref())
-                .bind(row.ended_at.map(Timestamp::as_micros))
+                .bind(row.ended_at)
                 .bind(row.news.as_deref())
                 .bind(row.receipts.as_deref())
         })
@@ -237,23 +330,23 @@ pub(super) async fn apply(
     queue(tx, until, effects).await?;
     condemn(tx, now, &effects.unreadable).await?;
     let held = outside::held(now, effects)?;
-    HELD.run(tx, &held, |query, row| {
-        query
+    HELD.run(tx, &held, |columns, row| {
+        columns
             .bind(row.tenant)
             .bind(row.delivery.as_str())
             .bind(row.number)
-            .bind(now.as_micros())
+            .bind(now)
             .bind(row.body.as_str())
     })
     .await?;
     ATTEMPTS
-        .run(tx, &effects.leased, |query, row| {
-            query
+        .run(tx, &effects.leased, |columns, row| {
+            columns
                 .bind(row.key.tenant.as_str())
-                .bind(row.id.to_string())
+                .bind(row.id)
                 .bind(i64::from(row.number()))
                 .bind(row.operation.as_str())
-                .bind(now.as_micros())
+                .bind(now)
         })
         .await?;
     write_events(tx, &effects.told.events).await?;

@@ -135,13 +135,13 @@ impl SqliteStore {
             .begin_system("the deliverer serves all tenants")
             .await?;
         PARKED
-            .run(&mut tx, lanes, |query, lane| {
-                query
+            .run(&mut tx, lanes, |columns, lane| {
+                columns
                     .bind(lane.key.tenant.as_str())
                     .bind(lane.key.channel.as_str())
                     .bind(&*lane.key.lane)
                     .bind(&*lane.key.strand)
-                    .bind(lane.until.as_micros())
+                    .bind(lane.until)
             })
             .await?;
         Ok(tx.commit().await?)
@@ -155,13 +155,13 @@ pub(in crate::store::sqlite) async fn lanes_of_new_work(
 ) -> Result<(), StoreError> {
     let lanes: Vec<_> = outside::by_lane(work).into_iter().collect();
     NEW_WORK
-        .run(tx, &lanes, |query, (key, due)| {
-            query
+        .run(tx, &lanes, |columns, (key, due)| {
+            columns
                 .bind(key.tenant.as_str())
                 .bind(key.channel.as_str())
                 .bind(&*key.lane)
                 .bind(&*key.strand)
-                .bind(due.as_micros())
+                .bind(*due)
         })
         .await?;
     Ok(())
@@ -221,8 +221,8 @@ pub(in crate::store::sqlite) async fn refresh(
         }
     }
     LANES
-        .run(tx, &standing, |query, (key, due)| {
-            query
+        .run(tx, &standing, |columns, (key, due)| {
+            columns
                 .bind(key.tenant.as_str())
                 .bind(key.channel.as_str())
                 .bind(&*key.lane)

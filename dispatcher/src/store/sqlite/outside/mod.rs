@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use carillon_domain::{Address, ChannelKind, DeliveryId, PlainAddress, RedriveId, TenantId, Timestamp};
 use carillon_sql::StoreError;
 
-pub(super) use apply::{write_events, write_new};
+pub(super) use apply::{write_deliveries, write_events, write_new, write_work};
 pub(super) use ends::{end_outside, in_flight};
 pub(super) use lanes::refresh;
 pub(super) use listeners::listeners;
