@@ -51,6 +51,7 @@ mod storm;
 mod subjects;
 mod svg;
 mod ticks;
+mod touch;
 mod tree;
 mod turns;
 mod webhooks;
@@ -110,6 +111,8 @@ enum Command {
     },
     /// Holds many connections on one thread; takes commands on standard input. Started by `bench`.
     Worker(worker::Arguments),
+    /// Writes to memory that is free, and ends. Started by `bench`.
+    Touch,
     /// A peer: axum's own SSE and WebSocket with a tokio broadcast. Started by `bench`.
     StockAxum {
         /// The port on 127.0.0.1 to listen on.
@@ -125,6 +128,7 @@ fn main() -> Result<()> {
         Command::Bare(bare) => bare::run(&bare),
         Command::BareHub { port } => bare_hub::serve(port),
         Command::StockAxum { port } => peers::stock_axum::serve(port),
+        Command::Touch => touch::run(),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Worker(arguments) => worker::run(&arguments),
         Command::Bench {

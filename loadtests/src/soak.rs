@@ -25,6 +25,11 @@ use crate::{
 
 /// Connections of each kind that share a topic.
 const GROUP: usize = 50;
+/// Publications in each topic before the first connection: as many as its history keeps, so that the store is from the
+/// beginning as large as it stays, and the bounded caches of its pages are full.
+const HISTORY: u64 = 1_000;
+/// As many as one request takes.
+const BATCH: u64 = 100;
 /// Publications in each topic per second.
 const PER_SECOND: u64 = 1;
 /// The share of all connections that leaves each second, and for how long: each has left and come back after 50 s.
@@ -119,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// One fleet of each kind, each connection behind the first publication of its topic.
+/// One fleet of each kind, each connection behind the last publication of its topic.
 fn gather(carillon: &Carillon, each: usize) -> Result<[Fleet; 2]> {
     let epochs = (0..each.div_ceil(GROUP))
         .map(|group| begin(carillon, group))
@@ -135,7 +140,7 @@ fn gather(carillon: &Carillon, each: usize) -> Result<[Fleet; 2]> {
     let mut fleets = [Fleet::default(), Fleet::default()];
     let plans = [carillon.resume(&topic, "{epoch}", "{offset}"), stream];
     for (fleet, plan) in fleets.iter_mut().zip(plans) {
-        fleet.next = 2;
+        fleet.next = HISTORY + 1;
         let plan = Plan {
             epochs: epochs.clone(),
             ..plan
@@ -150,18 +155,21 @@ fn topic(group: &str) -> String {
     format!("kept.soak.{group}")
 }
 
-/// Publishes the first publication of a topic; answers its epoch. From here a publication's number in the topic is the one
-/// that it carries, so that a connection knows by itself where to go on.
+/// Fills a topic's history; answers its epoch. From here a publication's number in the topic is the one that it carries, so
+/// that a connection knows by itself where to go on.
 fn begin(carillon: &Carillon, group: usize) -> Result<String> {
     let mut client = Client::connect(carillon.server.port, &carillon.server.key)?;
     let path = format!("/v1/topics/{}/publish", topic(&group.to_string()));
-    let answer = client.post(&path, r#"{"publications":[{"data":"first"}]}"#)?;
-    let Value::String(position) = &answer["data"][0]["position"] else {
-        bail!("no position in {answer}");
-    };
-    match position.rsplit_once('-') {
-        Some((epoch, "1")) => Ok(epoch.to_owned()),
-        _ => bail!("a new topic begins at {position}"),
+    let data = serde_json::json!({"data": "x".repeat(DATA)});
+    let body = serde_json::json!({"publications": vec![data; BATCH as usize]}).to_string();
+    let mut last = Value::Null;
+    for _ in 0..HISTORY / BATCH {
+        let mut answer = client.post(&path, &body)?;
+        last = answer["data"][BATCH as usize - 1]["position"].take();
+    }
+    match last.as_str().and_then(|position| position.rsplit_once('-')) {
+        Some((epoch, number)) if number.parse() == Ok(HISTORY) => Ok(epoch.to_owned()),
+        _ => bail!("{HISTORY} publications in a new topic end at {last}"),
     }
 }
 

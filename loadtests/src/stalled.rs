@@ -16,6 +16,7 @@ use crate::{
     report::{Figure, median, spread},
     scale::Scale,
     subjects::{Carillon, Subject, TOPIC},
+    touch,
 };
 
 const SUBSCRIBERS: usize = 2_000;
@@ -66,6 +67,7 @@ struct Filled {
 
 fn fill(carillon: &Carillon, stalled: usize, scale: Scale) -> Result<Filled> {
     let count = scale.count(SUBSCRIBERS);
+    touch::free_memory()?;
     let plan = carillon.plan(Kind::WebSocket, TOPIC).context("no WebSocket")?;
     let mut fleet = Fleet::default();
     fleet.open(&plan, carillon.tokens(), count, Openings::default())?;
