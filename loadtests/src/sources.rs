@@ -1,12 +1,16 @@
-//! Where connections come from: an address and a port of our own choosing, so that the kernel neither runs out of ports
-//! nor searches for a free one. `IP_BIND_ADDRESS_NO_PORT` is for that too, but no safe function sets it: neither socket2 0.6
-//! nor rustix 1.1 has it, and setting it by number needs `unsafe`. What it would save is this file.
+//! Where connections come from: addresses of our own, so that there are more ports than one address has. The kernel chooses
+//! the port once it knows where the connection goes (`IP_BIND_ADDRESS_NO_PORT`, ip(7)): what another program uses towards
+//! somewhere else is not in the way, and nothing is searched for twice.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Below the range from which the kernel chooses by itself.
-const FIRST_PORT: u16 = 10_000;
-const PORTS: u32 = 22_000;
+use anyhow::{Context as _, Result};
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use socket2::Socket;
+
+/// Connections of each address before the next one's turn: fewer than the kernel has ports to choose from by default
+/// (28,232), so that it finds one soon.
+const EACH: u32 = 20_000;
 /// 127.0.N.2 and up.
 const FIRST_HOST: u32 = 2;
 const HOSTS: u32 = 250;
@@ -24,26 +28,52 @@ impl Sources {
         Self { worker, at: 0 }
     }
 
-    /// The next one; the same comes again after five million, when the kernel has long forgotten it.
-    pub(crate) fn next(&mut self) -> SocketAddrV4 {
-        let host = FIRST_HOST + self.at / PORTS % HOSTS;
-        let port = u32::from(FIRST_PORT) + self.at % PORTS;
-        self.at += 1;
-        SocketAddrV4::new(Ipv4Addr::new(127, 0, self.worker, host as u8), port as u16)
+    /// Binds a socket that is going to connect to the next one; the same comes again after five million, when the kernel
+    /// has long forgotten it.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub(crate) fn bind(&mut self, socket: &Socket) -> Result<()> {
+        let source = SocketAddrV4::new(self.next(), 0);
+        setsockopt(socket, IpBindAddressNoPort, &true).context("IP_BIND_ADDRESS_NO_PORT")?;
+        socket
+            .bind(&source.into())
+            .with_context(|| format!("the source {source}"))
+    }
+
+    fn next(&mut self) -> Ipv4Addr {
+        let host = FIRST_HOST + self.at / EACH % HOSTS;
+        self.at = self.at.wrapping_add(1);
+        Ipv4Addr::new(127, 0, self.worker, host as u8)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Type};
+
     use super::*;
 
     #[test]
-    fn a_source_is_not_used_twice_and_the_next_address_follows_the_last_port() {
-        let mut sources = Sources::of(0);
-        assert_eq!(sources.next().to_string(), "127.0.0.2:10000");
-        let mut seen: std::collections::HashSet<_> = (1..PORTS).map(|_| sources.next()).collect();
-        assert_eq!(sources.next().to_string(), "127.0.0.3:10000");
-        assert_eq!(seen.len(), PORTS as usize - 1);
-        assert!(seen.insert(Sources::of(1).next()));
+    fn the_next_address_follows_when_one_has_had_its_connections() {
+        let mut sources = Sources::of(3);
+        for _ in 0..EACH {
+            assert_eq!(sources.next().to_string(), "127.0.3.2");
+        }
+        assert_eq!(sources.next().to_string(), "127.0.3.3");
+    }
+
+    #[test]
+    fn the_kernel_chooses_the_port_when_the_socket_connects() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        Sources::of(7).bind(&socket).expect("bound");
+        let local = || socket.local_addr().ok()?.as_socket_ipv4();
+        assert_eq!(local(), Some(SocketAddrV4::new(Ipv4Addr::new(127, 0, 7, 2), 0)));
+        let server = listener.local_addr().expect("an address");
+        socket.connect(&server.into()).expect("connected");
+        assert!(local().is_some_and(|local| local.port() != 0));
     }
 }

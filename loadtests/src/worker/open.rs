@@ -22,8 +22,6 @@ use crate::{
 
 /// How long no connection may come to its end of being opened.
 const STANDSTILL: Duration = Duration::from_secs(15);
-/// How many sources in a row may be taken by others.
-const TAKEN: usize = 1_000;
 
 /// What is under way.
 pub(super) struct Opening {
@@ -124,19 +122,15 @@ impl Worker {
         let plan = self.plan.as_ref().context("no plan")?;
         let server = std::net::SocketAddr::from(([127, 0, 0, 1], plan.port));
         let begun = now();
-        let mut tries = 0;
-        let socket = loop {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            socket.set_nonblocking(true)?;
-            socket.set_reuse_address(true)?;
-            match socket.bind(&self.sources.next().into()) {
-                Ok(()) => break socket,
-                Err(_) if tries < TAKEN => tries += 1,
-                Err(error) => return Err(error).context("no free source"),
-            }
-        };
-        // It goes on in the background; what fails comes as an event.
-        let _ = socket.connect(&server.into());
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        self.sources.bind(&socket)?;
+        // It goes on in the background; what fails there comes as an event. Without a free port nothing would come.
+        if let Err(error) = socket.connect(&server.into())
+            && error.kind() == std::io::ErrorKind::AddrNotAvailable
+        {
+            return Err(error).context("no free port");
+        }
         socket.set_tcp_nodelay(true)?;
         let mut stream = TcpStream::from_std(socket.into());
         self.poll.registry().register(
