@@ -22,17 +22,21 @@ if [ ${#packages[@]} -gt 0 ]; then
     echo "only root can install: ${packages[*]}"
   fi
 fi
-# npm's packages, each folder by itself: NAME FOLDER
+# npm's packages, each folder by itself: NAME FOLDER COMMAND...
 modules() {
+  local name=$1 folder=$2
+  shift 2
   (
-    cd "$2" || exit 1
+    cd "$folder" || exit 1
     if ! cmp -s package-lock.json node_modules/.installed; then
-      npm ci --omit=optional --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed
+      "$@" --omit=optional --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed
     fi
-  ) || echo "peer not installed: $1"
+  ) || echo "peer not installed: $name"
 }
-modules socket.io .
-modules soketi soketi
+modules socket.io . npm ci
+# Of what soketi needs, packages for other systems are missing in the lock file where they were missing in the registry: `npm ci`
+# refuses such a file, `npm install` takes what it names.
+modules soketi soketi npm install --no-save
 # It has to be compiled, which takes 10 to 19 minutes on two cores: only when it is asked for.
 if ! command -v sockudo >/dev/null; then
   if [ "${SOCKUDO:-}" = 1 ]; then
