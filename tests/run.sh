@@ -59,9 +59,12 @@ count() {
 # failed is seldom the last.
 failures() {
   awk -v stage="$1" '
-    /^---- .* stdout ----$/ { said = 15; print "failed in " stage ": " $2; next } # libtest
-    /^ *not ok [0-9]+ - / { said = 15; sub(/^ */, ""); print "failed in " stage ": " $0; next } # node --test, TAP
-    /^failures:$/ { said = 0 }
+    function failed(name) { if (!(name in known)) print "failed in " stage ": " name; known[name] }
+    /^---- .* stdout ----$/ { failed($2); said = 15; next } # libtest
+    /^ *not ok [0-9]+ - / { sub(/^ */, ""); failed($0); said = 15; next } # node --test, TAP
+    /^failures:$/ { said = 0; listed = 1; next }
+    /^test result: / { said = 0; listed = 0 }
+    listed && said == 0 && NF == 1 && /^    / { failed($1); next } # what was said is not there with --nocapture
     said > 0 && NF { print "  " substr($0, 1, 400); said-- }' "$OUTPUT/$1.log"
   echo
 }

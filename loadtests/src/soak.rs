@@ -28,7 +28,7 @@ const GROUP: usize = 50;
 /// Publications in each topic before the first connection: as many as its history keeps, so that the store is from the
 /// beginning as large as it stays, and the bounded caches of its pages are full.
 const HISTORY: u64 = 1_000;
-/// As many as one request takes.
+/// Of these in one request.
 const BATCH: u64 = 100;
 /// Publications in each topic per second.
 const PER_SECOND: u64 = 1;

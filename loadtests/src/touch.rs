@@ -1,7 +1,6 @@
 //! A virtual machine may have given memory that nobody uses back to its host, and then whoever first writes to a page of it
-//! waits for the host, twenty microseconds for 4 KiB instead of one. Where the kernel has to hold more for sockets than
-//! before, that wait is most of what is measured. So a process takes that much and ends just before: the kernel gives out
-//! again first what it got back last.
+//! waits for the host. Where the kernel has to hold more for sockets than before, that wait is part of what is measured. So
+//! a process takes that much and ends just before: the kernel gives out again first what it got back last.
 
 use std::{fs, hint};
 
