@@ -14,8 +14,10 @@ const GATHERED: Duration = Duration::from_secs(60);
 pub struct Stand {
     /// The step that started last; none before the first.
     pub step: Option<StepStand>,
-    /// The step that the latest answer's [`Move::Hold`] named, if it was one: those before it stay passed over.
-    pub held: Option<usize>,
+    /// The first step that may still start: the one that a [`Move::Hold`] named, or the one after a [`Move::Start`] or
+    /// [`Move::Pass`]. Those before it were decided, and stay so: what was passed over does not start when its condition
+    /// holds later.
+    pub ahead: usize,
     /// Whether the inbox entry is written.
     pub in_app: bool,
     /// Whether a delivery of any step arrived: accepted or delivered.
@@ -190,8 +192,7 @@ impl Climb<'_> {
         }
         let plan = self.plan;
         let next = self.stand.step.map_or(0, |step| step.index + 1);
-        let first = next.max(self.stand.held.unwrap_or(0));
-        for (index, step) in plan.steps.iter().enumerate().skip(first) {
+        for (index, step) in plan.steps.iter().enumerate().skip(next.max(self.stand.ahead)) {
             if let Some(rest) = self.enter(index, step) {
                 return rest;
             }

@@ -25,6 +25,10 @@ use super::records::{
 };
 use crate::{events::EventKind, wire::ChangeBody};
 
+/// How far logs grow beyond their bound. A log's rows stand in the order in which all logs were written, each on a page of its
+/// own: a cut costs a page for each row, and logs that fill up together are cut together.
+const CUT_AT_ONCE: u64 = 16;
+
 /// Whose topic.
 pub(super) type TopicKey = (TenantId, TopicName);
 
@@ -288,7 +292,7 @@ impl Ledger {
         Ok(position)
     }
 
-    /// Everything to write, each row once. Logs that outgrew their bound by an eighth are cut back to it.
+    /// Everything to write, each row once. Logs that outgrew their bound by enough are cut back to it.
     pub(super) fn finish(mut self) -> Writes {
         self.writes.events = self.told.events;
         self.writes.outside.append(&mut self.told.outside);
@@ -347,9 +351,9 @@ pub(crate) fn publication(
     }
 }
 
-/// The new floor of a log that holds more than `keep` and an eighth.
+/// The new floor of a log that holds more than `keep` and an eighth, or [`CUT_AT_ONCE`].
 fn cut(last: u64, floor: u64, keep: u64) -> Option<u64> {
-    (last - floor > keep + keep / 8).then(|| last - keep)
+    (last - floor > keep + (keep / 8).min(CUT_AT_ONCE)).then(|| last - keep)
 }
 
 pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

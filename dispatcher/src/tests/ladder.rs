@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use carillon_domain::{
-    Capabilities, DeviceId, DeviceKind, Outcome, Scope, TenantId, Timestamp,
+    Capabilities, DeviceId, DeviceKind, Fault, Outcome, Scope, TenantId, Timestamp,
     ports::{Profile, ProfileDevice},
 };
 use carillon_testkit::{RecordingChannel, TestDatabase};
@@ -196,6 +196,35 @@ async fn a_step_whose_condition_does_not_hold_is_passed_over() {
     }
     assert_eq!(first(&node.show(&reachable).await)["state"], "open");
     assert_eq!(email.works().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_passed_over_does_not_start_when_an_earlier_delivery_arrives_late() {
+    let email = email();
+    let node = Node::with(over(&email)).await;
+    there(&node, "ada");
+    email.answer([Outcome::Retry {
+        after: Some(Duration::from_secs(120)),
+        reason: "busy".to_owned(),
+        fault: Fault::Address,
+    }]);
+    let plan = json!({"steps": [
+        {"channels": ["email"], "deadline": 30}, {"channels": ["in_app"], "deadline": 45, "when": ["inactive"]},
+    ]});
+    let body = json!({"targets": [{"user": "ada"}], "plan": plan, "content": {"title": "hello"}});
+    let id = node.send(body).await;
+    assert_eq!(email.until(1).await.len(), 1);
+    eventually(async || first(&node.show(&id).await)["deliveries"][0]["attempts"][0]["outcome"] == "retry")
+        .await;
+    node.advance(HOLD);
+    let passed = || async { decided(first(&node.show(&id).await)).contains(&"passed condition".to_owned()) };
+    eventually(passed).await;
+    // She goes, and then the email arrives: the step that was passed over is long over.
+    node.names.describe("ada", reached("ada@example.org", None));
+    node.advance(Duration::from_secs(120));
+    eventually(async || first(&node.show(&id).await)["state"] == "completed").await;
+    assert_eq!(email.works().len(), 2);
+    assert_eq!(node.inbox("ada").await["data"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -380,7 +380,7 @@ fn quiet_hours_hold_alerts_and_the_entry_comes_without_a_sound() {
     );
     let released = Stand {
         in_app: true,
-        held: Some(0),
+        ahead: 0,
         ..Stand::default()
     };
     let moves = known.climb(&mixed, &released, after(3_600));
@@ -423,7 +423,7 @@ fn what_was_passed_over_stays_so_while_a_later_step_is_held() {
     let moves = known.climb(
         &plan,
         &Stand {
-            held: Some(1),
+            ahead: 1,
             ..Stand::default()
         },
         after(3_600),
@@ -432,6 +432,43 @@ fn what_was_passed_over_stays_so_while_a_later_step_is_held() {
         matches!(moves[..], [Move::Start(Start { step: 1, .. }), _]),
         "{moves:?}"
     );
+}
+
+#[test]
+fn what_was_passed_over_stays_so_while_a_delivery_is_still_to_be_made() {
+    let mut known = Known::new(&["fcm"]);
+    let plan: Plan = of(json!({"steps": [
+        {"channels": ["fcm"], "deadline": 30}, {"channels": ["in_app"], "deadline": 45, "when": ["inactive"]},
+    ]}));
+    known.active_until = Some(after(90));
+    let stand = Stand {
+        open: true,
+        in_app: false,
+        ..standing(0, Some(after(30)), Came::Open)
+    };
+    let moves = known.climb(&plan, &stand, after(30));
+    assert!(
+        matches!(
+            moves[..],
+            [Move::Pass { step: 1, .. }, Move::Wait { until: None }]
+        ),
+        "{moves:?}"
+    );
+    let passed = Stand { ahead: 2, ..stand };
+    // Its user went, and it is asked because the delivery arrived, or without cause.
+    assert_eq!(
+        known.climb(&plan, &passed, after(100)),
+        [Move::Wait { until: None }]
+    );
+    let arrived = Stand {
+        open: false,
+        arrived: true,
+        ahead: 2,
+        in_app: false,
+        ..standing(0, Some(after(30)), Came::Arrived)
+    };
+    let ended = [Move::End(End::Completed)];
+    assert_eq!(known.climb(&plan, &arrived, after(100)), ended);
 }
 
 #[test]

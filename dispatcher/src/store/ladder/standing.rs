@@ -169,7 +169,14 @@ fn standing(
             _ => {}
         }
     }
-    standing.stand.held = standing.held.as_ref().map(|(step, _)| *step as usize);
+    let passed = standing.passed.iter().max().map(|step| step + 1);
+    let ahead = if held {
+        // It may have been decided that its entry is skipped, and its alerts wait all the same.
+        standing.held.as_ref().map(|(step, _)| *step)
+    } else {
+        passed
+    };
+    standing.stand.ahead = ahead.unwrap_or(0) as usize;
     Ok(standing)
 }
 

@@ -24,9 +24,9 @@ pub(crate) type UserKey = (TenantId, UserId);
 /// What the store itself must keep within bounds when it appends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoreLimits {
-    /// Changes that a mailbox log keeps at least; an eighth more before it is cut.
+    /// Changes that a mailbox log keeps at least; an eighth more before it is cut, or 16.
     pub(crate) log_count: u64,
-    /// Publications that a topic's history keeps at least; an eighth more before it is cut.
+    /// Publications that a topic's history keeps at least; an eighth more before it is cut, or 16.
     pub(crate) topic_count: u64,
     /// Devices per user whose confirmations are kept.
     pub(crate) devices: usize,

@@ -397,7 +397,10 @@ pub(super) fn punctual(world: &World<'_>) -> Lawful {
         };
         let lasts = step_of(picture, *key, at).and_then(Step::lasts);
         let over_at = lasts.map(|lasts| since + lasts.as_micros() as i64);
+        // Nothing starts behind its time to live; who is open then waits for the end, as long as the rest is planned.
+        let lives = picture.notes.get(&key.0).is_some_and(|row| row.expires_at > wall);
         if is.state == "open"
+            && lives
             && over_at.is_some_and(|over_at| over_at + LATE < wall)
             && !world.is_excused(key)
             && let Some(next) = startable(world, *key, at)

@@ -7,8 +7,8 @@ use super::*;
 /// What happens to the user or to one of the notifications, beside what was planned.
 #[derive(Debug, Clone)]
 enum Event {
-    /// A heartbeat, of the device behind an address or of another one.
-    Active(Option<usize>),
+    /// Heartbeats for so many seconds, of the device behind an address or of another one.
+    Active(Option<usize>, u64),
     Seen(usize),
     Acknowledged(usize),
     Cancelled(usize),
@@ -37,6 +37,7 @@ struct Climber {
     /// What the latest answer waits for; the notification's end at the latest.
     due: Timestamp,
     started: Vec<usize>,
+    passed: Vec<usize>,
     end: Option<End>,
 }
 
@@ -110,7 +111,6 @@ impl World {
         for (at, step) in moves.iter().enumerate() {
             assert_eq!(rests(step), at + 1 == moves.len(), "{moves:?}");
         }
-        climber.stand.held = None;
         climber.due = climber.closes_at;
         for step in moves {
             self.take(index, step, now);
@@ -127,6 +127,7 @@ impl World {
                     climber.started.iter().all(|earlier| *earlier < start.step),
                     "each step once, in order"
                 );
+                assert!(!climber.passed.contains(&start.step), "it was passed over");
                 climber.started.push(start.step);
                 climber.stand.in_app |= matches!(start.in_app, Some(InApp::Write { .. }));
                 let sends = start.alerts.iter().any(|alert| alert.verdict == Verdict::Send);
@@ -165,19 +166,23 @@ impl World {
                         settled: false,
                     });
                 }
+                climber.stand.ahead = start.step + 1;
                 climber.stand.step = Some(StepStand {
                     index: start.step,
                     deadline_at: start.deadline_at,
                     came: Came::Open,
                 });
             }
-            Move::Pass { .. } => {}
+            Move::Pass { step, .. } => {
+                climber.stand.ahead = step + 1;
+                climber.passed.push(step);
+            }
             Move::Hold {
                 step, until, in_app, ..
             } => {
                 assert!(now < until && until <= climber.closes_at);
                 climber.stand.in_app |= matches!(in_app, Some(InApp::Write { .. }));
-                climber.stand.held = Some(step);
+                climber.stand.ahead = step;
                 climber.due = until;
             }
             Move::Wait { until } => {
@@ -200,8 +205,8 @@ impl World {
     fn happen(&mut self, event: &Event, now: Timestamp) {
         let count = self.climbers.len();
         match event {
-            Event::Active(device) => {
-                let until = Some(now.after(Duration::from_secs(60)));
+            Event::Active(device, seconds) => {
+                let until = Some(now.after(Duration::from_secs(*seconds)));
                 self.known.active_until = until;
                 if let Some(address) = device.and_then(|device| self.known.addresses.get_mut(device)) {
                     address.active_until = until;
@@ -266,13 +271,14 @@ fn climbers() -> impl Strategy<Value = Climber> {
         sent: Vec::new(),
         due: after(starts),
         started: Vec::new(),
+        passed: Vec::new(),
         end: None,
     })
 }
 
 fn events() -> impl Strategy<Value = (Timestamp, Event)> {
     let event = prop_oneof![
-        4 => prop::option::of(0usize..6).prop_map(Event::Active),
+        4 => (prop::option::of(0usize..6), 60u64..10_000).prop_map(|(device, seconds)| Event::Active(device, seconds)),
         2 => (0usize..8).prop_map(Event::Seen),
         2 => (0usize..8).prop_map(Event::Acknowledged),
         1 => (0usize..8).prop_map(Event::Cancelled),
@@ -335,7 +341,8 @@ proptest! {
         known in users(),
         climbers in prop::collection::vec(climbers(), 1..8),
         mut happenings in prop::collection::vec(events(), 0..30),
-        fates in prop::collection::vec((0u64..2_000, 0u8..4), 1..20),
+        fates in prop::collection::vec((0u64..20_000, 0u8..4), 1..20),
+        without_cause in any::<bool>(),
     ) {
         let mut world = World { known, climbers, fates: fates.into_iter().cycle() };
         happenings.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
@@ -343,9 +350,18 @@ proptest! {
         while let Some(next) = world.climbers.iter().filter_map(Climber::next).min() {
             turns += 1;
             prop_assert!(turns < 10_000, "time does not go on");
-            match happenings.pop_if(|(at, _)| *at <= next) {
-                Some((at, event)) => world.happen(&event, at),
-                None => world.pass_time(next),
+            let now = match happenings.pop_if(|(at, _)| *at <= next) {
+                Some((at, event)) => {
+                    world.happen(&event, at);
+                    at
+                }
+                None => {
+                    world.pass_time(next);
+                    next
+                }
+            };
+            if without_cause {
+                (0..world.climbers.len()).for_each(|index| world.ask(index, now));
             }
         }
         for climber in &world.climbers {
