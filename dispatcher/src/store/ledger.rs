@@ -363,3 +363,18 @@ pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<String, StoreErro
 fn not_locked(what: &str) -> StoreError {
     StoreError::Corrupt(format!("a {what} is written that was not locked"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn logs_are_cut_back_to_their_bound_a_little_at_a_time() {
+        for (keep, spare) in [(0, 0), (7, 0), (40, 5), (1_000, 16), (10_000, 16)] {
+            let floor = 500;
+            assert_eq!(cut(floor + keep + spare, floor, keep), None, "{keep}");
+            let last = floor + keep + spare + 1;
+            assert_eq!(cut(last, floor, keep), Some(last - keep), "{keep}");
+        }
+    }
+}

@@ -105,6 +105,15 @@ impl Row {
         self
     }
 
+    /// The columns behind the last one that was bound hold NULL.
+    pub(super) fn nothing_more(&mut self) -> &mut Self {
+        for _ in self.column..self.before.len() {
+            self.add(None::<i64>);
+        }
+        self.column = self.before.len();
+        self
+    }
+
     fn text(&mut self, text: &str) {
         let value = match self.before.get_mut(self.column) {
             Some(Some(before)) if **before == *text => Arc::clone(before),

@@ -117,16 +117,17 @@ pub(in crate::store::sqlite) async fn write_deliveries(
             .run(tx, &rows, |columns, row| match row {
                 NewDelivery::Outside(row) => of_outside(columns, row),
                 NewDelivery::Inbox(row) => {
-                    of_inbox(columns, row).bind(NOTHING).bind(row.created_at);
-                    (0..8).fold(columns, |columns, _| columns.bind(NOTHING))
+                    let reason = None::<&str>;
+                    of_inbox(columns, row)
+                        .bind(reason)
+                        .bind(row.created_at)
+                        .nothing_more()
                 }
             })
             .await?;
     }
     Ok(())
 }
-
-const NOTHING: Option<&str> = None;
 
 enum NewDelivery<'a> {
     Inbox(&'a DeliveryRow),
