@@ -232,7 +232,7 @@ pub struct RetentionConfig {
     pub entries: Span,
     /// Changes in mailbox logs.
     pub log: Span,
-    /// Changes that a mailbox log keeps at the most (an eighth more for a moment, or 16).
+    /// Changes that a mailbox log keeps at the most (an eighth more for a moment, 16 at the most).
     pub log_count: u64,
     /// Idempotency keys. At least 24 hours.
     pub idempotency: Span,
@@ -241,7 +241,7 @@ pub struct RetentionConfig {
     pub events: Span,
     /// Publications in topics' histories.
     pub topic_history: Span,
-    /// Publications that a topic's history keeps at the most (an eighth more for a moment, or 16).
+    /// Publications that a topic's history keeps at the most (an eighth more for a moment, 16 at the most).
     pub topic_history_count: u64,
     /// Topics that nobody publishes to, once their history is empty. A topic that comes back has a new epoch.
     pub idle_topics: Span,

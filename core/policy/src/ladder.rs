@@ -191,13 +191,18 @@ impl Climb<'_> {
             return rest;
         }
         let plan = self.plan;
-        let next = self.stand.step.map_or(0, |step| step.index + 1);
-        for (index, step) in plan.steps.iter().enumerate().skip(next.max(self.stand.ahead)) {
+        for (index, step) in plan.steps.iter().enumerate().skip(self.next()) {
             if let Some(rest) = self.enter(index, step) {
                 return rest;
             }
         }
         self.finish()
+    }
+
+    /// The first step that may still start.
+    fn next(&self) -> usize {
+        let behind = self.stand.step.map_or(0, |step| step.index + 1);
+        behind.max(self.stand.ahead)
     }
 
     /// Whether the step in which the recipient stands is not over, and until when.
@@ -211,8 +216,7 @@ impl Climb<'_> {
         if stand.came == Came::Failed || over {
             return None;
         }
-        let next = stand.index + 1;
-        if !step.is_in_app_alone() || next >= self.plan.steps.len() {
+        if !step.is_in_app_alone() || stand.index + 1 >= self.plan.steps.len() {
             let until = stand.deadline_at.filter(|at| *at < self.facts.closes_at);
             return Some(Move::Wait { until });
         }
@@ -222,7 +226,9 @@ impl Climb<'_> {
         }
         let active = active(self.facts.active_until, self.now)?;
         let until = stand.deadline_at.map_or(active, |deadline| deadline.min(active));
-        let alerts = self.facts.alerts(&self.plan.steps[next], self.now);
+        let next = self.next();
+        // Where all that follows was decided, nothing waits for it.
+        let alerts = self.facts.alerts(self.plan.steps.get(next)?, self.now);
         // Quiet hours come before activity: where they will hold the next step's alerts anyway, they are the reason.
         let quiet = self.facts.quiet(self.now).filter(|_| sends(&alerts));
         Some(self.hold(next, quiet.unwrap_or(Reason::Active { until }), None))

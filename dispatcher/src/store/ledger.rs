@@ -351,7 +351,7 @@ pub(crate) fn publication(
     }
 }
 
-/// The new floor of a log that holds more than `keep` and an eighth, or [`CUT_AT_ONCE`].
+/// The new floor of a log that holds more than `keep` and an eighth, [`CUT_AT_ONCE`] at the most.
 fn cut(last: u64, floor: u64, keep: u64) -> Option<u64> {
     (last - floor > keep + (keep / 8).min(CUT_AT_ONCE)).then(|| last - keep)
 }

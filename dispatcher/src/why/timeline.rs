@@ -108,20 +108,20 @@ fn decisions(recipient: &RecipientDetail, plan: Option<&Plan>) -> Vec<Event> {
     recipient
         .decisions
         .iter()
-        .filter_map(|row| decision(row, recipient, plan))
+        .filter_map(|row| decision(row, plan))
         .collect()
 }
 
-fn decision(row: &DecisionDetail, recipient: &RecipientDetail, plan: Option<&Plan>) -> Option<Event> {
+fn decision(row: &DecisionDetail, plan: Option<&Plan>) -> Option<Event> {
     let mut why: Map<String, Value> = serde_json::from_str(&row.body).ok()?;
     // What another version wrote is told by its own words.
     let Ok(decision) = serde_json::from_str::<Decision>(&row.body) else {
         return None;
     };
-    let in_app = plan
+    let in_app_alone = plan
         .zip(row.step)
         .and_then(|(plan, step)| plan.steps.get(step as usize))
-        .is_some_and(carillon_policy::Step::has_in_app);
+        .is_some_and(carillon_policy::Step::is_in_app_alone);
     let kind = match &decision {
         Decision::Held(_) => Kind::Held,
         Decision::Released(_) => Kind::Released,
@@ -133,8 +133,7 @@ fn decision(row: &DecisionDetail, recipient: &RecipientDetail, plan: Option<&Pla
         Decision::Digested(_) => Kind::Digested,
         Decision::Ended(ending) => Kind::of_state(RecipientState::from_stored(&ending.state)?)?,
     };
-    let entry_skipped = in_app && recipient.entry.is_none();
-    let text = words::decision(row.step, &decision, entry_skipped);
+    let text = words::decision(row.step, &decision, in_app_alone);
     why.remove("kind");
     let mut event = Event::new(row.at, kind, text).step(row.step);
     event.why = Some(why);

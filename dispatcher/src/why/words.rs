@@ -6,7 +6,7 @@ use carillon_policy::{Condition, Plan, Reason, Step};
 use super::event::Way;
 use crate::store::{
     RecipientDetail, RecipientPhase, RecipientState,
-    ladder::{Decision, Escalation},
+    ladder::{Decision, Escalation, Skip, Why},
 };
 
 /// A step as people count.
@@ -97,18 +97,19 @@ pub(super) fn plan(plan: &Plan) -> String {
     }
 }
 
-/// A decision. `entry_skipped`: whether what a skip is about is the inbox alone.
-pub(super) fn decision(at: Option<u32>, decision: &Decision, entry_skipped: bool) -> String {
+/// A decision. `in_app_alone`: whether its step is the inbox and nothing else.
+pub(super) fn decision(at: Option<u32>, decision: &Decision, in_app_alone: bool) -> String {
     let step = nth(at);
     match decision {
-        Decision::Skipped(why) if entry_skipped => {
-            let reason = why.reason.to_string();
+        Decision::Skipped(skip) if in_app_alone || skip.channel.is_some() => {
+            let reason = skip.reason.to_string();
             let reason = reason.strip_prefix("skipped: ").unwrap_or(&reason);
             format!("Not put into the inbox: {reason}.")
         }
-        Decision::Held(why) | Decision::Passed(why) | Decision::Skipped(why) | Decision::Capped(why) => {
-            capital(&format!("{step} is {}.", why.reason))
-        }
+        Decision::Held(Why { reason })
+        | Decision::Passed(Why { reason })
+        | Decision::Skipped(Skip { reason, .. })
+        | Decision::Capped(Why { reason }) => capital(&format!("{step} is {reason}.")),
         Decision::Released(why) => {
             let over = match &why.reason {
                 Reason::QuietHours { .. } => "quiet hours are over",

@@ -472,6 +472,27 @@ fn what_was_passed_over_stays_so_while_a_delivery_is_still_to_be_made() {
 }
 
 #[test]
+fn nobody_waits_in_the_app_for_steps_that_were_passed_over() {
+    let mut known = Known::new(&["fcm", "email"]);
+    known.active_until = Some(after(60));
+    let stand = Stand {
+        ahead: 2,
+        ..standing(0, Some(after(30)), Came::Arrived)
+    };
+    // The second step was passed over when nobody was there, and the third one held: whoever comes back waits for that one.
+    let moves = known.climb(&ladder(), &stand, NOON);
+    assert!(matches!(moves[..], [Move::Hold { step: 2, .. }]), "{moves:?}");
+    let decided = Stand { ahead: 3, ..stand };
+    let ended = [Move::End(End::Completed)];
+    assert_eq!(known.climb(&ladder(), &decided, NOON), ended);
+    let open = Stand {
+        open: true,
+        ..decided
+    };
+    assert_eq!(known.climb(&ladder(), &open, NOON), [Move::Wait { until: None }]);
+}
+
+#[test]
 fn a_notification_counts_once_and_critical_ones_do_not() {
     let mut known = Known::new(&["fcm", "email"]);
     known.tenant = of(json!({"caps": [{"max": 1, "per": 3600}]}));

@@ -135,6 +135,7 @@ on_both!(
     ends::what_began_in_time_and_is_lost_is_waited_for_no_longer_than_its_lease,
     ends::who_ended_before_he_was_locked_answers_nothing,
     ends::many_that_are_too_late_end_a_few_at_a_time,
+    steps::a_held_step_without_its_entry_starts_when_an_earlier_one_is_tried_again,
     steps::no_first_attempt_starts_in_quiet_hours,
     steps::what_arrives_in_its_time_makes_nobody_due,
     steps::what_arrives_after_the_last_step_failed_completes_the_ladder,

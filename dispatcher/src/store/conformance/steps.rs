@@ -9,11 +9,14 @@ use super::{
     ladder::{Look, Sees, decided, deliveries, plan, tick, way, words},
     withdrawals::{answer, work_off},
 };
-use crate::store::{outside::*, withdrawals::WithdrawalKind, *};
+use crate::store::{outside::*, policy::*, withdrawals::WithdrawalKind, *};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Quiet for another 56 minutes: it is 03:04 on a Friday.
 const EARLY: &str = r#"{"quiet_hours":{"windows":[{"days":["fri"],"start":"00:00","end":"04:00"}]}}"#;
+
+/// It gets quiet in 56 minutes, for an hour.
+const SOON: &str = r#"{"quiet_hours":{"windows":[{"days":["fri"],"start":"04:00","end":"05:00"}]}}"#;
 
 /// What each of them has outside the inbox; the plan is the request's own.
 struct Each<'a> {
@@ -294,8 +297,54 @@ pub(super) async fn what_arrives_after_the_later_steps_were_passed_completes_the
     assert_eq!(f.recipient(id, "ada").await.state, RecipientState::Completed);
 }
 
-/// It gets quiet in 56 minutes, for an hour.
-const SOON: &str = r#"{"quiet_hours":{"windows":[{"days":["fri"],"start":"04:00","end":"05:00"}]}}"#;
+pub(super) async fn a_held_step_without_its_entry_starts_when_an_earlier_one_is_tried_again(f: Fixture) {
+    quiet(&f, "ada", SOON).await;
+    let off = PreferenceChanges {
+        whole: false,
+        changes: vec![PreferenceChange {
+            category: None,
+            channel: Some(ChannelKind::in_app()),
+            to: Some(Chosen {
+                enabled: Some(false),
+                digest: None,
+            }),
+        }],
+    };
+    let user = f.user("ada");
+    let changed = f.store.change_preferences(f.now(), &f.tenant, user, &off, 100);
+    changed.await.expect("writes");
+    let steps = r#"{"steps":[{"channels":["push"],"deadline":43200},{"channels":["in_app","sms"]}]}"#;
+    let look = Look {
+        channels: &[],
+        addresses: &["a", "sms:a"],
+        active_until: None,
+    };
+    let id = send(&f, &["ada"], steps, &look).await;
+    let quiet_by_then = f.now().after(Duration::from_secs(3_600));
+    settle(&f, &hand_out(&f, "push").await, Verdict::Again(quiet_by_then)).await;
+    f.advance(Duration::from_secs(3_600));
+    let leased = hand_out(&f, "push").await;
+    settle(&f, &leased, Verdict::Dead).await;
+    assert_eq!(tick(&f, &look).await, 1);
+    let told = [("skipped", "preference"), ("held", "quiet_hours")];
+    assert_eq!(words(&decided(&f, id, "ada").await), told);
+
+    // Somebody sends it again, so that its step is not over any more.
+    let resent = f.store.resend(f.now(), &f.tenant, leased[0].id).await;
+    assert_eq!(resent.expect("commits"), Resent::Done);
+    settle(&f, &hand_out(&f, "push").await, ACCEPTED).await;
+    quiet(&f, "ada", "{}").await;
+    assert_eq!(tick(&f, &look).await, 1);
+    let phase = f.recipient(id, "ada").await.phase;
+    assert_eq!(phase, Some(RecipientPhase::Climbing));
+
+    f.advance(Duration::from_secs(43_200));
+    assert_eq!(tick(&f, &look).await, 1);
+    let sent = [row(0, "push", "accepted"), row(1, "sms", "pending")];
+    assert_eq!(deliveries(&f, id, "ada").await, sent);
+    let told = [told[0], told[1], ("escalated", "deadline")];
+    assert_eq!(words(&decided(&f, id, "ada").await), told, "each is told once");
+}
 
 pub(super) async fn no_first_attempt_starts_in_quiet_hours(f: Fixture) {
     quiet(&f, "ada", SOON).await;

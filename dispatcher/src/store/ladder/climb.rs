@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{
     records::{
-        ClimbLease, ClimbRow, Decision, Ending, Escalation, Gathered, RecipientKey, RecipientMove, Why,
+        ClimbLease, ClimbRow, Decision, Ending, Escalation, Gathered, RecipientKey, RecipientMove, Skip, Why,
     },
     rows::LATE,
     standing::Standing,
@@ -219,17 +219,15 @@ impl Climb<'_> {
             } => {
                 let step = number(step);
                 self.alerts(ledger, known, step, &skipped)?;
-                if self
-                    .standing
-                    .is_none_or(|standing| !standing.passed.contains(&step))
-                {
-                    let decision = match reason {
-                        Reason::Condition { .. } => Decision::Passed(Why { reason }),
-                        Reason::Cap { .. } => Decision::Capped(Why { reason }),
-                        reason => Decision::Skipped(Why { reason }),
-                    };
-                    ledger.decide(&self.key, Some(step), &decision)?;
-                }
+                let decision = match reason {
+                    Reason::Condition { .. } => Decision::Passed(Why { reason }),
+                    Reason::Cap { .. } => Decision::Capped(Why { reason }),
+                    reason => Decision::Skipped(Skip {
+                        reason,
+                        channel: None,
+                    }),
+                };
+                ledger.decide(&self.key, Some(step), &decision)?;
             }
             Move::Hold {
                 step,
@@ -353,7 +351,13 @@ impl Climb<'_> {
             }
             InApp::Write { .. } => {}
             InApp::Skip(reason) => {
-                ledger.decide(&self.key, Some(step), &Decision::Skipped(Why { reason }))?
+                // Decided anew at each look while its alerts are held, and told once.
+                let told = |standing: &Standing| standing.without_entry.contains(&step);
+                if !self.standing.is_some_and(told) {
+                    let channel = Some(ChannelKind::in_app());
+                    let skip = Skip { reason, channel };
+                    ledger.decide(&self.key, Some(step), &Decision::Skipped(skip))?;
+                }
             }
         }
         Ok(())

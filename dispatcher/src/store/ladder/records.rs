@@ -61,8 +61,8 @@ pub(crate) enum Decision {
     Passed(Why),
     /// The step before came to its end unanswered.
     Escalated(Escalation),
-    /// Nothing of the step, or not the inbox entry, is sent.
-    Skipped(Why),
+    /// Nothing of the step is sent, or nothing of it over a channel.
+    Skipped(Skip),
     /// A frequency cap left no room for it.
     Capped(Why),
     /// An alert waits in a digest.
@@ -101,6 +101,16 @@ pub(crate) struct Digested {
 pub(crate) struct Why {
     #[serde(flatten)]
     pub(crate) reason: Reason,
+}
+
+/// What is skipped of a step, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Skip {
+    #[serde(flatten)]
+    pub(crate) reason: Reason,
+    /// Nothing over this channel; the rest of the step has its turn. None where the step is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<ChannelKind>,
 }
 
 /// Why the next step has its turn.

@@ -25,8 +25,8 @@ pub(in crate::store) struct Standing {
     pub(in crate::store) stand: Stand,
     /// The step that waits, and what for.
     pub(in crate::store) held: Option<(u32, Reason)>,
-    /// Steps of which it was decided that nothing of them is sent.
-    pub(in crate::store) passed: HashSet<u32>,
+    /// Steps of which it was told that their inbox entry is skipped.
+    pub(in crate::store) without_entry: HashSet<u32>,
     /// Deliveries that are there.
     pub(in crate::store) written: HashSet<(u32, ChannelKind, Address)>,
     /// Since when it stands in its step.
@@ -153,6 +153,7 @@ fn standing(
         }
     });
     let own = step;
+    let mut ahead = 0;
     for (_, step, body) in decisions {
         let Some(step) = step.map(small).transpose()? else {
             continue;
@@ -163,20 +164,17 @@ fn standing(
             Ok(Decision::Held(why)) if held && own.is_none_or(|own| step > own) => {
                 standing.held = Some((step, why.reason));
             }
+            Ok(Decision::Skipped(skip)) if skip.channel.is_some() => {
+                standing.without_entry.insert(step);
+            }
             Ok(Decision::Passed(_) | Decision::Skipped(_) | Decision::Capped(_)) => {
-                standing.passed.insert(step);
+                ahead = ahead.max(step + 1);
             }
             _ => {}
         }
     }
-    let passed = standing.passed.iter().max().map(|step| step + 1);
-    let ahead = if held {
-        // It may have been decided that its entry is skipped, and its alerts wait all the same.
-        standing.held.as_ref().map(|(step, _)| *step)
-    } else {
-        passed
-    };
-    standing.stand.ahead = ahead.unwrap_or(0) as usize;
+    let held = standing.held.as_ref().map(|(step, _)| *step);
+    standing.stand.ahead = held.map_or(ahead, |held| held.max(ahead)) as usize;
     Ok(standing)
 }
 

@@ -24,9 +24,9 @@ pub(crate) type UserKey = (TenantId, UserId);
 /// What the store itself must keep within bounds when it appends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoreLimits {
-    /// Changes that a mailbox log keeps at least; an eighth more before it is cut, or 16.
+    /// Changes that a mailbox log keeps at least; an eighth more before it is cut, 16 at the most.
     pub(crate) log_count: u64,
-    /// Publications that a topic's history keeps at least; an eighth more before it is cut, or 16.
+    /// Publications that a topic's history keeps at least; an eighth more before it is cut, 16 at the most.
     pub(crate) topic_count: u64,
     /// Devices per user whose confirmations are kept.
     pub(crate) devices: usize,

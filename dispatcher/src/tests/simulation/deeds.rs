@@ -44,10 +44,23 @@ impl World<'_> {
             Deed::Lose(user, device) => {
                 let gone = self.stage.people.with(self.script.users[user].0, |person| {
                     let there = device < person.devices.len();
-                    there.then(|| person.devices.remove(device).address)
+                    let gone = there.then(|| person.devices.remove(device));
+                    let address = gone.as_ref().map(|device| device.address.clone());
+                    person.lost.extend(gone);
+                    address
                 });
                 let name = self.script.users[user].1;
                 self.tell(format!("{name} loses {:?}", gone.flatten()));
+            }
+            Deed::Find(user) => {
+                let found = self.stage.people.with(self.script.users[user].0, |person| {
+                    let found = person.lost.pop();
+                    let address = found.as_ref().map(|device| device.address.clone());
+                    person.devices.extend(found);
+                    address
+                });
+                let name = self.script.users[user].1;
+                self.tell(format!("{name} has {:?} again", found.flatten()));
             }
             Deed::Jump(by) => {
                 self.tell(format!("the clocks jump by {} s", by / SECOND));

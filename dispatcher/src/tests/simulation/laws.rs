@@ -15,6 +15,8 @@ use super::{
 use crate::store::outside::{Brings, LeasedDelivery};
 
 const LATE: i64 = SECOND as i64;
+/// Decisions that a step is passed over. Nobody here has an inbox turned off, which is told as `skipped` too.
+const PASSED: &[&str] = &["passed", "skipped", "capped"];
 
 /// Why a commit was made.
 pub(super) enum Cause {
@@ -184,6 +186,10 @@ fn steps(world: &mut World<'_>, before: &Picture, after: &Picture, cause: &Cause
         if from >= is {
             let name = world.called(key);
             return Err(format!("{name} went from step {from:?} to {is:?}"));
+        }
+        if is.is_some_and(|step| before.decided(*key, PASSED, step)) {
+            let name = world.called(key);
+            return Err(format!("step {is:?} of {name} starts, and it was passed over"));
         }
         if let (None, Cause::Plan(there)) = (was, cause) {
             held_at_first(world, after, *key, is, there)?;
@@ -477,7 +483,7 @@ fn startable(world: &World<'_>, key: Key, after: i64) -> Option<i64> {
         .keys()
         .any(|(of, _, channel, _)| *of == key && channel == "in_app");
     for (index, step) in (0_i64..).zip(&plan.steps) {
-        let passed = picture.decided(key, &["passed", "skipped", "capped"], index);
+        let passed = picture.decided(key, PASSED, index);
         if index <= after || passed {
             continue;
         }

@@ -41,6 +41,8 @@ pub(super) struct People {
 pub(super) struct Person {
     pub(super) name: ExternalUserId,
     pub(super) devices: Vec<ProfileDevice>,
+    /// What he had.
+    pub(super) lost: Vec<ProfileDevice>,
     /// Until when he is in front of a device, as its last heartbeat says.
     pub(super) active_until: Option<Timestamp>,
 }
@@ -105,6 +107,7 @@ pub(super) fn person(name: &str, devices: [DeviceId; 3]) -> Person {
             device(browser, "webpush", DeviceKind::Browser),
             device(mail, "email", DeviceKind::Email),
         ],
+        lost: Vec::new(),
         active_until: None,
     }
 }

@@ -54,6 +54,8 @@ pub(super) enum Deed {
     Leave(usize),
     /// A device is no address of its user any more.
     Lose(usize, usize),
+    /// A user has what was lost last again.
+    Find(usize),
     Cancel(usize),
     /// The clock jumps ahead by so many microseconds.
     Jump(u64),
@@ -213,9 +215,15 @@ impl Script {
             }
             for _ in 0..dice.below(3) {
                 let at = dice.below(180 * SECOND);
-                let deed = match dice.below(4) {
+                let deed = match dice.below(6) {
                     0 => Deed::Leave(user),
                     1 => Deed::Lose(user, dice.below(3) as usize),
+                    2 => {
+                        let before = dice.below(at.max(1));
+                        let lost = Deed::Lose(user, dice.below(3) as usize);
+                        self.deeds.push((before, lost));
+                        Deed::Find(user)
+                    }
                     _ => Deed::Focus(user, dice.below(3) as usize, dice.between(5, 60)),
                 };
                 self.deeds.push((at, deed));

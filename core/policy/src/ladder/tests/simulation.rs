@@ -12,7 +12,8 @@ enum Event {
     Seen(usize),
     Acknowledged(usize),
     Cancelled(usize),
-    Suppressed(usize),
+    /// An address is suppressed, or is no longer.
+    Suppressed(usize, bool),
 }
 
 /// A delivery and what becomes of it.
@@ -181,6 +182,7 @@ impl World {
                 step, until, in_app, ..
             } => {
                 assert!(now < until && until <= climber.closes_at);
+                assert!(!climber.passed.contains(&step), "it was passed over, and waits");
                 climber.stand.in_app |= matches!(in_app, Some(InApp::Write { .. }));
                 climber.stand.ahead = step;
                 climber.due = until;
@@ -221,9 +223,9 @@ impl World {
                 self.climbers[index % count].stand.cancelled = true;
                 self.ask(index % count, now);
             }
-            Event::Suppressed(index) => {
+            Event::Suppressed(index, suppressed) => {
                 if let Some(address) = self.known.addresses.get_mut(*index) {
-                    address.suppressed = true;
+                    address.suppressed = *suppressed;
                 }
             }
         }
@@ -282,7 +284,7 @@ fn events() -> impl Strategy<Value = (Timestamp, Event)> {
         2 => (0usize..8).prop_map(Event::Seen),
         2 => (0usize..8).prop_map(Event::Acknowledged),
         1 => (0usize..8).prop_map(Event::Cancelled),
-        1 => (0usize..6).prop_map(Event::Suppressed),
+        3 => (0usize..6, any::<bool>()).prop_map(|(index, is)| Event::Suppressed(index, is)),
     ];
     ((0u64..100_000).prop_map(after), event)
 }
