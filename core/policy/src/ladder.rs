@@ -14,9 +14,9 @@ const GATHERED: Duration = Duration::from_secs(60);
 pub struct Stand {
     /// The step that started last; none before the first.
     pub step: Option<StepStand>,
-    /// The first step that may still start: the one that a [`Move::Hold`] named, or the one after a [`Move::Start`] or
-    /// [`Move::Pass`]. Those before it were decided, and stay so: what was passed over does not start when its condition
-    /// holds later.
+    /// Behind the step that started last: the first one that may still start, which is the one that a [`Move::Hold`] named,
+    /// or the one after a [`Move::Pass`]. Those before it were decided, and stay so: what was passed over does not start
+    /// when its condition holds later. Less than that, also 0, where nothing was passed over since.
     pub ahead: usize,
     /// Whether the inbox entry is written.
     pub in_app: bool,

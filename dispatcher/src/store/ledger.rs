@@ -25,9 +25,9 @@ use super::records::{
 };
 use crate::{events::EventKind, wire::ChangeBody};
 
-/// How far logs grow beyond their bound. A log's rows stand in the order in which all logs were written, each on a page of its
+/// How far logs grow beyond their bound at the most. A log's rows stand in the order in which all logs were written, each on a page of its
 /// own: a cut costs a page for each row, and logs that fill up together are cut together.
-const CUT_AT_ONCE: u64 = 16;
+const SPARE: u64 = 16;
 
 /// Whose topic.
 pub(super) type TopicKey = (TenantId, TopicName);
@@ -351,9 +351,9 @@ pub(crate) fn publication(
     }
 }
 
-/// The new floor of a log that holds more than `keep` and an eighth, [`CUT_AT_ONCE`] at the most.
+/// The new floor of a log that holds more than `keep` and an eighth, [`SPARE`] at the most.
 fn cut(last: u64, floor: u64, keep: u64) -> Option<u64> {
-    (last - floor > keep + (keep / 8).min(CUT_AT_ONCE)).then(|| last - keep)
+    (last - floor > keep + (keep / 8).min(SPARE)).then(|| last - keep)
 }
 
 pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

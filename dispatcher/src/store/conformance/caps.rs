@@ -10,11 +10,9 @@ use tokio::task::JoinSet;
 use super::{
     digests::{Look, decided, plan, tick},
     fixture::Fixture,
+    steps::turn_off,
 };
-use crate::store::{
-    policy::{Chosen, PreferenceChange, PreferenceChanges},
-    *,
-};
+use crate::store::*;
 
 const HALF_HOUR: Duration = Duration::from_secs(1_800);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -211,22 +209,7 @@ pub(super) async fn whoever_changes_what_he_wants_is_looked_at_anew(f: Fixture) 
     be_quiet(&f, Some(ALWAYS)).await;
     let second = accept(&f, "ada", false).await;
     plan(&f, &look).await;
-    let off = PreferenceChanges {
-        whole: false,
-        changes: vec![PreferenceChange {
-            category: None,
-            channel: Some("push".parse().expect("a channel")),
-            to: Some(Chosen {
-                enabled: Some(false),
-                digest: None,
-            }),
-        }],
-    };
-    let changed = f
-        .store
-        .change_preferences(f.now(), &f.tenant, f.user("ada"), &off, 100)
-        .await;
-    changed.expect("writes");
+    turn_off(&f, "ada", "push").await;
     assert_eq!(tick(&f, &look).await, 1);
     let recipient = f.recipient(second, "ada").await;
     assert_eq!(

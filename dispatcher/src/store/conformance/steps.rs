@@ -107,6 +107,24 @@ async fn quiet(f: &Fixture, user: &str, body: &str) {
     assert!(written.expect("writes"));
 }
 
+/// A user turns a channel off.
+pub(super) async fn turn_off(f: &Fixture, user: &str, channel: &str) {
+    let off = PreferenceChanges {
+        whole: false,
+        changes: vec![PreferenceChange {
+            category: None,
+            channel: Some(kind(channel)),
+            to: Some(Chosen {
+                enabled: Some(false),
+                digest: None,
+            }),
+        }],
+    };
+    let user = f.user(user);
+    let changed = f.store.change_preferences(f.now(), &f.tenant, user, &off, 100);
+    changed.await.expect("writes");
+}
+
 fn row(step: u32, channel: &str, state: &str) -> (u32, String, String) {
     (step, channel.to_owned(), state.to_owned())
 }
@@ -299,20 +317,7 @@ pub(super) async fn what_arrives_after_the_later_steps_were_passed_completes_the
 
 pub(super) async fn a_held_step_without_its_entry_starts_when_an_earlier_one_is_tried_again(f: Fixture) {
     quiet(&f, "ada", SOON).await;
-    let off = PreferenceChanges {
-        whole: false,
-        changes: vec![PreferenceChange {
-            category: None,
-            channel: Some(ChannelKind::in_app()),
-            to: Some(Chosen {
-                enabled: Some(false),
-                digest: None,
-            }),
-        }],
-    };
-    let user = f.user("ada");
-    let changed = f.store.change_preferences(f.now(), &f.tenant, user, &off, 100);
-    changed.await.expect("writes");
+    turn_off(&f, "ada", "in_app").await;
     let steps = r#"{"steps":[{"channels":["push"],"deadline":43200},{"channels":["in_app","sms"]}]}"#;
     let look = Look {
         channels: &[],

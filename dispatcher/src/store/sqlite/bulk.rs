@@ -19,7 +19,7 @@ pub(super) struct Bulk {
 }
 
 /// The largest serves broadcasts: with groups of 64, more than a third of the planner's own time went into hops (`perf`). A
-/// hundred is what a full batch of requests brings.
+/// hundred is a usual batch of requests, which goes in one group instead of four.
 const SIZES: [usize; 6] = [256, 100, 64, 16, 4, 1];
 
 impl Bulk {
